@@ -1,0 +1,226 @@
+//! The VLP 0.2 frame: 32 bytes, little-endian, and its only codec.
+//!
+//! | bytes  | field     |                                              |
+//! |--------|-----------|----------------------------------------------|
+//! | 0..2   | magic     | `VA`                                         |
+//! | 2      | version   | 2                                            |
+//! | 3      | status    | [`Status`]                                   |
+//! | 4..8   | pid       | the process that the sender claims to be     |
+//! | 8..16  | timestamp | nanoseconds since some epoch of the sender's |
+//! | 16..24 | nonce     | counts up from 1; `u64::MAX`: a last word    |
+//! | 24..28 | payload   | the application's own                        |
+//! | 28..32 | crc       | CRC-32C (RFC 3720, appendix B.4) of 0..28    |
+//!
+//! The wire is that of the public crate varta-vlp 0.2.0.
+
+/// Length of a frame in bytes.
+pub const FRAME_LEN: usize = 32;
+
+/// First two bytes of every frame.
+pub const MAGIC: [u8; 2] = *b"VA";
+
+/// The protocol version that this codec speaks.
+pub const VERSION: u8 = 2;
+
+/// The nonce of a terminal frame, allowed with [`Status::Critical`] only.
+pub const NONCE_TERMINAL: u64 = u64::MAX;
+
+/// What an agent says of its own health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Status {
+    /// Healthy.
+    Ok = 0,
+    /// Working with trouble.
+    Degraded = 1,
+    /// About to die, or in need of help.
+    Critical = 2,
+}
+
+/// The byte that stands for "stalled" in the protocol's status table. It is
+/// an observer's finding; no sender may claim it.
+const STATUS_STALL: u8 = 3;
+
+/// A decoded frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Health that the sender claims.
+    pub status: Status,
+    /// Process that the sender claims to be; never 0 or 1.
+    pub pid: u32,
+    /// Nanoseconds since an epoch of the sender's choosing.
+    pub timestamp: u64,
+    /// Counts up from 1 in each session of the sender.
+    pub nonce: u64,
+    /// Free for the application.
+    pub payload: u32,
+}
+
+/// Why 32 bytes are no frame. Checks run in the order of the variants; the
+/// first failure is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// The first two bytes are not [`MAGIC`].
+    BadMagic,
+    /// The version is not [`VERSION`].
+    BadVersion,
+    /// The checksum does not fit the bytes.
+    BadCrc {
+        /// Computed over the bytes received.
+        expected: u32,
+        /// Carried by the frame.
+        actual: u32,
+    },
+    /// A status byte that stands for nothing.
+    BadStatus(u8),
+    /// The status that only an observer may give.
+    StallOnWire,
+    /// Pid 0 or 1.
+    BadPid(u32),
+    /// The reserved timestamp `u64::MAX`.
+    BadTimestamp(u64),
+    /// [`NONCE_TERMINAL`] with a status other than critical.
+    BadNonce {
+        /// The nonce carried by the frame.
+        nonce: u64,
+        /// The status carried by the frame.
+        status: Status,
+    },
+}
+
+impl core::fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::BadMagic => f.write_str("bad magic"),
+            Self::BadVersion => f.write_str("bad version"),
+            Self::BadCrc { expected, actual } => {
+                write!(f, "bad CRC-32C: expected {expected:#010x}, got {actual:#010x}")
+            }
+            Self::BadStatus(byte) => write!(f, "bad status {byte:#04x}"),
+            Self::StallOnWire => f.write_str("status stall is the observer's to give"),
+            Self::BadPid(pid) => write!(f, "reserved pid {pid}"),
+            Self::BadTimestamp(_) => f.write_str("reserved timestamp"),
+            Self::BadNonce { status, .. } => {
+                write!(f, "terminal nonce with status {status:?}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for DecodeError {}
+
+impl DecodeError {
+    /// Stable name of the error, the same as the variant's.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::BadMagic => "BadMagic",
+            Self::BadVersion => "BadVersion",
+            Self::BadCrc { .. } => "BadCrc",
+            Self::BadStatus(_) => "BadStatus",
+            Self::StallOnWire => "StallOnWire",
+            Self::BadPid(_) => "BadPid",
+            Self::BadTimestamp(_) => "BadTimestamp",
+            Self::BadNonce { .. } => "BadNonce",
+        }
+    }
+}
+
+#[cfg(feature = "user")]
+impl Frame {
+    /// Reads a frame from its bytes.
+    ///
+    /// # Errors
+    /// The first check that fails, in the order of [`DecodeError`]'s variants.
+    pub fn decode(bytes: &[u8; FRAME_LEN]) -> Result<Self, DecodeError> {
+        let wire: &Wire = zerocopy::transmute_ref!(bytes);
+        if wire.magic != MAGIC {
+            return Err(DecodeError::BadMagic);
+        }
+        if wire.version != VERSION {
+            return Err(DecodeError::BadVersion);
+        }
+        let (expected, actual) = (checksum(bytes), wire.crc.get());
+        if expected != actual {
+            return Err(DecodeError::BadCrc { expected, actual });
+        }
+        let status = match wire.status {
+            0 => Status::Ok,
+            1 => Status::Degraded,
+            2 => Status::Critical,
+            STATUS_STALL => return Err(DecodeError::StallOnWire),
+            other => return Err(DecodeError::BadStatus(other)),
+        };
+        let frame = Self {
+            status,
+            pid: wire.pid.get(),
+            timestamp: wire.timestamp.get(),
+            nonce: wire.nonce.get(),
+            payload: wire.payload.get(),
+        };
+        frame.check_ranges()
+    }
+
+    fn check_ranges(self) -> Result<Self, DecodeError> {
+        let Self { status, pid, timestamp, nonce, payload: _ } = self;
+        if pid <= 1 {
+            return Err(DecodeError::BadPid(pid));
+        }
+        if timestamp == u64::MAX {
+            return Err(DecodeError::BadTimestamp(timestamp));
+        }
+        if nonce == NONCE_TERMINAL && status != Status::Critical {
+            return Err(DecodeError::BadNonce { nonce, status });
+        }
+        Ok(self)
+    }
+
+    /// Writes the frame as its bytes. It is not checked: tests and attackers
+    /// need frames that [`Frame::decode`] refuses.
+    #[must_use]
+    pub fn encode(&self) -> [u8; FRAME_LEN] {
+        let mut wire = Wire {
+            magic: MAGIC,
+            version: VERSION,
+            status: self.status as u8,
+            pid: self.pid.into(),
+            timestamp: self.timestamp.into(),
+            nonce: self.nonce.into(),
+            payload: self.payload.into(),
+            crc: 0.into(),
+        };
+        let unsigned: [u8; FRAME_LEN] = zerocopy::transmute!(wire);
+        wire.crc = checksum(&unsigned).into();
+        zerocopy::transmute!(wire)
+    }
+}
+
+/// The frame as it lies on the wire, free of alignment.
+#[cfg(feature = "user")]
+#[derive(
+    Clone,
+    Copy,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
+    zerocopy::Unaligned,
+)]
+#[repr(C)]
+struct Wire {
+    magic: [u8; 2],
+    version: u8,
+    status: u8,
+    pid: zerocopy::little_endian::U32,
+    timestamp: zerocopy::little_endian::U64,
+    nonce: zerocopy::little_endian::U64,
+    payload: zerocopy::little_endian::U32,
+    crc: zerocopy::little_endian::U32,
+}
+
+/// The checksum that belongs at the end of the frame.
+#[cfg(feature = "user")]
+fn checksum(bytes: &[u8; FRAME_LEN]) -> u32 {
+    let (covered, _crc) = bytes.split_at(FRAME_LEN - 4);
+    crc32c::crc32c(covered)
+}

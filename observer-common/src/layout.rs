@@ -1,0 +1,101 @@
+//! The constants that userspace injects when it loads the eBPF programs.
+//!
+//! rustc cannot emit CO-RE relocations, so the field offsets of the running
+//! kernel are read from its BTF and written over [`Layout`] in `.rodata`
+//! before the load. The map is frozen then, the verifier folds the values
+//! into literals and checks each load against BTF by itself: a wrong offset
+//! is refused at load time or reads another field of the same type, it never
+//! reads outside of a kernel object.
+
+/// Field offsets in bytes in the running kernel, and who the observer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::IntoBytes, zerocopy::Immutable))]
+#[repr(C)]
+pub struct Layout {
+    /// `task_struct.pid`
+    pub task_pid: u32,
+    /// `task_struct.tgid`
+    pub task_tgid: u32,
+    /// `task_struct.flags`
+    pub task_flags: u32,
+    /// `task_struct.worker_private`
+    pub task_worker_private: u32,
+    /// `task_struct.group_leader`
+    pub task_group_leader: u32,
+    /// `task_struct.thread_pid`
+    pub task_thread_pid: u32,
+    /// `task_struct.start_boottime`
+    pub task_start_boottime: u32,
+    /// `task_struct.cred`
+    pub task_cred: u32,
+    /// `task_struct.comm`
+    pub task_comm: u32,
+    /// `task_struct.cgroups`
+    pub task_cgroups: u32,
+    /// `cred.uid`
+    pub cred_uid: u32,
+    /// `cred.gid`
+    pub cred_gid: u32,
+    /// `pid.level`
+    pub pid_level: u32,
+    /// `pid.numbers`
+    pub pid_numbers: u32,
+    /// `sizeof(struct upid)`
+    pub upid_size: u32,
+    /// `upid.nr`
+    pub upid_nr: u32,
+    /// `upid.ns`
+    pub upid_ns: u32,
+    /// `pid_namespace.ns.inum`
+    pub pid_ns_inum: u32,
+    /// `css_set.dfl_cgrp`
+    pub css_set_dfl_cgrp: u32,
+    /// `cgroup.kn`
+    pub cgroup_kn: u32,
+    /// `kernfs_node.id`
+    pub kernfs_node_id: u32,
+    /// Level of the observer's pid namespace, 0 for the initial one.
+    pub observer_level: u32,
+    /// Inode of the observer's pid namespace.
+    pub observer_ns_inode: u32,
+    /// 1 if the three cgroup offsets are known, else 0 and no cgroup id is
+    /// recorded. A `u32` and not a `bool`: no padding, no invalid value.
+    pub has_cgroup: u32,
+    /// Device of the observer's pid namespace file, as
+    /// `bpf_get_ns_current_pid_tgid` wants it (`new_encode_dev`).
+    pub observer_ns_dev: u64,
+}
+
+impl Layout {
+    /// What stands in the object file: no offset is known, and no namespace
+    /// has the inode 0.
+    pub const UNRESOLVED: Self = Self {
+        task_pid: 0,
+        task_tgid: 0,
+        task_flags: 0,
+        task_worker_private: 0,
+        task_group_leader: 0,
+        task_thread_pid: 0,
+        task_start_boottime: 0,
+        task_cred: 0,
+        task_comm: 0,
+        task_cgroups: 0,
+        cred_uid: 0,
+        cred_gid: 0,
+        pid_level: 0,
+        pid_numbers: 0,
+        upid_size: 0,
+        upid_nr: 0,
+        upid_ns: 0,
+        pid_ns_inum: 0,
+        css_set_dfl_cgrp: 0,
+        cgroup_kn: 0,
+        kernfs_node_id: 0,
+        observer_level: 0,
+        observer_ns_inode: 0,
+        has_cgroup: 0,
+        observer_ns_dev: 0,
+    };
+}
+
+const _: () = assert!(size_of::<Layout>() == 24 * 4 + 8);

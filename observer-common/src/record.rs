@@ -1,0 +1,149 @@
+//! The record that an eBPF program writes for each datagram it sees.
+
+use crate::frame::FRAME_LEN;
+
+/// Longest task name that the kernel keeps, with its NUL
+/// (`TASK_COMM_LEN`, `include/linux/sched.h`).
+pub const COMM_LEN: usize = 16;
+
+/// One send attempt, written by an eBPF program in the sending task.
+///
+/// A record is an attempt, not a delivery: the filter runs before the
+/// queue-full check (`unix_dgram_sendmsg`, `net/unix/af_unix.c`).
+///
+/// Every number that names a task is a thread-group id unless it says
+/// otherwise, as the frame's `pid` field is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+#[repr(C)]
+pub struct Record {
+    /// When the program ran: `bpf_ktime_get_ns`, nanoseconds of
+    /// `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    /// When the sending process started: `task_struct.start_boottime` of the
+    /// group leader, nanoseconds of `CLOCK_BOOTTIME`. With the pid it names a
+    /// process for ever. 0: unknown.
+    pub start_ns: u64,
+    /// Id of the sender's cgroup in the unified hierarchy. 0: unknown.
+    pub cgroup_id: u64,
+    /// Thread id of the sender in the initial pid namespace.
+    pub host_tid: u32,
+    /// The sender in the initial pid namespace.
+    pub host_pid: u32,
+    /// The sender in the observer's pid namespace. 0: not visible there.
+    pub pid: u32,
+    /// The sender in its own active pid namespace. 0: unknown.
+    pub own_pid: u32,
+    /// Inode of the sender's active pid namespace. 0: unknown.
+    pub pid_ns_inode: u32,
+    /// Real user id in the initial user namespace. [`UNKNOWN_ID`]: unknown.
+    pub uid: u32,
+    /// Real group id in the initial user namespace. [`UNKNOWN_ID`]: unknown.
+    pub gid: u32,
+    /// Which program wrote the record: a [`Program`] as a number.
+    pub program: u8,
+    /// What kind of task sent: a [`TaskKind`] as a number.
+    pub task_kind: u8,
+    /// Depth of the sender's active pid namespace, 0 for the initial one.
+    pub level: u8,
+    /// Zero; keeps the layout free of implicit padding.
+    pub reserved: u8,
+    /// Name of the sending thread, NUL-padded. Empty: unknown. The owner can
+    /// change it at will: evidence for a human, never a ground for judgement.
+    pub comm: [u8; COMM_LEN],
+    /// The datagram.
+    pub frame: [u8; FRAME_LEN],
+}
+
+impl Record {
+    /// A record of which nothing is known.
+    pub const UNKNOWN: Self = Self {
+        time_ns: 0,
+        start_ns: 0,
+        cgroup_id: 0,
+        host_tid: 0,
+        host_pid: 0,
+        pid: 0,
+        own_pid: 0,
+        pid_ns_inode: 0,
+        uid: UNKNOWN_ID,
+        gid: UNKNOWN_ID,
+        program: 0,
+        task_kind: 0,
+        level: 0,
+        reserved: 0,
+        comm: [0; COMM_LEN],
+        frame: [0; FRAME_LEN],
+    };
+}
+
+/// A user or group id that the program could not learn. The kernel itself
+/// uses this value for "no id" (`INVALID_UID`, `include/linux/uidgid.h`).
+pub const UNKNOWN_ID: u32 = u32::MAX;
+
+/// Which program wrote a record, and so which fields it fills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Program {
+    /// The socket filter that reads `task_struct` through BTF: every field.
+    UnixBtf = 1,
+    /// The socket filter that has helper functions only: the times, pids in
+    /// the initial and the observer's namespace, nothing else.
+    UnixHelper = 2,
+}
+
+/// What kind of task a sender is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TaskKind {
+    /// The program had no way to tell.
+    Unknown = 0,
+    /// A thread of the sender's own: the send is its own doing.
+    Thread = 1,
+    /// An `io-wq` worker: the kernel carries out what some thread submitted.
+    IoWorker = 2,
+    /// An `io_uring` SQPOLL thread: whoever maps the ring sends in its name.
+    SqPoll = 3,
+}
+
+macro_rules! from_number {
+    ($name:ident { $($variant:ident),* }) => {
+        impl TryFrom<u8> for $name {
+            /// The number that stands for nothing.
+            type Error = u8;
+
+            fn try_from(number: u8) -> Result<Self, u8> {
+                match number {
+                    $(n if n == $name::$variant as u8 => Ok($name::$variant),)*
+                    other => Err(other),
+                }
+            }
+        }
+    };
+}
+from_number!(Program { UnixBtf, UnixHelper });
+from_number!(TaskKind { Unknown, Thread, IoWorker, SqPoll });
+
+const _: () = {
+    use core::mem::offset_of;
+    assert!(size_of::<Record>() == 104);
+    assert!(align_of::<Record>() == 8);
+    assert!(offset_of!(Record, time_ns) == 0);
+    assert!(offset_of!(Record, start_ns) == 8);
+    assert!(offset_of!(Record, cgroup_id) == 16);
+    assert!(offset_of!(Record, host_tid) == 24);
+    assert!(offset_of!(Record, host_pid) == 28);
+    assert!(offset_of!(Record, pid) == 32);
+    assert!(offset_of!(Record, own_pid) == 36);
+    assert!(offset_of!(Record, pid_ns_inode) == 40);
+    assert!(offset_of!(Record, uid) == 44);
+    assert!(offset_of!(Record, gid) == 48);
+    assert!(offset_of!(Record, program) == 52);
+    assert!(offset_of!(Record, task_kind) == 53);
+    assert!(offset_of!(Record, level) == 54);
+    assert!(offset_of!(Record, comm) == 56);
+    assert!(offset_of!(Record, frame) == 72);
+};

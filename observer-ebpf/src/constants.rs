@@ -1,0 +1,20 @@
+//! What userspace knows of the running kernel and of the observer.
+
+use observer_common::layout::Layout;
+
+/// Written over by userspace before the load, frozen after it.
+#[unsafe(no_mangle)]
+pub(crate) static LAYOUT: Layout = Layout::UNRESOLVED;
+
+/// One constant of [`LAYOUT`].
+///
+/// The read is volatile, for the compiler must not fold the zero that stands
+/// there at build time; the verifier folds the value of load time instead
+/// (`check_mem_access` on a frozen read-only map, `kernel/bpf/verifier.c`).
+macro_rules! layout {
+    ($field:ident) => {
+        // SAFETY: reads a field of a static.
+        unsafe { core::ptr::read_volatile(&raw const $crate::constants::LAYOUT.$field) }
+    };
+}
+pub(crate) use layout;

@@ -1,0 +1,46 @@
+//! The observer's eBPF programs.
+//!
+//! Each is a socket filter on the observer's own receiving socket.
+//! `unix_dgram_sendmsg` (`net/unix/af_unix.c`, read in 6.1, 6.12 and 6.18)
+//! runs the receiver's filter in the sending task before it queues the
+//! datagram, so the current task is the sender, byte 0 of the packet is byte
+//! 0 of the payload, and no other socket of the host pays for it.
+//!
+//! - [`unix_btf`] names the sender from its own `task_struct`.
+//! - [`unix_helper`] does what helper functions can where BTF or
+//!   `CAP_PERFMON` is missing (Linux 6.10 and later).
+
+#![no_std]
+#![no_main]
+
+mod constants;
+mod filter;
+mod helper;
+mod loss;
+mod task;
+
+use aya_ebpf::{macros::socket_filter, programs::SkBuffContext};
+
+/// Records each datagram with all that the sending task's own structures say.
+#[socket_filter]
+pub fn unix_btf(ctx: SkBuffContext) -> i64 {
+    filter::run(&ctx, task::describe)
+}
+
+/// Records each datagram with what helper functions say of the sender.
+#[socket_filter]
+pub fn unix_helper(ctx: SkBuffContext) -> i64 {
+    filter::run(&ctx, helper::describe)
+}
+
+/// Nothing here panics; the compiler asks for the function all the same.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The helpers in use are GPL-only (`bpf_get_current_task_btf`,
+/// `kernel/trace/bpf_trace.c`), so the object says so to the kernel.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

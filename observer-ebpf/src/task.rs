@@ -1,0 +1,147 @@
+//! The sender as its own `task_struct` describes it.
+//!
+//! Every load goes through a typed kernel pointer that starts at
+//! `bpf_get_current_task_btf` (`kernel/trace/bpf_trace.c`): the verifier
+//! follows the types in BTF (`btf_struct_access`, `kernel/bpf/btf.c`) and
+//! turns each load into one that survives a fault. Unlike
+//! `bpf_probe_read_kernel` this is allowed under
+//! `lockdown=confidentiality`.
+
+use aya_ebpf::helpers::bpf_get_current_task_btf;
+use observer_common::record::{Program, Record, TaskKind};
+
+use crate::constants::layout;
+
+/// `PF_IO_WORKER` of `include/linux/sched.h` (5.12 and later): a thread that
+/// `create_io_thread` made.
+const PF_IO_WORKER: u32 = 0x10;
+
+/// A kernel pointer whose type the verifier knows.
+type Kernel = *const u8;
+
+/// Fills in every field that the sending task knows of itself.
+#[inline(always)]
+pub(crate) fn describe(record: &mut Record) {
+    // SAFETY: the helper returns the current task, which cannot go away while
+    // it runs this program.
+    let task = unsafe { bpf_get_current_task_btf() } as Kernel;
+    let leader: Kernel = load(task, layout!(task_group_leader));
+    record.program = Program::UnixBtf as u8;
+    record.host_tid = load(task, layout!(task_pid));
+    record.host_pid = load(task, layout!(task_tgid));
+    record.start_ns = load(leader, layout!(task_start_boottime));
+    record.task_kind = kind(task) as u8;
+    record.cgroup_id = cgroup_id(task);
+    describe_credentials(task, record);
+    describe_namespace(leader, record);
+    copy_comm(task, record);
+}
+
+/// Tells io_uring's two sorts of kernel-made threads apart.
+///
+/// `worker_private` of an io-wq worker points to its `struct io_worker`
+/// (`io_init_new_worker`, `io_uring/io-wq.c`); an SQPOLL thread has none, and
+/// `io_wq_current_is_worker` draws the line at the same field. The thread's
+/// name would be no ground: its process can change it.
+#[inline(always)]
+fn kind(task: Kernel) -> TaskKind {
+    let flags: u32 = load(task, layout!(task_flags));
+    if flags & PF_IO_WORKER == 0 {
+        return TaskKind::Thread;
+    }
+    match load::<u64>(task, layout!(task_worker_private)) {
+        0 => TaskKind::SqPoll,
+        _ => TaskKind::IoWorker,
+    }
+}
+
+/// `task->cgroups->dfl_cgrp->kn->id`, the id that `stat` shows as the inode
+/// of the cgroup's directory.
+#[inline(always)]
+fn cgroup_id(task: Kernel) -> u64 {
+    if layout!(has_cgroup) == 0 {
+        return 0;
+    }
+    let set: Kernel = load(task, layout!(task_cgroups));
+    let cgroup: Kernel = load(set, layout!(css_set_dfl_cgrp));
+    let node: Kernel = load(cgroup, layout!(cgroup_kn));
+    load(node, layout!(kernfs_node_id))
+}
+
+/// Real user and group id: what `current_uid_gid` gives `SCM_CREDENTIALS`.
+#[inline(always)]
+fn describe_credentials(task: Kernel, record: &mut Record) {
+    let credentials: Kernel = load(task, layout!(task_cred));
+    record.uid = load(credentials, layout!(cred_uid));
+    record.gid = load(credentials, layout!(cred_gid));
+}
+
+/// The process in its active pid namespace and in the observer's.
+///
+/// The active namespace is that of the last entry of `pid->numbers`
+/// (`task_active_pid_ns`, `kernel/pid.c`), not
+/// `nsproxy->pid_ns_for_children`. The observer sees the process if the
+/// namespace at the observer's own level is the observer's: two sibling
+/// namespaces have equal numbers at the same level.
+#[inline(always)]
+fn describe_namespace(leader: Kernel, record: &mut Record) {
+    let pid: Kernel = load(leader, layout!(task_thread_pid));
+    let level: u32 = load(pid, layout!(pid_level));
+    (record.own_pid, record.pid_ns_inode) = at_level(pid, level);
+    record.level = level as u8;
+    let observer_level = layout!(observer_level);
+    if level < observer_level {
+        return;
+    }
+    let (number, inode) = entry(pid, observer_level);
+    if inode == layout!(observer_ns_inode) {
+        record.pid = number;
+    }
+}
+
+/// The entry of `pid->numbers` at a level known only now. The verifier
+/// refuses a variable offset into a kernel structure, so each level is a
+/// branch with an offset of its own. `MAX_PID_NS_LEVEL` is 32
+/// (`include/linux/pid_namespace.h`).
+#[inline(always)]
+fn at_level(pid: Kernel, level: u32) -> (u32, u32) {
+    macro_rules! branches {
+        ($($known:literal)*) => {
+            match level {
+                $($known => entry(pid, $known),)*
+                _ => (0, 0),
+            }
+        };
+    }
+    branches!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32)
+}
+
+/// Number and namespace inode of one entry of `pid->numbers`.
+#[inline(always)]
+fn entry(pid: Kernel, level: u32) -> (u32, u32) {
+    let upid = layout!(pid_numbers).wrapping_add(level.wrapping_mul(layout!(upid_size)));
+    let number = load(pid, upid.wrapping_add(layout!(upid_nr)));
+    let namespace: Kernel = load(pid, upid.wrapping_add(layout!(upid_ns)));
+    (number, load(namespace, layout!(pid_ns_inum)))
+}
+
+/// The thread's name, as two words: the verifier has no wider load.
+#[inline(always)]
+fn copy_comm(task: Kernel, record: &mut Record) {
+    let offset = layout!(task_comm);
+    let words: [u64; 2] = [load(task, offset), load(task, offset.wrapping_add(8))];
+    let [first, second] = words.map(u64::to_ne_bytes);
+    let (head, tail) = record.comm.split_at_mut(8);
+    head.copy_from_slice(&first);
+    tail.copy_from_slice(&second);
+}
+
+/// One typed load. Volatile, so that the compiler neither merges loads nor
+/// moves them out of the branch that makes their offset a constant.
+#[inline(always)]
+fn load<T: Copy>(base: Kernel, offset: u32) -> T {
+    // SAFETY: not checkable here, and checked by the verifier for each load:
+    // `base + offset` has to be a field of a kernel structure in BTF, of the
+    // size of `T`, or the program does not load.
+    unsafe { core::ptr::read_volatile(base.add(offset as usize).cast::<T>()) }
+}

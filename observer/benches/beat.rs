@@ -1,0 +1,186 @@
+//! What a beat costs once its bytes are in userspace, in nanoseconds a beat.
+//!
+//! `tracker` and `decode+tracker` run with the agents in turn and in random
+//! order: in turn is how a fleet with one interval beats, random is the worst
+//! case for the cache.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use observer::event::{Attestation, BeatOrigin, TaskKind, Via};
+use observer::tracker::{Now, Outcome, Sighting, Tracker};
+use observer_common::frame::{FRAME_LEN, Frame, Status};
+
+const FLEETS: [usize; 3] = [1, 4096, 100_000];
+
+/// How many beats are prepared at a time, outside of the measurement: few
+/// enough to stay in the cache, as a batch just received does.
+const BATCH: usize = 512;
+
+/// The order in which agents beat.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    InTurn,
+    Random,
+}
+
+fn decode(c: &mut Criterion) {
+    c.bench_function("decode", |b| {
+        let mut fleet = Fleet::new(1, Order::InTurn);
+        b.iter_custom(|beats| fleet.time(beats, |_, beat| Frame::decode(&beat.frame).is_ok()));
+    });
+}
+
+fn tracker(c: &mut Criterion) {
+    for_each_fleet(c, "tracker", |fleet, beats| {
+        fleet.time(beats, |tracker, beat| track(tracker, beat.pid, beat.nonce))
+    });
+}
+
+fn decode_and_tracker(c: &mut Criterion) {
+    for_each_fleet(c, "decode+tracker", |fleet, beats| {
+        fleet.time(beats, |tracker, beat| {
+            Frame::decode(&beat.frame).is_ok_and(|frame| track(tracker, frame.pid, frame.nonce))
+        })
+    });
+}
+
+fn for_each_fleet(c: &mut Criterion, name: &str, run: impl Fn(&mut Fleet, u64) -> Duration) {
+    let mut group = c.benchmark_group(name);
+    for size in FLEETS {
+        for order in [Order::InTurn, Order::Random] {
+            let mut fleet = Fleet::new(size, order);
+            let id = BenchmarkId::new(format!("{order:?}"), size);
+            group.bench_function(id, |b| b.iter_custom(|beats| run(&mut fleet, beats)));
+            if size == 1 {
+                break;
+            }
+        }
+    }
+    group.finish();
+}
+
+/// As the observer's loop does: the beat, then a look for silent agents.
+fn track(tracker: &mut Tracker, pid: u32, nonce: u64) -> bool {
+    let now = Now { observer_ns: nonce, attended_ns: nonce };
+    let outcome = tracker.sight(&sighting(pid, nonce), now);
+    outcome == Outcome::Accepted && tracker.next_silent(now).is_none()
+}
+
+/// A beat that was prepared.
+struct Beat {
+    frame: [u8; FRAME_LEN],
+    pid: u32,
+    nonce: u64,
+}
+
+/// Agents that beat.
+struct Fleet {
+    tracker: Tracker,
+    agents: usize,
+    order: Order,
+    random: u64,
+    nonce: u64,
+    batch: Vec<Beat>,
+}
+
+impl Fleet {
+    /// A fleet of which every agent has beaten once, in random order so that
+    /// neighbours in the list of the live are none in memory.
+    fn new(agents: usize, order: Order) -> Self {
+        let mut fleet = Self {
+            tracker: Tracker::new(agents, u64::MAX),
+            agents,
+            order: Order::InTurn,
+            random: 1,
+            nonce: 1,
+            batch: Vec::with_capacity(BATCH),
+        };
+        fleet.time(agents as u64, |tracker, beat| track(tracker, beat.pid, beat.nonce));
+        fleet.order = Order::Random;
+        fleet.time(agents as u64, |tracker, beat| track(tracker, beat.pid, beat.nonce));
+        assert_eq!(fleet.tracker.len(), agents);
+        fleet.order = order;
+        fleet
+    }
+
+    /// How long `beats` beats take. Each must succeed.
+    fn time(&mut self, beats: u64, mut take: impl FnMut(&mut Tracker, &Beat) -> bool) -> Duration {
+        let mut elapsed = Duration::ZERO;
+        let mut left = beats;
+        while left > 0 {
+            let size = left.min(BATCH as u64);
+            left -= size;
+            self.prepare(size);
+            let start = Instant::now();
+            for beat in &self.batch {
+                assert!(take(&mut self.tracker, black_box(beat)));
+            }
+            elapsed += start.elapsed();
+        }
+        elapsed
+    }
+
+    fn prepare(&mut self, size: u64) {
+        self.batch.clear();
+        for _ in 0..size {
+            self.nonce += 1;
+            let (pid, nonce) = (self.next_agent(), self.nonce);
+            let frame = Frame {
+                status: Status::Ok,
+                pid,
+                timestamp: nonce,
+                nonce,
+                payload: 0,
+            };
+            self.batch.push(Beat { frame: frame.encode(), pid, nonce });
+        }
+    }
+
+    fn next_agent(&mut self) -> u32 {
+        let agents = self.agents as u64;
+        let agent = match self.order {
+            Order::InTurn => self.nonce % agents,
+            Order::Random => self.next_random() % agents,
+        };
+        u32::try_from(agent).expect("few agents") + 2
+    }
+
+    /// xorshift64: the same order in every run.
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+}
+
+fn sighting(pid: u32, nonce: u64) -> Sighting {
+    let sender = Attestation {
+        pid: Some(pid),
+        own_pid: Some(pid),
+        host_pid: Some(pid),
+        tid: Some(pid),
+        pid_ns_inode: Some(4_026_531_836),
+        uid: Some(1000),
+        gid: Some(1000),
+        start_ns: Some(u64::from(pid)),
+        comm: None,
+        cgroup_id: Some(1),
+        scm_pid: Some(pid),
+        via: Via::Btf,
+        task_kind: TaskKind::Thread,
+    };
+    Sighting {
+        pid,
+        start_ns: sender.start_ns,
+        pid_ns_inode: sender.pid_ns_inode,
+        origin: BeatOrigin::KernelAttested,
+        nonce,
+        sender: Some(sender),
+    }
+}
+
+criterion_group!(benches, decode, tracker, decode_and_tracker);
+criterion_main!(benches);

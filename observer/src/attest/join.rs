@@ -1,0 +1,266 @@
+//! Joins records with datagrams by content.
+//!
+//! Ring order is not queue order: two senders may write their records in one
+//! order and queue their datagrams in the other. So a datagram is looked up
+//! by its bytes, and each record serves one datagram.
+//!
+//! A record is an attempt. One without a datagram (the queue was full, or the
+//! kernel ran the filter again after a blocking wait, as it does up to 6.13)
+//! is kept for a while, then counted and forgotten; it never becomes a beat.
+
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+use observer_common::{frame::FRAME_LEN, record::Record};
+
+use crate::index_list::{Links, List};
+
+/// How long a record waits for its datagram, in attended nanoseconds.
+///
+/// The datagram of a successful send is at hand in the very pass that reads
+/// its record, or waits in a sender that is blocked on a full queue; that
+/// sender's turn comes within a few receives. 2 s is far beyond both.
+pub const RECORD_LIFETIME_NS: u64 = 2_000_000_000;
+
+/// How many records wait at most, 2.3 MiB of them: more than the default ring
+/// holds. The oldest makes room.
+pub const MAX_WAITING: usize = 16_384;
+
+/// How many tasks' records of the same bytes are told apart. Frames carry a
+/// nanosecond timestamp and a nonce: equal bytes of two tasks are a replay or
+/// a fault, and a sender must not make look-ups long by making many.
+pub const MAX_RIVALS: usize = 8;
+
+/// Records that wait for their datagrams.
+pub struct Join {
+    waiting: Vec<Waiting>,
+    vacant: Vec<u32>,
+    /// Finds the oldest record of some bytes; the others of the same bytes
+    /// hang on it. SipHash with a random key: senders choose the bytes, and
+    /// must not be able to choose the bucket.
+    index: HashTable<u32>,
+    hasher: RandomState,
+    by_age: List,
+    links: Links,
+    counts: JoinCounts,
+}
+
+/// What became of the records that no datagram took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JoinCounts {
+    /// No datagram came within [`RECORD_LIFETIME_NS`]: attempts that failed.
+    pub expired: u64,
+    /// Forgotten early because [`MAX_WAITING`] or [`MAX_RIVALS`] was reached.
+    pub displaced: u64,
+}
+
+/// Attempts of one task to send the same bytes.
+struct Waiting {
+    record: Record,
+    /// Hash of the bytes, as the index has it.
+    hash: u64,
+    /// How many attempts: each serves one datagram.
+    attempts: u32,
+    /// When the first was read from the ring, in attended nanoseconds.
+    since: u64,
+    /// The next task's record of the same bytes.
+    rival: Option<u32>,
+}
+
+impl Default for Join {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Join {
+    /// An empty join.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            waiting: Vec::new(),
+            vacant: Vec::new(),
+            index: HashTable::new(),
+            hasher: RandomState::new(),
+            by_age: List::default(),
+            links: Links::default(),
+            counts: JoinCounts::default(),
+        }
+    }
+
+    /// How many records wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.waiting.len().saturating_sub(self.vacant.len())
+    }
+
+    /// Whether no record waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What became of the records that no datagram took.
+    #[must_use]
+    pub fn counts(&self) -> JoinCounts {
+        self.counts
+    }
+
+    /// Takes in a record. `now` is in attended nanoseconds and never falls.
+    pub fn record(&mut self, record: &Record, now: u64) {
+        let hash = self.hasher.hash_one(record.frame);
+        let oldest = self.find(hash, &record.frame);
+        if let Some(oldest) = oldest
+            && let Some(same) = self.find_task(oldest, record)
+        {
+            same.attempts = same.attempts.saturating_add(1);
+            return;
+        }
+        self.make_room(oldest);
+        self.insert(hash, record, now);
+    }
+
+    /// Finds who sent a datagram, and uses the attempt up.
+    ///
+    /// Of several tasks that sent the same bytes, the one that
+    /// `SCM_CREDENTIALS` names is taken, else the oldest: with equal bytes
+    /// the outcome of both datagrams together is the same either way.
+    pub fn claim(&mut self, frame: &[u8; FRAME_LEN], scm_pid: Option<u32>) -> Option<Record> {
+        let oldest = self.find(self.hasher.hash_one(frame), frame)?;
+        let chosen = self
+            .chain(oldest)
+            .find(|&index| self.get(index).is_some_and(|entry| Some(entry.record.pid) == scm_pid))
+            .unwrap_or(oldest);
+        let entry = self.waiting.get_mut(chosen as usize)?;
+        let record = entry.record;
+        entry.attempts = entry.attempts.saturating_sub(1);
+        if entry.attempts == 0 {
+            self.remove(chosen);
+        }
+        Some(record)
+    }
+
+    /// Forgets the records that have waited for longer than
+    /// [`RECORD_LIFETIME_NS`].
+    pub fn expire(&mut self, now: u64) {
+        while let Some(oldest) = self.by_age.front()
+            && let Some(entry) = self.get(oldest)
+            && now.saturating_sub(entry.since) > RECORD_LIFETIME_NS
+        {
+            self.counts.expired = self.counts.expired.saturating_add(u64::from(entry.attempts));
+            self.remove(oldest);
+        }
+    }
+
+    fn get(&self, index: u32) -> Option<&Waiting> {
+        self.waiting.get(index as usize)
+    }
+
+    /// The oldest record of these bytes.
+    fn find(&self, hash: u64, frame: &[u8; FRAME_LEN]) -> Option<u32> {
+        self.index
+            .find(hash, |&index| self.get(index).is_some_and(|entry| entry.record.frame == *frame))
+            .copied()
+    }
+
+    /// The records of the same bytes, oldest first.
+    fn chain(&self, oldest: u32) -> impl Iterator<Item = u32> + '_ {
+        std::iter::successors(Some(oldest), |&index| self.get(index)?.rival)
+    }
+
+    /// The entry among the rivals that the same task wrote.
+    fn find_task(&mut self, oldest: u32, record: &Record) -> Option<&mut Waiting> {
+        let found = self.chain(oldest).find(|&index| {
+            self.get(index).is_some_and(|entry| {
+                entry.record.host_tid == record.host_tid && entry.record.start_ns == record.start_ns
+            })
+        })?;
+        self.waiting.get_mut(found as usize)
+    }
+
+    /// Keeps both bounds: the oldest of too many rivals goes, or the oldest
+    /// of too many records.
+    fn make_room(&mut self, oldest_rival: Option<u32>) {
+        let crowded = oldest_rival.filter(|&oldest| self.chain(oldest).count() >= MAX_RIVALS);
+        let full = self.len() >= MAX_WAITING;
+        let victim = crowded.or_else(|| self.by_age.front().filter(|_| full));
+        if let Some(victim) = victim {
+            self.counts.displaced = self.counts.displaced.saturating_add(1);
+            self.remove(victim);
+        }
+    }
+
+    fn insert(&mut self, hash: u64, record: &Record, now: u64) {
+        let rivals = self.find(hash, &record.frame);
+        let stored = self.store(Waiting {
+            record: *record,
+            hash,
+            attempts: 1,
+            since: now,
+            rival: None,
+        });
+        let Some(index) = stored else {
+            return;
+        };
+        self.by_age.push_back(&mut self.links, index);
+        match rivals.and_then(|oldest| self.chain(oldest).last()) {
+            Some(last) => self.set_rival(last, Some(index)),
+            None => self.add_to_index(hash, index),
+        }
+    }
+
+    fn store(&mut self, entry: Waiting) -> Option<u32> {
+        if let Some(index) = self.vacant.pop() {
+            *self.waiting.get_mut(index as usize)? = entry;
+            return Some(index);
+        }
+        let index = u32::try_from(self.waiting.len()).ok()?;
+        self.waiting.push(entry);
+        Some(index)
+    }
+
+    fn remove(&mut self, index: u32) {
+        let Some(&Waiting { ref record, hash, rival, .. }) = self.get(index) else {
+            return;
+        };
+        match self.find(hash, &record.frame) {
+            Some(oldest) if oldest == index => self.replace_in_index(hash, index, rival),
+            Some(oldest) => {
+                let before = self.chain(oldest).find(|&link| {
+                    self.get(link).is_some_and(|entry| entry.rival == Some(index))
+                });
+                if let Some(before) = before {
+                    self.set_rival(before, rival);
+                }
+            }
+            None => {}
+        }
+        self.by_age.remove(&mut self.links, index);
+        self.vacant.push(index);
+    }
+
+    fn set_rival(&mut self, index: u32, rival: Option<u32>) {
+        if let Some(entry) = self.waiting.get_mut(index as usize) {
+            entry.rival = rival;
+        }
+    }
+
+    fn add_to_index(&mut self, hash: u64, index: u32) {
+        let Self { waiting, index: table, .. } = self;
+        table.insert_unique(hash, index, |&other| {
+            waiting.get(other as usize).map_or(0, |entry| entry.hash)
+        });
+    }
+
+    fn replace_in_index(&mut self, hash: u64, index: u32, successor: Option<u32>) {
+        let Ok(mut found) = self.index.find_entry(hash, |&other| other == index) else {
+            return;
+        };
+        match successor {
+            Some(successor) => *found.get_mut() = successor,
+            None => {
+                found.remove();
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The eBPF object inside this binary.
+
+/// The object, if the binary was built with one.
+#[cfg(ebpf_object)]
+pub(super) fn bytes() -> Option<&'static [u8]> {
+    Some(aya::include_bytes_aligned!(env!("OBSERVER_EBPF_OBJECT_PATH")))
+}
+
+/// The object, if the binary was built with one.
+#[cfg(not(ebpf_object))]
+pub(super) fn bytes() -> Option<&'static [u8]> {
+    None
+}
+
+/// Whether the binary was built with its eBPF object. `cargo xtask run` does
+/// so; plain `cargo build` does where `cargo xtask build-ebpf` ran before.
+#[must_use]
+pub fn object_is_built_in() -> bool {
+    bytes().is_some()
+}

@@ -1,0 +1,305 @@
+//! What the facts about a host mean, and what to do about them.
+
+use std::env;
+
+use serde::Serialize;
+
+use super::{Btf, Capabilities, HostReport, Lockdown, Support};
+use crate::{attest::tier_name, event::Via};
+
+/// The kernel's default for `net.unix.max_dgram_qlen`
+/// (`unix_net_init`, `net/unix/af_unix.c`).
+const DEFAULT_QLEN: u64 = 10;
+
+/// One line of the report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at: a stable name.
+    pub check: &'static str,
+    /// What it means for the observer.
+    pub state: State,
+    /// What was found.
+    pub found: String,
+    /// What to do; `None`: nothing.
+    pub action: Option<String>,
+}
+
+/// What a fact means for the observer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// As it should be, or of no consequence.
+    Ok,
+    /// The observer works, but less well.
+    Limited,
+    /// Something that attestation needs is not there.
+    Missing,
+    /// It could not be found out.
+    Unknown,
+}
+
+impl HostReport {
+    /// What the facts mean, in the order in which to look at them.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        let mut findings = vec![
+            ok("kernel", self.kernel_release.clone()),
+            self.lockdown(),
+            self.btf(),
+            self.object(),
+        ];
+        findings.extend(self.capabilities());
+        findings.extend([
+            self.unprivileged_bpf(),
+            self.socket_filter(),
+            self.task_helper(),
+            self.pid_helper("get_current_pid_tgid", &self.helpers.get_current_pid_tgid),
+            self.pid_helper("get_ns_current_pid_tgid", &self.helpers.get_ns_current_pid_tgid),
+        ]);
+        findings.extend(self.tiers());
+        findings.extend([self.pid_namespace(), self.queue_length(), self.io_uring()]);
+        findings
+    }
+
+    fn lockdown(&self) -> Finding {
+        match self.lockdown {
+            Lockdown::Unknown => Finding {
+                action: Some(
+                    "to see it: mount -t securityfs securityfs /sys/kernel/security; no state \
+                     of it keeps tier btf from working"
+                        .into(),
+                ),
+                ..finding("lockdown", State::Unknown, "/sys/kernel/security/lockdown is not readable")
+            },
+            state => ok("lockdown", state.to_string()),
+        }
+    }
+
+    fn btf(&self) -> Finding {
+        match &self.btf {
+            Btf::Readable => ok("btf", "readable"),
+            Btf::Absent => Finding {
+                action: Some(
+                    "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions' are; \
+                     in a container, mount /sys"
+                        .into(),
+                ),
+                ..finding("btf", self.unless_attested(), "/sys/kernel/btf/vmlinux is not there")
+            },
+            Btf::Unreadable { error } => Finding {
+                action: Some("let this user read /sys/kernel/btf/vmlinux (mode 0444)".into()),
+                ..finding("btf", self.unless_attested(), error.as_str())
+            },
+        }
+    }
+
+    fn object(&self) -> Finding {
+        if self.object_built_in {
+            return ok("ebpf_object", "built in");
+        }
+        Finding {
+            action: Some("build this binary with `cargo xtask run` or after `cargo xtask build-ebpf`".into()),
+            ..finding("ebpf_object", State::Missing, "not in this binary")
+        }
+    }
+
+    fn capabilities(&self) -> Vec<Finding> {
+        let Some(capabilities) = self.capabilities else {
+            return vec![finding("capabilities", State::Unknown, "capget failed")];
+        };
+        let Capabilities { bpf, perfmon, net_admin, sys_admin } = capabilities;
+        vec![
+            self.capability("cap_bpf", bpf, sys_admin),
+            self.capability("cap_perfmon", perfmon, sys_admin),
+            ok("cap_net_admin", held(net_admin, "not held; Unix sockets do not need it")),
+            ok("cap_sys_admin", held(sys_admin, "not held, and not needed")),
+        ]
+    }
+
+    /// `CAP_SYS_ADMIN` does for both (`bpf_capable` and `perfmon_capable`,
+    /// `include/linux/capability.h`), in the initial user namespace only.
+    fn capability(&self, check: &'static str, held: bool, sys_admin: bool) -> Finding {
+        if self.initial_user_ns == Some(false) {
+            return Finding {
+                action: Some("run the observer outside of user namespaces".into()),
+                ..finding(check, State::Missing, "a user namespace's capabilities do not count")
+            };
+        }
+        match (held, sys_admin) {
+            (true, _) => ok(check, "held"),
+            (false, true) => ok(check, "not held; CAP_SYS_ADMIN does as well"),
+            (false, false) => Finding {
+                action: Some(grant_capabilities()),
+                ..finding(check, State::Missing, "not held")
+            },
+        }
+    }
+
+    fn unprivileged_bpf(&self) -> Finding {
+        let check = "unprivileged_bpf_disabled";
+        match self.unprivileged_bpf_disabled {
+            Some(0) => ok(check, "0: any user may load socket filters; no matter to the observer"),
+            Some(value) => ok(check, format!("{value}: eBPF needs CAP_BPF")),
+            None => finding(check, State::Unknown, "the sysctl is not readable"),
+        }
+    }
+
+    fn socket_filter(&self) -> Finding {
+        let check = "socket_filter";
+        match &self.socket_filter {
+            Support::Yes => ok(check, "can be loaded"),
+            Support::No => Finding {
+                action: Some("boot a kernel built with CONFIG_BPF_SYSCALL=y".into()),
+                ..finding(check, State::Missing, "unknown to this kernel")
+            },
+            Support::Refused { error } => Finding {
+                action: Some(self.on_refusal()),
+                ..finding(check, State::Missing, error.as_str())
+            },
+        }
+    }
+
+    fn on_refusal(&self) -> String {
+        if self.may_use_bpf() == Some(false) {
+            return grant_capabilities();
+        }
+        "allow the bpf system call: the container's seccomp profile or a security module refuses \
+         it (systemd: SystemCallFilter=bpf)"
+            .into()
+    }
+
+    fn may_use_bpf(&self) -> Option<bool> {
+        self.capabilities.map(|held| {
+            (held.bpf && held.perfmon || held.sys_admin) && self.initial_user_ns != Some(false)
+        })
+    }
+
+    fn task_helper(&self) -> Finding {
+        let check = "get_current_task_btf";
+        let state = self.unless_attested();
+        match &self.helpers.get_current_task_btf {
+            Support::Yes => ok(check, "callable"),
+            Support::No if self.may_use_bpf() == Some(false) => Finding {
+                action: Some(grant_capabilities()),
+                ..finding(check, state, "not for this process")
+            },
+            Support::No => Finding {
+                action: Some("boot a newer kernel, 6.1 or later".into()),
+                ..finding(check, state, "unknown to this kernel")
+            },
+            Support::Refused { error } => finding(check, State::Unknown, error.as_str()),
+        }
+    }
+
+    /// What only the second tier needs is missed only if the first fails.
+    fn pid_helper(&self, check: &'static str, support: &Support) -> Finding {
+        match support {
+            Support::Yes => ok(check, "callable"),
+            Support::No if self.attested_tier() == Some(Via::Btf) => {
+                ok(check, "not callable; only tier helper needs it")
+            }
+            Support::No => Finding {
+                action: Some("boot kernel 6.10 or later, or make tier btf work".into()),
+                ..finding(check, State::Missing, "unknown to this kernel")
+            },
+            Support::Refused { error } => finding(check, State::Unknown, error.as_str()),
+        }
+    }
+
+    fn tiers(&self) -> impl Iterator<Item = Finding> {
+        self.tiers.iter().map(|tier| {
+            let check = match tier.via {
+                Via::Btf => "tier_btf",
+                Via::Helper => "tier_helper",
+                Via::Scm => "tier_scm",
+            };
+            match (&tier.error, self.attested_tier()) {
+                (None, _) => ok(check, "loaded, attached and found truthful"),
+                (Some(error), Some(Via::Btf)) => ok(check, format!("not needed; {error}")),
+                (Some(error), attested) => Finding {
+                    action: attested.map(|via| {
+                        format!("tier {} is used instead; it knows less", tier_name(via))
+                    }),
+                    ..finding(check, self.unless_attested(), error.as_str())
+                },
+            }
+        })
+    }
+
+    fn pid_namespace(&self) -> Finding {
+        let check = "pid_namespace";
+        match (self.pid_ns_inode, self.initial_pid_ns) {
+            (Some(inode), Some(true)) => ok(check, format!("{inode}, the initial one")),
+            (Some(inode), _) => Finding {
+                action: Some(
+                    "to observe the whole host, run the observer in its pid namespace (docker: \
+                     --pid=host, Kubernetes: hostPID: true)"
+                        .into(),
+                ),
+                ..finding(
+                    check,
+                    State::Limited,
+                    format!("{inode}, a container's: agents outside of it are refused"),
+                )
+            },
+            (None, _) => Finding {
+                action: Some("mount /proc of this pid namespace".into()),
+                ..finding(check, State::Unknown, "/proc/self/ns/pid is not readable")
+            },
+        }
+    }
+
+    fn queue_length(&self) -> Finding {
+        let check = "max_dgram_qlen";
+        match self.max_dgram_qlen {
+            Some(length) if length > DEFAULT_QLEN => ok(check, length.to_string()),
+            Some(length) => Finding {
+                action: Some(
+                    "before the observer starts: sysctl -w net.unix.max_dgram_qlen=512 (a socket \
+                     keeps the value that it was made with)"
+                        .into(),
+                ),
+                ..finding(
+                    check,
+                    State::Limited,
+                    format!("{length}: agents that beat at the same moment get EAGAIN"),
+                )
+            },
+            None => finding(check, State::Unknown, "the sysctl is not readable"),
+        }
+    }
+
+    fn io_uring(&self) -> Finding {
+        let check = "io_uring_disabled";
+        match self.io_uring_disabled {
+            Some(value) => ok(check, format!("{value}: beats by SQPOLL threads are refused anyhow")),
+            None => finding(check, State::Unknown, "no such sysctl: Linux before 6.6, or no /proc/sys"),
+        }
+    }
+
+    /// How bad it is to lack what only the best tier needs.
+    fn unless_attested(&self) -> State {
+        if self.attested_tier().is_some() { State::Limited } else { State::Missing }
+    }
+}
+
+fn ok(check: &'static str, found: impl Into<String>) -> Finding {
+    finding(check, State::Ok, found)
+}
+
+fn finding(check: &'static str, state: State, found: impl Into<String>) -> Finding {
+    Finding { check, state, found: found.into(), action: None }
+}
+
+fn held(held: bool, otherwise: &'static str) -> &'static str {
+    if held { "held" } else { otherwise }
+}
+
+fn grant_capabilities() -> String {
+    let program = env::current_exe();
+    let program = program.as_ref().map_or("observer".into(), |path| path.to_string_lossy());
+    format!(
+        "run as root, or: setcap cap_bpf,cap_perfmon=ep {program}; in a systemd unit: \
+         AmbientCapabilities=CAP_BPF CAP_PERFMON"
+    )
+}

@@ -1,0 +1,120 @@
+use super::*;
+
+/// A host on which everything works.
+fn good() -> HostReport {
+    HostReport {
+        kernel_release: "6.12.0".into(),
+        lockdown: Lockdown::Integrity,
+        btf: Btf::Readable,
+        capabilities: Some(Capabilities {
+            bpf: true,
+            perfmon: true,
+            net_admin: false,
+            sys_admin: false,
+        }),
+        initial_user_ns: Some(true),
+        unprivileged_bpf_disabled: Some(2),
+        socket_filter: Support::Yes,
+        helpers: Helpers {
+            get_current_task_btf: Support::Yes,
+            get_current_pid_tgid: Support::Yes,
+            get_ns_current_pid_tgid: Support::Yes,
+        },
+        object_built_in: true,
+        tiers: tiers(None, None),
+        pid_ns_inode: Some(INITIAL_PID_NS),
+        initial_pid_ns: Some(true),
+        max_dgram_qlen: Some(512),
+        io_uring_disabled: Some(0),
+    }
+}
+
+fn tiers(btf: Option<&str>, helper: Option<&str>) -> Vec<Tier> {
+    let tier = |via, error: Option<&str>| Tier { via, error: error.map(Into::into) };
+    vec![tier(Via::Btf, btf), tier(Via::Helper, helper)]
+}
+
+fn find(report: &HostReport, check: &str) -> Finding {
+    report.findings().into_iter().find(|finding| finding.check == check).unwrap()
+}
+
+#[test]
+fn lockdown_is_the_word_in_brackets() {
+    assert_eq!(parse_lockdown("[none] integrity confidentiality\n"), Lockdown::None);
+    assert_eq!(parse_lockdown("none [integrity] confidentiality\n"), Lockdown::Integrity);
+    assert_eq!(parse_lockdown("none integrity [confidentiality]"), Lockdown::Confidentiality);
+    assert_eq!(parse_lockdown("none integrity"), Lockdown::Unknown);
+    assert_eq!(parse_lockdown("[new] none"), Lockdown::Unknown);
+    assert_eq!(parse_lockdown(""), Lockdown::Unknown);
+}
+
+#[test]
+fn a_good_host_needs_nothing() {
+    let report = good();
+    assert_eq!(report.tier(), Via::Btf);
+    for finding in report.findings() {
+        assert_eq!((finding.state, &finding.action), (State::Ok, &None), "{finding:?}");
+    }
+}
+
+#[test]
+fn whatever_is_missing_names_an_action() {
+    let report = HostReport {
+        btf: Btf::Absent,
+        capabilities: Some(Capabilities {
+            bpf: false,
+            perfmon: false,
+            net_admin: false,
+            sys_admin: false,
+        }),
+        socket_filter: Support::Refused { error: "Operation not permitted".into() },
+        helpers: Helpers {
+            get_current_task_btf: Support::No,
+            get_current_pid_tgid: Support::No,
+            get_ns_current_pid_tgid: Support::No,
+        },
+        object_built_in: false,
+        tiers: tiers(Some("no BTF"), Some("refused")),
+        max_dgram_qlen: Some(10),
+        ..good()
+    };
+    assert_eq!(report.attested_tier(), None);
+    assert_eq!(report.tier(), Via::Scm);
+    for finding in report.findings() {
+        let is_tier = finding.check.starts_with("tier_");
+        let needs_action = finding.state != State::Ok && !is_tier;
+        assert_eq!(finding.action.is_some(), needs_action, "{finding:?}");
+    }
+    let action = find(&report, "cap_bpf").action.unwrap();
+    assert!(action.contains("setcap cap_bpf,cap_perfmon=ep "), "{action}");
+    assert!(action.contains("AmbientCapabilities=CAP_BPF CAP_PERFMON"), "{action}");
+}
+
+#[test]
+fn the_second_tier_attests_too() {
+    let report =
+        HostReport { btf: Btf::Absent, tiers: tiers(Some("no BTF"), None), ..good() };
+    assert_eq!(report.attested_tier(), Some(Via::Helper));
+    assert_eq!(find(&report, "btf").state, State::Limited);
+    assert_eq!(find(&report, "tier_btf").state, State::Limited);
+    assert_eq!(find(&report, "tier_helper").state, State::Ok);
+}
+
+#[test]
+fn sys_admin_does_for_the_two_others_but_not_in_a_user_namespace() {
+    let capabilities =
+        Some(Capabilities { bpf: false, perfmon: false, net_admin: true, sys_admin: true });
+    let mut report = HostReport { capabilities, ..good() };
+    assert_eq!(find(&report, "cap_bpf").state, State::Ok);
+    report.initial_user_ns = Some(false);
+    assert_eq!(find(&report, "cap_bpf").state, State::Missing);
+}
+
+#[test]
+fn this_host_can_be_probed() {
+    let report = probe();
+    assert!(!report.kernel_release.is_empty());
+    assert!(report.pid_ns_inode.is_some());
+    assert_eq!(report.object_built_in, object_is_built_in());
+    assert_eq!(report.tiers.len(), 2);
+}

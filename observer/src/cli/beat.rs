@@ -1,0 +1,136 @@
+//! `observer beat`: an agent for trying things out.
+
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use observer_common::frame::Frame;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::args::Beat;
+use super::signals::Shutdown;
+
+/// Beats until the count is reached or a signal comes.
+///
+/// # Errors
+/// Only where the process itself cannot work; what happens to beats is said
+/// on stderr and counted.
+pub(super) fn execute(args: &Beat) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    let mut agent = Agent::new(args);
+    runtime.block_on(agent.beat())?;
+    let Agent { sent, dropped, .. } = agent;
+    super::say(format_args!("sent {sent}, dropped {dropped}"));
+    Ok(if sent == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+struct Agent<'a> {
+    args: &'a Beat,
+    start: Instant,
+    /// `None` until the observer is there, and again when it has gone.
+    socket: Option<UnixDatagram>,
+    /// What keeps beats from arriving at present; said once, when it begins.
+    trouble: Option<io::ErrorKind>,
+    sent: u64,
+    dropped: u64,
+}
+
+impl<'a> Agent<'a> {
+    fn new(args: &'a Beat) -> Self {
+        Self { args, start: Instant::now(), socket: None, trouble: None, sent: 0, dropped: 0 }
+    }
+
+    async fn beat(&mut self) -> anyhow::Result<()> {
+        let mut shutdown = Shutdown::new()?;
+        let mut ticks = interval(Duration::from_millis(self.args.interval_ms));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let last = if self.args.count == 0 { u64::MAX } else { self.args.count };
+        for nonce in 1..=last {
+            tokio::select! {
+                _ = shutdown.requested() => break,
+                _ = ticks.tick() => self.once(nonce),
+            }
+        }
+        Ok(())
+    }
+
+    fn once(&mut self, nonce: u64) {
+        let result = self.send(&self.frame(nonce).encode());
+        let counter = if result.is_ok() { &mut self.sent } else { &mut self.dropped };
+        *counter = counter.saturating_add(1);
+        match result {
+            Ok(()) => self.recovered(),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn frame(&self, nonce: u64) -> Frame {
+        let since_start = self.start.elapsed().as_nanos();
+        Frame {
+            status: self.args.status(),
+            pid: self.args.claim_pid.unwrap_or_else(std::process::id),
+            timestamp: u64::try_from(since_start).unwrap_or_default(),
+            nonce,
+            payload: self.args.payload,
+        }
+    }
+
+    /// Sends without waiting; connects first where that is needed.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => self.connect()?,
+        };
+        let result = socket.send(bytes);
+        // A full queue is not the connection's end. Anything else may be: a
+        // restarted observer has another socket at the same path.
+        if result.as_ref().map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |_| true)
+        {
+            self.socket = Some(socket);
+        }
+        result.map(|_| ())
+    }
+
+    fn connect(&self) -> io::Result<UnixDatagram> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&self.args.socket)?;
+        Ok(socket)
+    }
+
+    fn recovered(&mut self) {
+        if self.trouble.take().is_some() {
+            super::say(format_args!("beats are taken again, {} were dropped", self.dropped));
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        if self.trouble.replace(error.kind()) != Some(error.kind()) {
+            let path = self.args.socket.display();
+            super::say(format_args!("{path}: {error}: {}; going on", advice(error.kind())));
+        }
+    }
+}
+
+/// What the error means here, and what to do.
+fn advice(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::WouldBlock => {
+            "the observer's queue is full; let it hold more (sysctl net.unix.max_dgram_qlen \
+             before it starts) or beat less often"
+        }
+        io::ErrorKind::NotFound => "there is no socket; start the observer, or check the path",
+        io::ErrorKind::ConnectionRefused => "no observer listens there; start it",
+        io::ErrorKind::PermissionDenied => {
+            "start the observer with --socket-mode 0660 --socket-group and a group of yours, and \
+             check that you may enter the directory"
+        }
+        io::ErrorKind::InvalidInput => "this cannot be a socket's path; it is too long or empty",
+        _ => "check that it is the socket of an observer",
+    }
+}

@@ -1,0 +1,82 @@
+//! The command line: `run`, `doctor` and `beat`.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 clean,
+//! 1 failure while running, 2 usage, 3 this host cannot attest.
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use observer::StartError;
+
+mod args;
+mod beat;
+mod doctor;
+mod log;
+mod run;
+mod signals;
+mod stdout;
+
+/// A liveness observer that the kernel tells who really sent each heartbeat.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Observe the agents that beat at a socket
+    Run(args::Run),
+    /// Tell what this host allows, and what to do about what is missing
+    Doctor(args::Doctor),
+    /// Be an agent: send heartbeats, for trying things out
+    Beat(args::Beat),
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 clean, 1 failure while running, 2 usage, \
+                          3 this host cannot attest.";
+const FAILURE: u8 = 1;
+const CANNOT_ATTEST: u8 = 3;
+
+/// Runs the command that the arguments name. A usage error ends the process
+/// with code 2 in here.
+pub(crate) fn main() -> ExitCode {
+    let result = match parse() {
+        Command::Run(args) => run::execute(&args).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(args) => doctor::execute(&args),
+        Command::Beat(args) => beat::execute(&args),
+    };
+    result.unwrap_or_else(|error| {
+        say(format_args!("error: {error:#}"));
+        exit_code(&error)
+    })
+}
+
+fn parse() -> Command {
+    let Cli { command } = Cli::parse();
+    if let Command::Run(args) = &command
+        && let Some(contradiction) = args.contradiction()
+    {
+        let mut usage = Cli::command();
+        usage.build();
+        let run = usage.find_subcommand_mut("run").cloned();
+        run.unwrap_or(usage).error(ErrorKind::ArgumentConflict, contradiction).exit();
+    }
+    command
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<StartError>() {
+        Some(StartError::CannotAttest(..)) => ExitCode::from(CANNOT_ATTEST),
+        _ => ExitCode::from(FAILURE),
+    }
+}
+
+/// Writes a line to stderr. There is nobody left to tell if that fails.
+fn say(line: fmt::Arguments<'_>) {
+    writeln!(io::stderr(), "{line}").unwrap_or_default();
+}

@@ -1,0 +1,484 @@
+//! The observer's loop: receive, join, judge, track.
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
+
+use observer_common::{
+    frame::{FRAME_LEN, Frame},
+    loss::Loss,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::{
+    attention::{AWAY_NS, Attention, Now},
+    attest::{Attestor, Finding, Pending},
+    builder::Builder,
+    counters::{Counters, count},
+    event::{Attestation, AuthFailureCause, BeatOrigin, Event, Via},
+    judge::{Policy, Verdict, judge},
+    tracker::{Outcome, Sighting, Tracker},
+    transport::{BATCH, BoundSocket, Credentials, Datagram, Payload, Receiver},
+};
+
+/// How long a frame waits for a record that is still being written,
+/// nanoseconds. The writer is a sender that was preempted within some hundred
+/// instructions; after this its record counts as lost.
+const PARK_NS: u64 = 100_000_000;
+
+/// How often the ring is looked at while a frame waits, nanoseconds.
+const PARK_RETRY_NS: u64 = 1_000_000;
+
+/// How many frames wait at most; beyond it the oldest is decided at once.
+const MAX_PARKED: usize = 1024;
+
+/// Tells which agents are alive, which went silent, and which beats were
+/// lies.
+///
+/// Drive it with [`Observer::poll`] and [`Observer::wait`], or as a
+/// [`Stream`](futures_core::Stream) in a tokio runtime.
+pub struct Observer {
+    socket: BoundSocket,
+    receiver: Receiver,
+    /// How much of the last batch is still to be judged.
+    unread: std::ops::Range<usize>,
+    attestor: Attestor,
+    policy: Policy,
+    tracker: Tracker,
+    attention: Attention,
+    /// The moment of the last pass: what was received in it is dated so.
+    now: Now,
+    parked: VecDeque<Parked>,
+    ready: VecDeque<Event>,
+    backlog: Backlog,
+    counters: Counters,
+    pub(crate) wake: crate::stream::Wake,
+}
+
+/// A frame whose record is still being written.
+struct Parked {
+    frame: [u8; FRAME_LEN],
+    credentials: Option<Credentials>,
+    truncated: bool,
+    received: Now,
+    pending: Pending,
+}
+
+/// Whether all input that waited at some moment has been read.
+#[derive(Debug, Default)]
+struct Backlog {
+    /// The last receive took all there was.
+    drained: bool,
+    /// Datagrams read since a silence became due.
+    read_since_due: usize,
+}
+
+impl Observer {
+    /// Starts to describe an observer.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn new(
+        socket: BoundSocket,
+        attestor: Attestor,
+        policy: Policy,
+        tracker: Tracker,
+    ) -> Self {
+        Self {
+            socket,
+            receiver: Receiver::new(),
+            unread: 0..0,
+            attestor,
+            policy,
+            tracker,
+            attention: Attention::start(),
+            now: Now::default(),
+            parked: VecDeque::new(),
+            ready: VecDeque::new(),
+            backlog: Backlog::default(),
+            counters: Counters::default(),
+            wake: crate::stream::Wake::default(),
+        }
+    }
+
+    /// The next event, if there is one now; never blocks.
+    ///
+    /// Silence is judged only after all waiting input has been read.
+    pub fn poll(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.next_at_hand() {
+                return Some(event);
+            }
+            if self.receive() == 0 {
+                return self.next_at_hand();
+            }
+        }
+    }
+
+    /// Blocks until there may be something for [`Observer::poll`] to say, or
+    /// the time is up. It may return early.
+    ///
+    /// # Errors
+    /// What `ppoll` fails with, an interrupting signal included.
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let due = self.until_due();
+        let timeout = match (timeout, due) {
+            (Some(timeout), Some(due)) => Some(timeout.min(due)),
+            (timeout, due) => timeout.or(due),
+        };
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], timeout.as_ref())?;
+        Ok(())
+    }
+
+    /// How long until something is to be judged without further input.
+    pub(crate) fn until_due(&self) -> Option<Duration> {
+        let now = self.attention.now();
+        let silence = self
+            .tracker
+            .next_deadline()
+            .map(|deadline| deadline.saturating_sub(now.attended_ns));
+        let parked = (!self.parked.is_empty()).then_some(PARK_RETRY_NS);
+        [silence, parked].into_iter().flatten().min().map(Duration::from_nanos)
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let joined = self.attestor.join_counts();
+        let tracked = self.tracker.counts();
+        Counters {
+            wrong_length: self
+                .counters
+                .wrong_length
+                .saturating_add(self.attestor.loss(Loss::WrongLength)),
+            stale_nonces: tracked.stale_nonces,
+            refused_full: tracked.refused_full,
+            evicted_silent: tracked.evicted_silent,
+            ring_full: self.attestor.loss(Loss::RingFull),
+            unreadable: self.attestor.loss(Loss::Unreadable),
+            records_malformed: self.attestor.malformed(),
+            records_expired: joined.expired,
+            records_displaced: joined.displaced,
+            away_ns: self.attention.away_ns(),
+            ..self.counters
+        }
+    }
+
+    /// By which means senders are known.
+    #[must_use]
+    pub fn via(&self) -> Via {
+        self.attestor.via()
+    }
+
+    /// Why a weaker means than the strongest is in use.
+    #[must_use]
+    pub fn degraded(&self) -> Option<&str> {
+        self.attestor.fallback()
+    }
+
+    /// Inode of the observer's own pid namespace.
+    #[must_use]
+    pub fn pid_ns_inode(&self) -> Option<u64> {
+        self.policy.observer_ns_inode
+    }
+
+    /// How many agents are known, silent ones included.
+    #[must_use]
+    pub fn agents(&self) -> usize {
+        self.tracker.len()
+    }
+
+    /// The next event that needs no further input.
+    pub(crate) fn next_at_hand(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            if let Some(index) = self.unread.next() {
+                self.take(index);
+                continue;
+            }
+            if self.take_parked() {
+                continue;
+            }
+            return self.next_silence();
+        }
+    }
+
+    /// Receives a batch and reads the records that belong to it; returns how
+    /// many datagrams there were.
+    pub(crate) fn receive(&mut self) -> usize {
+        let now = self.attention.now();
+        let received = match self.receiver.receive(self.socket.as_fd()) {
+            Ok(received) => received,
+            Err(error) => {
+                let event = self.io_error(error);
+                self.ready.push_back(event);
+                0
+            }
+        };
+        self.counters.datagrams = self.counters.datagrams.saturating_add(received as u64);
+        self.unread = 0..received;
+        let absorbed = self.attestor.absorb(now.attended_ns);
+        self.counters.records = self.counters.records.saturating_add(absorbed.records);
+        self.give_back_absence(now, absorbed.oldest_ns);
+        self.attestor.expire(self.now.attended_ns);
+        self.note_backlog(received);
+        received
+    }
+
+    /// Whether the last receive took all there was.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.backlog.drained
+    }
+
+    pub(crate) fn io_error(&mut self, error: io::Error) -> Event {
+        count(&mut self.counters.io_errors);
+        Event::Io(error, self.attention.now().observer_ns)
+    }
+
+    fn give_back_absence(&mut self, now: Now, oldest_sent_ns: Option<u64>) {
+        let deadline = self.tracker.next_deadline().map(|due| self.evidence(now, due));
+        let (now, absence) = self.attention.look(now, oldest_sent_ns, deadline);
+        self.now = now;
+        if absence > 0 {
+            count(&mut self.counters.absences);
+            tracing::warn!(
+                milliseconds = absence / 1_000_000,
+                "the observer was away; its agents get the time back"
+            );
+        }
+    }
+
+    /// What a deadline that has passed shows of an absence: that the observer
+    /// was away from then on. Without records nothing tells when the absence
+    /// began, and a long one is taken to have begun at the last look.
+    fn evidence(&self, now: Now, due: u64) -> u64 {
+        let late = now.attended_ns.saturating_sub(due);
+        match self.via() {
+            Via::Scm if late > AWAY_NS.saturating_mul(10) => 0,
+            _ => due,
+        }
+    }
+
+    fn note_backlog(&mut self, received: usize) {
+        let due = self
+            .tracker
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= self.now.attended_ns);
+        self.backlog.drained = received < BATCH;
+        self.backlog.read_since_due = match due {
+            true => self.backlog.read_since_due.saturating_add(received),
+            false => 0,
+        };
+    }
+
+    /// Judges one datagram of the batch.
+    fn take(&mut self, index: usize) {
+        let Some(datagram) = self.receiver.get(index) else {
+            return;
+        };
+        let Datagram { payload, credentials, truncated_control } = datagram;
+        let Payload::Frame(frame) = payload else {
+            count(&mut self.counters.wrong_length);
+            return;
+        };
+        match self.attestor.identify(&frame, credentials.as_ref()) {
+            Finding::Known(sender) => self.conclude(&frame, sender, truncated_control, self.now),
+            Finding::Pending(pending) => self.park(Parked {
+                frame,
+                credentials,
+                truncated: truncated_control,
+                received: self.now,
+                pending,
+            }),
+        }
+    }
+
+    fn park(&mut self, parked: Parked) {
+        count(&mut self.counters.parked);
+        if self.parked.len() >= MAX_PARKED
+            && let Some(oldest) = self.parked.pop_front()
+        {
+            self.decide(oldest, true);
+        }
+        self.parked.push_back(parked);
+    }
+
+    /// Decides the frame that has waited longest, if it can be.
+    fn take_parked(&mut self) -> bool {
+        let Some(oldest) = self.parked.pop_front() else {
+            return false;
+        };
+        let waited = self.now.observer_ns.saturating_sub(oldest.received.observer_ns);
+        self.decide(oldest, waited > PARK_NS)
+    }
+
+    fn decide(&mut self, parked: Parked, give_up: bool) -> bool {
+        let Parked { frame, credentials, truncated, received, pending } = &parked;
+        let finding =
+            self.attestor.identify_again(frame, credentials.as_ref(), *pending, give_up);
+        match finding {
+            Finding::Known(sender) => {
+                self.conclude(frame, sender, *truncated, *received);
+                true
+            }
+            Finding::Pending(_) => {
+                self.parked.push_front(parked);
+                false
+            }
+        }
+    }
+
+    /// Says what a frame whose sender is settled is worth.
+    fn conclude(
+        &mut self,
+        bytes: &[u8; FRAME_LEN],
+        sender: Option<Attestation>,
+        truncated: bool,
+        now: Now,
+    ) {
+        if truncated {
+            count(&mut self.counters.ctrl_truncated);
+            let error = io::Error::other("the sender attached control data; none of it was taken");
+            self.ready.push_back(Event::CtrlTruncated(error, now.observer_ns, sender));
+        }
+        let event = match Frame::decode(bytes) {
+            Ok(frame) => self.weigh(&frame, sender, now),
+            Err(error) => {
+                count(&mut self.counters.decode_errors);
+                Some(Event::Decode(error, now.observer_ns, sender))
+            }
+        };
+        self.ready.extend(event);
+    }
+
+    fn weigh(&mut self, frame: &Frame, sender: Option<Attestation>, now: Now) -> Option<Event> {
+        match judge(frame, sender.as_ref(), &self.policy) {
+            Verdict::Authentic { origin } => self.track(frame, origin, sender, now),
+            Verdict::AuthFailure(cause) => {
+                count(&mut self.counters.auth_failures);
+                if cause == AuthFailureCause::Unattested {
+                    count(&mut self.counters.unattested);
+                }
+                Some(Event::AuthFailure {
+                    claimed_pid: frame.pid,
+                    observer_ns: now.observer_ns,
+                    cause,
+                    sender,
+                })
+            }
+            Verdict::NamespaceConflict => {
+                let expected = self.policy.observer_ns_inode;
+                Some(self.namespace_conflict(frame, expected, sender, now))
+            }
+        }
+    }
+
+    fn track(
+        &mut self,
+        frame: &Frame,
+        origin: BeatOrigin,
+        sender: Option<Attestation>,
+        now: Now,
+    ) -> Option<Event> {
+        let pid_ns_inode = sender.as_ref().and_then(|sender| sender.pid_ns_inode);
+        let sighting = Sighting {
+            pid: frame.pid,
+            start_ns: sender.as_ref().and_then(|sender| sender.start_ns),
+            pid_ns_inode,
+            origin,
+            nonce: frame.nonce,
+            sender,
+        };
+        match self.tracker.sight(&sighting, now) {
+            Outcome::Accepted => {
+                count(&mut self.counters.beats);
+                Some(Event::Beat {
+                    pid: frame.pid,
+                    status: frame.status,
+                    payload: frame.payload,
+                    nonce: frame.nonce,
+                    origin,
+                    pid_ns_inode,
+                    observer_ns: now.observer_ns,
+                    sender,
+                })
+            }
+            Outcome::OriginConflict { slot_origin } => {
+                count(&mut self.counters.origin_conflicts);
+                Some(Event::OriginConflict {
+                    claimed_pid: frame.pid,
+                    observed_origin: origin,
+                    slot_origin,
+                    observer_ns: now.observer_ns,
+                    sender,
+                })
+            }
+            Outcome::NamespaceConflict { slot_ns_inode } => {
+                Some(self.namespace_conflict(frame, slot_ns_inode, sender, now))
+            }
+            Outcome::StaleNonce | Outcome::TableFull => None,
+        }
+    }
+
+    fn namespace_conflict(
+        &mut self,
+        frame: &Frame,
+        expected: Option<u64>,
+        sender: Option<Attestation>,
+        now: Now,
+    ) -> Event {
+        count(&mut self.counters.namespace_conflicts);
+        Event::NamespaceConflict {
+            claimed_pid: frame.pid,
+            observed_ns_inode: sender.as_ref().and_then(|sender| sender.pid_ns_inode),
+            observer_ns_inode: expected,
+            observer_ns: now.observer_ns,
+            sender,
+        }
+    }
+
+    /// The next agent that has been silent for too long, once all input that
+    /// waited when it became due has been read: the queue was seen empty, or
+    /// more than it can hold was read since.
+    fn next_silence(&mut self) -> Option<Event> {
+        let read = self.backlog.drained
+            || self.backlog.read_since_due > self.socket.queue_limit();
+        if !read || self.is_waiting_for_records() {
+            return None;
+        }
+        let silence = self.tracker.next_silent(self.now)?;
+        count(&mut self.counters.stalls);
+        Some(Event::Stall {
+            pid: silence.pid,
+            last_nonce: silence.last_nonce,
+            last_ns: silence.last_ns,
+            origin: silence.origin,
+            pid_ns_inode: silence.pid_ns_inode,
+            observer_ns: self.now.observer_ns,
+            sender: silence.sender,
+        })
+    }
+
+    /// Whether a silence may yet be broken by a frame that waits for its
+    /// record. It postpones no silence for longer than a frame may wait.
+    fn is_waiting_for_records(&self) -> bool {
+        let overdue = self.tracker.next_deadline().is_some_and(|deadline| {
+            deadline.saturating_add(PARK_NS) <= self.now.attended_ns
+        });
+        !self.parked.is_empty() && !overdue
+    }
+}
+
+impl AsFd for Observer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

@@ -1,0 +1,246 @@
+//! Events as lines for a person.
+
+use std::fmt::{self, Display, Write as _};
+
+use anstyle::{AnsiColor, Style};
+use bytes::BytesMut;
+
+use crate::event::{Attestation, AuthFailureCause, BeatOrigin, Event, Status, Via};
+
+/// Appends one line: when, what, which pid, and the particulars.
+pub(super) fn write(buffer: &mut BytesMut, event: &Event, color: bool) {
+    let Line { observer_ns, label, style, pid, text } = Line::from(event);
+    let style = if color { style } else { Style::new() };
+    // Writing to memory cannot fail: `BytesMut` grows.
+    let _ = writeln!(
+        buffer,
+        "{style}{time}  {label:<10}  {pid:>7}  {text}{style:#}",
+        time = Seconds(observer_ns),
+        pid = Or(pid, "-"),
+    );
+}
+
+/// The status as people and JSON readers know it.
+pub(super) fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::Ok => "ok",
+        Status::Degraded => "degraded",
+        Status::Critical => "critical",
+    }
+}
+
+const ROUTINE: Style = Style::new().dimmed();
+const NOTICE: Style = AnsiColor::Yellow.on_default();
+const SPOOF: Style = AnsiColor::Red.on_default().bold();
+
+/// The columns of a line. A label in capitals marks what may be a lie, so
+/// that it stands out without colour too.
+struct Line {
+    observer_ns: u64,
+    label: &'static str,
+    style: Style,
+    pid: Option<u32>,
+    text: String,
+}
+
+impl From<&Event> for Line {
+    fn from(event: &Event) -> Self {
+        let (label, style, pid) = head(event);
+        Self { observer_ns: time(event), label, style, pid, text: text(event) }
+    }
+}
+
+/// Label, colour and pid column. The pid is the one that the event is about:
+/// the agent's, or the one that was claimed.
+fn head(event: &Event) -> (&'static str, Style, Option<u32>) {
+    match *event {
+        Event::Beat { pid, status: Status::Ok, .. } => ("beat", ROUTINE, Some(pid)),
+        Event::Beat { pid, .. } => ("beat", NOTICE, Some(pid)),
+        Event::Stall { pid, .. } => ("stall", NOTICE, Some(pid)),
+        Event::Decode(_, _, ref sender) => ("decode", NOTICE, visible_pid(sender.as_ref())),
+        Event::AuthFailure { claimed_pid, cause, .. } => {
+            (cause_label(cause), SPOOF, Some(claimed_pid))
+        }
+        Event::OriginConflict { claimed_pid, .. } => ("CONFLICT", SPOOF, Some(claimed_pid)),
+        Event::NamespaceConflict { claimed_pid, .. } => ("FOREIGN", SPOOF, Some(claimed_pid)),
+        Event::Io(..) => ("io", NOTICE, None),
+        Event::CtrlTruncated(_, _, ref sender) => {
+            ("truncated", NOTICE, visible_pid(sender.as_ref()))
+        }
+    }
+}
+
+fn cause_label(cause: AuthFailureCause) -> &'static str {
+    match cause {
+        AuthFailureCause::PidMismatch | AuthFailureCause::ForgedCredentials => "FORGED",
+        AuthFailureCause::Sqpoll => "SQPOLL",
+        AuthFailureCause::Unattested => "UNATTESTED",
+    }
+}
+
+fn visible_pid(sender: Option<&Attestation>) -> Option<u32> {
+    sender.and_then(|sender| sender.pid)
+}
+
+fn time(event: &Event) -> u64 {
+    match *event {
+        Event::Beat { observer_ns, .. }
+        | Event::Stall { observer_ns, .. }
+        | Event::Decode(_, observer_ns, _)
+        | Event::AuthFailure { observer_ns, .. }
+        | Event::OriginConflict { observer_ns, .. }
+        | Event::NamespaceConflict { observer_ns, .. }
+        | Event::Io(_, observer_ns)
+        | Event::CtrlTruncated(_, observer_ns, _) => observer_ns,
+    }
+}
+
+/// The particulars.
+fn text(event: &Event) -> String {
+    match event {
+        Event::Beat { status, payload, nonce, origin, sender, .. } => format!(
+            "{:<8}  nonce {nonce:<6}  payload {payload:<6}  {}{}",
+            status_name(*status),
+            Name(sender.as_ref()),
+            Doubt(*origin, sender.as_ref()),
+        ),
+        Event::Stall { last_nonce, last_ns, origin, sender, observer_ns, .. } => format!(
+            "silent for {:.3} s since nonce {last_nonce}  {}{}",
+            Seconds(observer_ns.saturating_sub(*last_ns)),
+            Name(sender.as_ref()),
+            Doubt(*origin, sender.as_ref()),
+        ),
+        Event::Decode(error, _, sender) => {
+            format!("{error}, sent by {}", Who(sender.as_ref()))
+        }
+        Event::AuthFailure { claimed_pid, cause, sender, .. } => {
+            auth_failure(*claimed_pid, *cause, sender.as_ref())
+        }
+        Event::OriginConflict { claimed_pid, observed_origin, slot_origin, sender, .. } => format!(
+            "claims {claimed_pid} by {}, but that agent is known by {}; sent by {}",
+            origin_name(*observed_origin),
+            origin_name(*slot_origin),
+            Who(sender.as_ref()),
+        ),
+        Event::NamespaceConflict {
+            claimed_pid, observed_ns_inode, observer_ns_inode, sender, ..
+        } => format!(
+            "claims {claimed_pid} from pid namespace {}, expected {}; really {}",
+            Or(*observed_ns_inode, "unknown"),
+            Or(*observer_ns_inode, "unknown"),
+            Who(sender.as_ref()),
+        ),
+        Event::Io(error, _) => format!("receive failed: {}", Plain(error)),
+        Event::CtrlTruncated(error, _, sender) => {
+            format!("{}, sent by {}", Plain(error), Who(sender.as_ref()))
+        }
+    }
+}
+
+fn auth_failure(claimed: u32, cause: AuthFailureCause, sender: Option<&Attestation>) -> String {
+    let who = Who(sender);
+    let scm = Or(sender.and_then(|sender| sender.scm_pid), "nobody");
+    match cause {
+        AuthFailureCause::PidMismatch => format!("claims {claimed}, really {who}"),
+        AuthFailureCause::ForgedCredentials => {
+            format!("claims {claimed}, credentials claim {scm}, really {who}")
+        }
+        AuthFailureCause::Sqpoll => {
+            format!("claims {claimed}, sent by the io_uring poll thread of {who}")
+        }
+        AuthFailureCause::Unattested => {
+            format!("claims {claimed}, credentials claim {scm}, the kernel recorded no sender")
+        }
+    }
+}
+
+fn origin_name(origin: BeatOrigin) -> &'static str {
+    match origin {
+        BeatOrigin::KernelAttested => "kernel attestation",
+        BeatOrigin::OperatorAttestedTransport => "a trusted listener",
+        BeatOrigin::NetworkUnverified => "the unverified network",
+        BeatOrigin::SocketModeOnly => "the socket's mode only",
+    }
+}
+
+/// Nanoseconds, shown as seconds with milliseconds.
+struct Seconds(u64);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, millis) = (self.0 / 1_000_000_000, self.0 / 1_000_000 % 1000);
+        match f.precision() {
+            Some(_) => write!(f, "{seconds}.{millis:03}"),
+            None => write!(f, "{seconds:>6}.{millis:03}"),
+        }
+    }
+}
+
+/// A value, or what stands for its absence.
+struct Or<T>(Option<T>, &'static str);
+
+impl<T: Display> Display for Or<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(value) => value.fmt(f),
+            None => f.pad(self.1),
+        }
+    }
+}
+
+/// Name and user of a sender whose pid has been said already.
+struct Name<'a>(Option<&'a Attestation>);
+
+impl Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(sender) = self.0 else { return f.write_str("unknown sender") };
+        write!(f, "({})", Or(sender.comm, "?"))?;
+        match sender.uid {
+            Some(uid) => write!(f, " uid {uid}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A sender with its pid: the observer's view of it, else the host's.
+struct Who<'a>(Option<&'a Attestation>);
+
+impl Display for Who<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(sender) = self.0 else { return f.write_str("unknown sender") };
+        match (sender.pid, sender.host_pid) {
+            (Some(pid), _) => write!(f, "{pid} ")?,
+            (None, Some(host_pid)) => write!(f, "host pid {host_pid} ")?,
+            (None, None) => f.write_str("an invisible process ")?,
+        }
+        Name(self.0).fmt(f)
+    }
+}
+
+/// Why a beat is worth less than an attested one; nothing if it is not.
+struct Doubt<'a>(BeatOrigin, Option<&'a Attestation>);
+
+impl Display for Doubt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(origin, sender) = *self;
+        if origin != BeatOrigin::KernelAttested {
+            return write!(f, "  by {}", origin_name(origin));
+        }
+        match sender.map(|sender| sender.via) {
+            Some(Via::Scm) => f.write_str("  by SCM_CREDENTIALS only"),
+            Some(Via::Btf | Via::Helper) | None => Ok(()),
+        }
+    }
+}
+
+/// Text without control characters.
+struct Plain<T>(T);
+
+impl<T: Display> Display for Plain<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.to_string().chars() {
+            f.write_char(if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })?;
+        }
+        Ok(())
+    }
+}

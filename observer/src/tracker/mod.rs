@@ -1,0 +1,294 @@
+//! Which agents are known, and which of them have gone silent.
+//!
+//! A beat and a stall each take constant time, however many agents there are:
+//! the live ones stand in the order of their last beats, so that only the
+//! first can be due. Memory is bounded by the number of agents that the
+//! operator allows, grows as they appear, and is not allocated for a beat of
+//! an agent that is known.
+//!
+//! An agent is a process: a pid and the time at which the process started, so
+//! that a recycled pid is a new agent. Where the start time is not attested,
+//! the pid alone has to do, and stands for the youngest process of that pid.
+
+#[cfg(test)]
+mod model;
+mod sighting;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+
+use crate::event::Attestation;
+use crate::index_list::{Links, List, MAX_ELEMENTS};
+use slot::{Advance, Slot, known};
+
+pub use crate::attention::Now;
+pub use sighting::{Outcome, Sighting, Silence, TrackerCounts};
+
+/// A bounded table of agents.
+pub struct Tracker {
+    max_agents: usize,
+    threshold_ns: u64,
+    /// Finds slots by pid. `SipHash` with a random key, since pids can be
+    /// chosen: by whoever sends UDP frames, and by forking until one comes
+    /// up. With a hash known beforehand, many could be made to collide.
+    index: HashTable<u32>,
+    hasher: RandomState,
+    slots: Vec<Slot>,
+    /// Who sent when the present session of a slot began. Apart from the
+    /// slots, since a beat that continues a session does not need it.
+    senders: Vec<Option<Attestation>>,
+    links: Links,
+    /// By last beat, the longest ago first.
+    live: List,
+    /// By when the stall was surfaced, the longest ago first.
+    silent: List,
+    free: List,
+    /// The latest attended time that was seen; a step back counts as none.
+    latest_ns: u64,
+    counts: TrackerCounts,
+}
+
+impl Tracker {
+    /// A tracker for so many agents at most, each of which is silent once its
+    /// last beat is `threshold_ns` or more ago.
+    #[must_use]
+    pub fn new(max_agents: usize, threshold_ns: u64) -> Self {
+        Self {
+            max_agents: max_agents.min(MAX_ELEMENTS as usize),
+            threshold_ns,
+            index: HashTable::new(),
+            hasher: RandomState::new(),
+            slots: Vec::new(),
+            senders: Vec::new(),
+            links: Links::default(),
+            live: List::default(),
+            silent: List::default(),
+            free: List::default(),
+            latest_ns: 0,
+            counts: TrackerCounts::default(),
+        }
+    }
+
+    /// How many agents are known, silent ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether no agent is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn counts(&self) -> TrackerCounts {
+        self.counts
+    }
+
+    /// Takes a beat in. Pinned origin, pinned namespace and nonce are checked
+    /// in this order.
+    pub fn sight(&mut self, sighting: &Sighting, now: Now) -> Outcome {
+        let now = self.advance_to(now);
+        let hash = self.hasher.hash_one(sighting.pid);
+        match self.slot_of(hash, sighting) {
+            Some(index) => self.beat(index, sighting, now),
+            None => self.enter(hash, sighting, now),
+        }
+    }
+
+    /// When the next agent will have been silent for too long if it stays so,
+    /// in attended time; `None` if no agent is live.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        let slot = self.slot(self.live.front()?)?;
+        Some(slot.last.attended_ns.saturating_add(self.threshold_ns))
+    }
+
+    /// The next agent whose deadline has come: the one silent for longest. Each
+    /// silence is told once; the next beat ends it.
+    pub fn next_silent(&mut self, now: Now) -> Option<Silence> {
+        let now = self.advance_to(now);
+        if self.next_deadline()? > now.attended_ns {
+            return None;
+        }
+        let index = self.live.front()?;
+        let slot = self.slots.get_mut(index as usize)?;
+        slot.silent = true;
+        let slot = *slot;
+        let sender = self.senders.get(index as usize).copied().flatten();
+        self.live.remove(&mut self.links, index);
+        self.silent.push_back(&mut self.links, index);
+        if self.is_superseded(index, &slot) {
+            self.forget(index);
+            count(&mut self.counts.superseded);
+        }
+        Some(Silence {
+            pid: slot.pid,
+            last_nonce: slot.last_nonce,
+            last_ns: slot.last.observer_ns,
+            origin: slot.origin,
+            pid_ns_inode: slot.pid_ns_inode.map(u64::from),
+            sender,
+        })
+    }
+
+    /// The moment, not before any that was seen: the order of the live slots
+    /// rests on it.
+    fn advance_to(&mut self, now: Now) -> Now {
+        self.latest_ns = self.latest_ns.max(now.attended_ns);
+        Now { attended_ns: self.latest_ns, ..now }
+    }
+
+    /// The slot of the sighting's agent: that very process, or the youngest
+    /// of its pid where either start time is unknown. Thus a slot without a
+    /// start time is the only one of its pid.
+    fn slot_of(&self, hash: u64, sighting: &Sighting) -> Option<u32> {
+        let start_ns = known(sighting.start_ns);
+        let is_agent = |slot: &Slot| slot.pid == sighting.pid && slot.start_ns == start_ns;
+        let exact = self.index.find(hash, |&index| self.slot(index).is_some_and(is_agent));
+        exact.copied().or_else(|| {
+            let (index, slot) = self.youngest(hash, sighting.pid)?;
+            (start_ns.is_none() || slot.start_ns.is_none()).then_some(index)
+        })
+    }
+
+    /// The slot of the youngest process that is known of a pid.
+    fn youngest(&self, hash: u64, pid: u32) -> Option<(u32, &Slot)> {
+        self.index
+            .iter_hash(hash)
+            .filter_map(|&index| Some((index, self.slot(index)?)))
+            .filter(|(_, slot)| slot.pid == pid)
+            .max_by_key(|(_, slot)| slot.start_ns)
+    }
+
+    /// A beat of an agent that has a slot.
+    fn beat(&mut self, index: u32, sighting: &Sighting, now: Now) -> Outcome {
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return Outcome::TableFull;
+        };
+        if let Some(conflict) = slot.conflict(sighting) {
+            return conflict;
+        }
+        let Some(advance) = slot.advance(sighting) else {
+            count(&mut self.counts.stale_nonces);
+            return Outcome::StaleNonce;
+        };
+        let (was_silent, is_adopted) = (slot.silent, slot.is_adopted_by(sighting));
+        let (Advance::Begins(sessions) | Advance::Continues(sessions)) = advance;
+        slot.beat(sighting, sessions, now);
+        self.note_session(index, sighting, advance, is_adopted);
+        if was_silent {
+            self.silent.remove(&mut self.links, index);
+            self.live.push_back(&mut self.links, index);
+        } else {
+            self.live.move_to_back(&mut self.links, index);
+        }
+        Outcome::Accepted
+    }
+
+    fn note_session(&mut self, index: u32, sighting: &Sighting, advance: Advance, adopted: bool) {
+        let begins = matches!(advance, Advance::Begins(_));
+        if begins {
+            count(&mut self.counts.new_sessions);
+        }
+        if (begins || adopted)
+            && let Some(sender) = self.senders.get_mut(index as usize)
+        {
+            *sender = sighting.sender;
+        }
+    }
+
+    /// The first beat of an agent.
+    fn enter(&mut self, hash: u64, sighting: &Sighting, now: Now) -> Outcome {
+        self.forget_predecessor(hash, sighting);
+        let Some(index) = self.make_room() else {
+            count(&mut self.counts.refused_full);
+            return Outcome::TableFull;
+        };
+        count(&mut self.counts.new_agents);
+        self.store(index, Slot::new(sighting, now), sighting.sender);
+        self.live.push_back(&mut self.links, index);
+        let Self { slots, hasher, index: table, .. } = self;
+        table.insert_unique(hash, index, |&other| {
+            hasher.hash_one(slots.get(other as usize).map_or(0, |slot| slot.pid))
+        });
+        Outcome::Accepted
+    }
+
+    /// Once a younger process has the pid, the process before it is dead. Its
+    /// slot stays until its silence has been told, and no longer.
+    fn forget_predecessor(&mut self, hash: u64, sighting: &Sighting) {
+        let dead = self
+            .youngest(hash, sighting.pid)
+            .filter(|(_, slot)| slot.silent && slot.start_ns < known(sighting.start_ns))
+            .map(|(index, _)| index);
+        if let Some(index) = dead {
+            self.forget(index);
+            count(&mut self.counts.superseded);
+        }
+    }
+
+    /// Whether a younger process is known by the slot's pid.
+    fn is_superseded(&self, index: u32, slot: &Slot) -> bool {
+        let hash = self.hasher.hash_one(slot.pid);
+        self.youngest(hash, slot.pid).is_some_and(|(youngest, _)| youngest != index)
+    }
+
+    /// A place for a new agent. One that has long been silent makes room for
+    /// a live one, never the other way round.
+    fn make_room(&mut self) -> Option<u32> {
+        if let Some(index) = self.free.front() {
+            self.free.remove(&mut self.links, index);
+            return Some(index);
+        }
+        if self.slots.len() < self.max_agents {
+            return u32::try_from(self.slots.len()).ok();
+        }
+        let index = self.silent.front()?;
+        count(&mut self.counts.evicted_silent);
+        self.forget(index);
+        self.free.remove(&mut self.links, index);
+        Some(index)
+    }
+
+    /// Puts a slot where [`Self::make_room`] said: over one that is free, or
+    /// behind the last.
+    fn store(&mut self, index: u32, slot: Slot, sender: Option<Attestation>) {
+        if let Some(free) = self.slots.get_mut(index as usize) {
+            *free = slot;
+        } else {
+            self.slots.push(slot);
+        }
+        if let Some(free) = self.senders.get_mut(index as usize) {
+            *free = sender;
+        } else {
+            self.senders.push(sender);
+        }
+    }
+
+    /// Gives the place of a silent agent back.
+    fn forget(&mut self, index: u32) {
+        let pid = self.slot(index).map_or(0, |slot| slot.pid);
+        let hash = self.hasher.hash_one(pid);
+        if let Ok(entry) = self.index.find_entry(hash, |&other| other == index) {
+            entry.remove();
+        }
+        self.silent.remove(&mut self.links, index);
+        self.free.push_back(&mut self.links, index);
+    }
+
+    fn slot(&self, index: u32) -> Option<&Slot> {
+        self.slots.get(index as usize)
+    }
+}
+
+/// Adds one.
+fn count(counter: &mut u64) {
+    *counter = counter.saturating_add(1);
+}

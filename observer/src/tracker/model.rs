@@ -1,0 +1,243 @@
+//! The tracker against a naive one: a vector of agents, scanned for
+//! everything.
+
+use proptest::prelude::*;
+
+use super::{Now, Outcome, Sighting, Silence, Tracker, TrackerCounts};
+use crate::event::BeatOrigin;
+
+const THRESHOLD: u64 = 10;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Sight(Sighting),
+    /// Time passes, for the observer and for what it attended to.
+    Pass(u64, u64),
+    /// A clock that steps back.
+    StepBack(u64),
+    /// One look for a silence.
+    Look,
+}
+
+fn sighting() -> impl Strategy<Value = Sighting> {
+    let origin = prop_oneof![
+        6 => Just(BeatOrigin::KernelAttested),
+        2 => Just(BeatOrigin::NetworkUnverified),
+        1 => Just(BeatOrigin::SocketModeOnly),
+    ];
+    let start = prop_oneof![1 => Just(None), 3 => (1..4_u64).prop_map(Some)];
+    let namespace = prop_oneof![
+        2 => Just(None),
+        6 => Just(Some(7)),
+        1 => Just(Some(8)),
+    ];
+    let nonce = prop_oneof![
+        12 => 0..8_u64,
+        1 => Just(u64::MAX),
+        1 => Just(u64::MAX - 1),
+    ];
+    (2..6_u32, start, namespace, origin, nonce).prop_map(
+        |(pid, start_ns, pid_ns_inode, origin, nonce)| Sighting {
+            pid,
+            start_ns,
+            pid_ns_inode,
+            origin,
+            nonce,
+            sender: None,
+        },
+    )
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => sighting().prop_map(Op::Sight),
+        3 => (0..8_u64, 0..4_u64).prop_map(|(attended, away)| Op::Pass(attended, away)),
+        1 => (0..8_u64).prop_map(Op::StepBack),
+        3 => Just(Op::Look),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn behaves_as_the_naive_one(max in 0..5_usize, ops in prop::collection::vec(op(), 0..120)) {
+        let mut tracker = Tracker::new(max, THRESHOLD);
+        let mut naive = Naive { max, ..Naive::default() };
+        let mut now = Now { observer_ns: 100, attended_ns: 100 };
+        for op in ops {
+            match op {
+                Op::Sight(sighting) => {
+                    prop_assert_eq!(tracker.sight(&sighting, now), naive.sight(&sighting, now));
+                }
+                Op::Pass(attended, away) => {
+                    now.attended_ns += attended;
+                    now.observer_ns += attended + away;
+                }
+                Op::StepBack(by) => now.attended_ns -= by.min(now.attended_ns),
+                Op::Look => {
+                    prop_assert_eq!(tracker.next_silent(now), naive.next_silent(now));
+                }
+            }
+            prop_assert_eq!(tracker.next_deadline(), naive.next_deadline());
+            prop_assert_eq!(tracker.len(), naive.agents.len());
+            prop_assert_eq!(tracker.counts(), naive.counts);
+            prop_assert!(tracker.len() <= max);
+            prop_assert!(tracker.slots.len() <= max);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Naive {
+    max: usize,
+    agents: Vec<Agent>,
+    latest_ns: u64,
+    /// Numbers the beats and the stalls, for those of one instant.
+    turn: u64,
+    counts: TrackerCounts,
+}
+
+struct Agent {
+    pid: u32,
+    start_ns: Option<u64>,
+    namespace: Option<u64>,
+    origin: BeatOrigin,
+    last: Now,
+    last_nonce: u64,
+    /// When it beat or was found silent.
+    turn: u64,
+    silent: bool,
+    /// The last nonce of each session (`None`: of any) and when it was used,
+    /// two at most.
+    sessions: Vec<(Option<u64>, u64)>,
+}
+
+impl Naive {
+    fn tick(&mut self, now: Now) -> Now {
+        self.turn += 1;
+        self.latest_ns = self.latest_ns.max(now.attended_ns);
+        Now { attended_ns: self.latest_ns, ..now }
+    }
+
+    fn sight(&mut self, sighting: &Sighting, now: Now) -> Outcome {
+        let now = self.tick(now);
+        let turn = self.turn;
+        let Some(at) = self.position(sighting) else {
+            return self.enter(sighting, now);
+        };
+        let agent = &mut self.agents[at];
+        if agent.origin != sighting.origin {
+            return Outcome::OriginConflict { slot_origin: agent.origin };
+        }
+        if agent.namespace.is_some()
+            && sighting.pid_ns_inode.is_some()
+            && agent.namespace != sighting.pid_ns_inode
+        {
+            return Outcome::NamespaceConflict { slot_ns_inode: agent.namespace };
+        }
+        if sighting.nonce != u64::MAX {
+            let fitting = (agent.sessions.iter_mut())
+                .filter(|(last, _)| last.is_none_or(|last| last < sighting.nonce))
+                .max();
+            let restarts = agent.origin == BeatOrigin::KernelAttested || agent.silent;
+            let adopts = agent.start_ns.is_none() && sighting.start_ns.is_some();
+            if let Some(session) = fitting {
+                *session = (Some(sighting.nonce), turn);
+            } else if (sighting.nonce <= 1 && restarts) || adopts {
+                if agent.sessions.len() == 2 {
+                    agent.sessions.sort_by_key(|&(_, used)| used);
+                    agent.sessions.remove(0);
+                }
+                agent.sessions.push((Some(sighting.nonce), turn));
+                self.counts.new_sessions += 1;
+            } else {
+                self.counts.stale_nonces += 1;
+                return Outcome::StaleNonce;
+            }
+        }
+        agent.start_ns = agent.start_ns.or(sighting.start_ns);
+        agent.namespace = agent.namespace.or(sighting.pid_ns_inode);
+        agent.last = now;
+        agent.last_nonce = sighting.nonce;
+        agent.silent = false;
+        agent.turn = turn;
+        Outcome::Accepted
+    }
+
+    fn position(&self, sighting: &Sighting) -> Option<usize> {
+        let same = |agent: &Agent| (agent.pid, agent.start_ns) == (sighting.pid, sighting.start_ns);
+        self.agents.iter().position(same).or_else(|| {
+            let youngest = self.youngest(sighting.pid)?;
+            let unknown = sighting.start_ns.is_none() || self.agents[youngest].start_ns.is_none();
+            unknown.then_some(youngest)
+        })
+    }
+
+    fn youngest(&self, pid: u32) -> Option<usize> {
+        (0..self.agents.len())
+            .filter(|&at| self.agents[at].pid == pid)
+            .max_by_key(|&at| self.agents[at].start_ns)
+    }
+
+    fn enter(&mut self, sighting: &Sighting, now: Now) -> Outcome {
+        let before = self.agents.len();
+        self.agents.retain(|agent| {
+            agent.pid != sighting.pid || !agent.silent || agent.start_ns > sighting.start_ns
+        });
+        self.counts.superseded += (before - self.agents.len()) as u64;
+        if self.agents.len() >= self.max {
+            let silent = (0..self.agents.len()).filter(|&at| self.agents[at].silent);
+            let Some(longest) = silent.min_by_key(|&at| self.agents[at].turn) else {
+                self.counts.refused_full += 1;
+                return Outcome::TableFull;
+            };
+            self.agents.remove(longest);
+            self.counts.evicted_silent += 1;
+        }
+        self.counts.new_agents += 1;
+        self.agents.push(Agent {
+            pid: sighting.pid,
+            start_ns: sighting.start_ns,
+            namespace: sighting.pid_ns_inode,
+            origin: sighting.origin,
+            last: now,
+            last_nonce: sighting.nonce,
+            turn: self.turn,
+            silent: false,
+            sessions: vec![(Some(sighting.nonce).filter(|&nonce| nonce != u64::MAX), self.turn)],
+        });
+        Outcome::Accepted
+    }
+
+    fn next(&self) -> Option<usize> {
+        (0..self.agents.len())
+            .filter(|&at| !self.agents[at].silent)
+            .min_by_key(|&at| (self.agents[at].last.attended_ns, self.agents[at].turn))
+    }
+
+    fn next_deadline(&self) -> Option<u64> {
+        Some(self.agents[self.next()?].last.attended_ns + THRESHOLD)
+    }
+
+    fn next_silent(&mut self, now: Now) -> Option<Silence> {
+        let now = self.tick(now);
+        let at = self.next().filter(|_| self.next_deadline() <= Some(now.attended_ns))?;
+        let agent = &mut self.agents[at];
+        agent.silent = true;
+        agent.turn = self.turn;
+        let silence = Silence {
+            pid: agent.pid,
+            last_nonce: agent.last_nonce,
+            last_ns: agent.last.observer_ns,
+            origin: agent.origin,
+            pid_ns_inode: agent.namespace,
+            sender: None,
+        };
+        if self.youngest(silence.pid) != Some(at) {
+            self.agents.remove(at);
+            self.counts.superseded += 1;
+        }
+        Some(silence)
+    }
+}

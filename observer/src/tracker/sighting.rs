@@ -1,0 +1,78 @@
+//! What goes into the tracker, and what comes out of it.
+
+use crate::event::{Attestation, BeatOrigin};
+
+/// A beat of which all is known that can be judged without the tracker.
+#[derive(Clone, Copy, Debug)]
+pub struct Sighting {
+    /// The agent, as the observer's pid namespace sees it.
+    pub pid: u32,
+    /// When its process started, `CLOCK_BOOTTIME`; `None` (or 0) if that is
+    /// not attested.
+    pub start_ns: Option<u64>,
+    /// Its pid namespace, where known (not 0).
+    pub pid_ns_inode: Option<u64>,
+    /// How far its name can be believed.
+    pub origin: BeatOrigin,
+    /// The frame's nonce.
+    pub nonce: u64,
+    /// The kernel's record of who sent it; kept where a session begins.
+    pub sender: Option<Attestation>,
+}
+
+/// What the tracker makes of a [`Sighting`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The agent is alive.
+    Accepted,
+    /// The nonce is not above the last of its session. Counted, the slot is
+    /// not changed: a replay keeps no agent alive.
+    StaleNonce,
+    /// The agent's first beat had another origin. The slot is not changed.
+    OriginConflict {
+        /// The origin that the first beat had.
+        slot_origin: BeatOrigin,
+    },
+    /// The agent was first seen in another pid namespace. The slot is not
+    /// changed.
+    NamespaceConflict {
+        /// The namespace that it was first seen in.
+        slot_ns_inode: Option<u64>,
+    },
+    /// A new agent, and no room: every slot is held by a live one. Counted.
+    TableFull,
+}
+
+/// An agent that has gone silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Silence {
+    /// The silent agent.
+    pub pid: u32,
+    /// Nonce of its last beat.
+    pub last_nonce: u64,
+    /// When its last beat was received, observer time.
+    pub last_ns: u64,
+    /// Origin of its beats.
+    pub origin: BeatOrigin,
+    /// Its pid namespace, where known.
+    pub pid_ns_inode: Option<u64>,
+    /// Who sent when its present session began.
+    pub sender: Option<Attestation>,
+}
+
+/// What the tracker counted so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrackerCounts {
+    /// Agents seen for the first time (again, if they were forgotten).
+    pub new_agents: u64,
+    /// Sessions that a known agent began anew: a restart, a second handle.
+    pub new_sessions: u64,
+    /// Beats with a nonce that was not above the last.
+    pub stale_nonces: u64,
+    /// Beats of new agents that found the table full of live ones.
+    pub refused_full: u64,
+    /// Silent agents that made room for a live one.
+    pub evicted_silent: u64,
+    /// Silent agents forgotten because their pid belongs to a younger process.
+    pub superseded: u64,
+}

@@ -1,0 +1,10 @@
+//! Sockets that datagrams come in by.
+//!
+//! A [`Receiver`] takes batches from a socket and hands on each datagram with
+//! what the kernel attached to it.
+
+mod receive;
+mod unix;
+
+pub use receive::{BATCH, Credentials, Datagram, Payload, Receiver};
+pub use unix::{BindError, BoundSocket, SocketOptions, UnboundSocket};

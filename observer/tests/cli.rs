@@ -1,0 +1,194 @@
+//! The command line: what it refuses, and with which exit code. None of this
+//! needs privilege or an eBPF object.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Output};
+
+fn observer(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_observer")).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Runs with a socket path that must not come to be; returns what was said.
+fn refused(args: &[&str]) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("s");
+    let args: Vec<&str> = args
+        .iter()
+        .map(|arg| if *arg == "SOCKET" { socket.to_str().unwrap() } else { arg })
+        .collect();
+    let output = observer(&args);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "{args:?}");
+    assert!(!socket.exists(), "{args:?} started");
+    assert!(!stderr.lines().any(|line| line == "ready"), "{args:?}: {stderr}");
+    stderr
+}
+
+#[test]
+fn unknown_flags_are_named() {
+    let said = refused(&["run", "--socket", "SOCKET", "--threshold-ms", "100", "--treshold"]);
+    assert!(said.contains("--treshold") && said.contains("--help"), "{said}");
+    refused(&["beat", "--socket", "SOCKET", "--frobnicate"]);
+    refused(&["doctor", "--jsn"]);
+    refused(&["frobnicate"]);
+    refused(&[]);
+}
+
+#[test]
+fn required_arguments_are_named() {
+    assert!(refused(&["run", "--threshold-ms", "100"]).contains("--socket"));
+    assert!(refused(&["run", "--socket", "SOCKET"]).contains("--threshold-ms"));
+    assert!(refused(&["beat"]).contains("--socket"));
+}
+
+#[test]
+fn bad_values_are_refused_with_the_flag_and_the_value() {
+    let cases = [
+        ("--threshold-ms", "0"),
+        ("--threshold-ms", "soon"),
+        ("--threshold-ms", "1.5"),
+        ("--threshold-ms", "-1"),
+        ("--threshold-ms", "99999999999999999999"),
+        ("--attest", "perhaps"),
+        ("--output", "xml"),
+        ("--socket-mode", "rw-------"),
+        ("--socket-mode", "1777"),
+        ("--socket-mode", "0689"),
+        ("--socket-group", "no such group"),
+        ("--socket-group", "4294967295"),
+        ("--max-agents", "0"),
+        ("--max-agents", "99999999999"),
+        ("--tier", "best"),
+        ("--ring-bytes", "1000"),
+    ];
+    for (flag, value) in cases {
+        let mut args = vec!["run", "--socket", "SOCKET"];
+        if flag != "--threshold-ms" {
+            args.extend(["--threshold-ms", "100"]);
+        }
+        let assigned = format!("{flag}={value}");
+        args.push(&assigned);
+        let said = refused(&args);
+        assert!(said.contains(flag) && said.contains(value), "{said}");
+    }
+}
+
+#[test]
+fn contradictions_are_refused() {
+    let cases: [&[&str]; 4] = [
+        &["--json", "--output", "human"],
+        &["--tier", "scm"],
+        &["--attest", "require", "--tier", "scm"],
+        &["--attest", "off", "--tier", "btf"],
+    ];
+    for flags in cases {
+        let mut args = vec!["run", "--socket", "SOCKET", "--threshold-ms", "1"];
+        args.extend(flags);
+        let said = refused(&args);
+        assert!(said.contains(flags[0]), "{said}");
+    }
+}
+
+#[test]
+fn help_names_flags_units_and_defaults() {
+    let output = observer(&["run", "--help"]);
+    assert!(output.status.success());
+    let help = text(&output.stdout);
+    let parts = [
+        "--socket <PATH>",
+        "milliseconds",
+        "[default: require]",
+        "[default: 0600]",
+        "[default: 16384]",
+        "--json",
+        "--tier",
+    ];
+    for part in parts {
+        assert!(help.contains(part), "no {part} in\n{help}");
+    }
+    assert!(!help.contains("--ring-bytes"), "{help}");
+    assert!(!text(&observer(&["run", "-h"]).stdout).contains("--tier"));
+    for command in ["doctor", "beat"] {
+        assert!(observer(&[command, "--help"]).status.success());
+    }
+    assert!(text(&observer(&["--help"]).stdout).contains("3 this host cannot attest"));
+}
+
+#[test]
+fn version_is_told() {
+    let output = observer(&["--version"]);
+    assert!(output.status.success());
+    assert_eq!(text(&output.stdout), concat!("observer ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn doctor_tells_facts_and_actions() {
+    let output = observer(&["doctor", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let can_attest = report["can_attest"].as_bool().unwrap();
+    assert_eq!(output.status.code(), Some(if can_attest { 0 } else { 3 }), "{report}");
+    assert_eq!(can_attest, report["tier"] != "scm");
+    for finding in report["findings"].as_array().unwrap() {
+        assert!(finding["check"].is_string() && finding["found"].is_string(), "{finding}");
+    }
+    assert!(text(&observer(&["doctor"]).stdout).contains("tier_btf"));
+}
+
+#[test]
+fn a_beat_without_an_observer_says_so_and_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("nobody");
+    let socket = socket.to_str().unwrap();
+    let output = observer(&["beat", "--socket", socket, "--count", "3", "--interval-ms", "1"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.matches(socket).count(), 1, "{said}");
+    assert!(said.ends_with("sent 0, dropped 3\n"), "{said}");
+}
+
+/// Beats `count` times at `socket`, quickly.
+fn beat(socket: &std::path::Path, count: u64, more: &[&str]) -> Output {
+    let count = count.to_string();
+    let mut args = vec!["beat", "--socket", socket.to_str().unwrap(), "--interval-ms", "1"];
+    args.extend(["--count", &count]);
+    args.extend(more);
+    observer(&args)
+}
+
+#[test]
+fn a_beat_arrives_as_a_frame() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let flags = ["--status", "degraded", "--payload", "7", "--claim-pid", "4242"];
+    let output = beat(&path, 2, &flags);
+    assert!(output.status.success());
+    assert_eq!(text(&output.stderr), "sent 2, dropped 0\n");
+    let mut bytes = [0; 64];
+    for nonce in 1..=2_u8 {
+        assert_eq!(socket.recv(&mut bytes).unwrap(), 32);
+        assert_eq!(bytes[..8], [b'V', b'A', 2, 1, 0x92, 0x10, 0, 0]);
+        assert_eq!((bytes[16], bytes[24]), (nonce, 7));
+    }
+}
+
+#[test]
+fn a_full_queue_is_said_once_and_counted() {
+    let limit = std::fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap();
+    let room = limit.trim().parse::<u64>().unwrap() + 1;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let _never_read = UnixDatagram::bind(&path).unwrap();
+    let output = beat(&path, room + 5, &[]);
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.matches("queue is full").count(), 1, "{said}");
+    assert!(said.ends_with(&format!("sent {room}, dropped 5\n")), "{said}");
+}
