@@ -4,6 +4,12 @@
 //! order: in turn is how a fleet with one interval beats, random is the worst
 //! case for the cache.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    reason = "a benchmark may panic"
+)]
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -63,7 +69,10 @@ fn for_each_fleet(c: &mut Criterion, name: &str, run: impl Fn(&mut Fleet, u64) -
 
 /// As the observer's loop does: the beat, then a look for silent agents.
 fn track(tracker: &mut Tracker, pid: u32, nonce: u64) -> bool {
-    let now = Now { observer_ns: nonce, attended_ns: nonce };
+    let now = Now {
+        observer_ns: nonce,
+        attended_ns: nonce,
+    };
     let outcome = tracker.sight(&sighting(pid, nonce), now);
     outcome == Outcome::Accepted && tracker.next_silent(now).is_none()
 }
@@ -97,9 +106,13 @@ impl Fleet {
             nonce: 1,
             batch: Vec::with_capacity(BATCH),
         };
-        fleet.time(agents as u64, |tracker, beat| track(tracker, beat.pid, beat.nonce));
+        fleet.time(agents as u64, |tracker, beat| {
+            track(tracker, beat.pid, beat.nonce)
+        });
         fleet.order = Order::Random;
-        fleet.time(agents as u64, |tracker, beat| track(tracker, beat.pid, beat.nonce));
+        fleet.time(agents as u64, |tracker, beat| {
+            track(tracker, beat.pid, beat.nonce)
+        });
         assert_eq!(fleet.tracker.len(), agents);
         fleet.order = order;
         fleet
@@ -134,7 +147,11 @@ impl Fleet {
                 nonce,
                 payload: 0,
             };
-            self.batch.push(Beat { frame: frame.encode(), pid, nonce });
+            self.batch.push(Beat {
+                frame: frame.encode(),
+                pid,
+                nonce,
+            });
         }
     }
 

@@ -34,14 +34,20 @@ struct Link {
 const END: u32 = u32::MAX;
 
 /// The link of an element that is in no list.
-const DETACHED: Link = Link { prev: u32::MAX - 1, next: u32::MAX - 1 };
+const DETACHED: Link = Link {
+    prev: u32::MAX - 1,
+    next: u32::MAX - 1,
+};
 
 /// How many elements can be told apart.
 pub(crate) const MAX_ELEMENTS: u32 = u32::MAX - 1;
 
 impl Default for List {
     fn default() -> Self {
-        Self { head: END, tail: END }
+        Self {
+            head: END,
+            tail: END,
+        }
     }
 }
 
@@ -77,7 +83,13 @@ impl List {
     }
 
     fn attach_back(&mut self, links: &mut Links, index: u32) {
-        links.set(index, Link { prev: self.tail, next: END });
+        links.set(
+            index,
+            Link {
+                prev: self.tail,
+                next: END,
+            },
+        );
         match links.get_mut(self.tail) {
             Some(last) => last.next = index,
             None => self.head = index,

@@ -89,3 +89,6 @@ fn is_foreign(sender: &Attestation, policy: &Policy) -> bool {
         (Some(_), None) => true,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,10 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output};
 
 fn observer(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_observer")).args(args).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_observer"))
+        .args(args)
+        .output()
+        .unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -20,21 +23,40 @@ fn refused(args: &[&str]) -> String {
     let socket = directory.path().join("s");
     let args: Vec<&str> = args
         .iter()
-        .map(|arg| if *arg == "SOCKET" { socket.to_str().unwrap() } else { arg })
+        .map(|arg| {
+            if *arg == "SOCKET" {
+                socket.to_str().unwrap()
+            } else {
+                arg
+            }
+        })
         .collect();
     let output = observer(&args);
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
     assert!(output.stdout.is_empty(), "{args:?}");
     assert!(!socket.exists(), "{args:?} started");
-    assert!(!stderr.lines().any(|line| line == "ready"), "{args:?}: {stderr}");
+    assert!(
+        !stderr.lines().any(|line| line == "ready"),
+        "{args:?}: {stderr}"
+    );
     stderr
 }
 
 #[test]
 fn unknown_flags_are_named() {
-    let said = refused(&["run", "--socket", "SOCKET", "--threshold-ms", "100", "--treshold"]);
-    assert!(said.contains("--treshold") && said.contains("--help"), "{said}");
+    let said = refused(&[
+        "run",
+        "--socket",
+        "SOCKET",
+        "--threshold-ms",
+        "100",
+        "--treshold",
+    ]);
+    assert!(
+        said.contains("--treshold") && said.contains("--help"),
+        "{said}"
+    );
     refused(&["beat", "--socket", "SOCKET", "--frobnicate"]);
     refused(&["doctor", "--jsn"]);
     refused(&["frobnicate"]);
@@ -125,7 +147,10 @@ fn help_names_flags_units_and_defaults() {
 fn version_is_told() {
     let output = observer(&["--version"]);
     assert!(output.status.success());
-    assert_eq!(text(&output.stdout), concat!("observer ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert_eq!(
+        text(&output.stdout),
+        concat!("observer ", env!("CARGO_PKG_VERSION"), "\n")
+    );
 }
 
 #[test]
@@ -133,10 +158,17 @@ fn doctor_tells_facts_and_actions() {
     let output = observer(&["doctor", "--json"]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let can_attest = report["can_attest"].as_bool().unwrap();
-    assert_eq!(output.status.code(), Some(if can_attest { 0 } else { 3 }), "{report}");
+    assert_eq!(
+        output.status.code(),
+        Some(if can_attest { 0 } else { 3 }),
+        "{report}"
+    );
     assert_eq!(can_attest, report["tier"] != "scm");
     for finding in report["findings"].as_array().unwrap() {
-        assert!(finding["check"].is_string() && finding["found"].is_string(), "{finding}");
+        assert!(
+            finding["check"].is_string() && finding["found"].is_string(),
+            "{finding}"
+        );
     }
     assert!(text(&observer(&["doctor"]).stdout).contains("tier_btf"));
 }
@@ -146,7 +178,15 @@ fn a_beat_without_an_observer_says_so_and_fails() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("nobody");
     let socket = socket.to_str().unwrap();
-    let output = observer(&["beat", "--socket", socket, "--count", "3", "--interval-ms", "1"]);
+    let output = observer(&[
+        "beat",
+        "--socket",
+        socket,
+        "--count",
+        "3",
+        "--interval-ms",
+        "1",
+    ]);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert_eq!(said.matches(socket).count(), 1, "{said}");
@@ -156,7 +196,13 @@ fn a_beat_without_an_observer_says_so_and_fails() {
 /// Beats `count` times at `socket`, quickly.
 fn beat(socket: &std::path::Path, count: u64, more: &[&str]) -> Output {
     let count = count.to_string();
-    let mut args = vec!["beat", "--socket", socket.to_str().unwrap(), "--interval-ms", "1"];
+    let mut args = vec![
+        "beat",
+        "--socket",
+        socket.to_str().unwrap(),
+        "--interval-ms",
+        "1",
+    ];
     args.extend(["--count", &count]);
     args.extend(more);
     observer(&args)
@@ -167,7 +213,14 @@ fn a_beat_arrives_as_a_frame() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
     let socket = UnixDatagram::bind(&path).unwrap();
-    let flags = ["--status", "degraded", "--payload", "7", "--claim-pid", "4242"];
+    let flags = [
+        "--status",
+        "degraded",
+        "--payload",
+        "7",
+        "--claim-pid",
+        "4242",
+    ];
     let output = beat(&path, 2, &flags);
     assert!(output.status.success());
     assert_eq!(text(&output.stderr), "sent 2, dropped 0\n");
@@ -190,5 +243,8 @@ fn a_full_queue_is_said_once_and_counted() {
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert_eq!(said.matches("queue is full").count(), 1, "{said}");
-    assert!(said.ends_with(&format!("sent {room}, dropped 5\n")), "{said}");
+    assert!(
+        said.ends_with(&format!("sent {room}, dropped 5\n")),
+        "{said}"
+    );
 }

@@ -264,3 +264,6 @@ impl Join {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,7 +76,10 @@ impl HostReport {
     /// `None`: this host cannot attest.
     #[must_use]
     pub fn attested_tier(&self) -> Option<Via> {
-        self.tiers.iter().find(|tier| tier.error.is_none()).map(|tier| tier.via)
+        self.tiers
+            .iter()
+            .find(|tier| tier.error.is_none())
+            .map(|tier| tier.via)
     }
 
     /// The tier that `--attest prefer` uses.
@@ -194,7 +197,10 @@ pub fn probe() -> HostReport {
             get_ns_current_pid_tgid: helper(BpfHelper::BPF_FUNC_get_ns_current_pid_tgid),
         },
         object_built_in: object_is_built_in(),
-        tiers: vec![try_out(Via::Btf, Program::UnixBtf), try_out(Via::Helper, Program::UnixHelper)],
+        tiers: vec![
+            try_out(Via::Btf, Program::UnixBtf),
+            try_out(Via::Helper, Program::UnixHelper),
+        ],
         pid_ns_inode,
         initial_pid_ns: pid_ns_inode.map(|inode| inode == INITIAL_PID_NS),
         max_dgram_qlen: number("/proc/sys/net/unix/max_dgram_qlen"),
@@ -205,7 +211,10 @@ pub fn probe() -> HostReport {
 /// Release of the running kernel.
 #[must_use]
 pub fn kernel_release() -> String {
-    rustix::system::uname().release().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// State of the kernel's lockdown.
@@ -230,9 +239,13 @@ fn btf() -> Btf {
     let mut magic = [0; 2];
     match fs::File::open(KERNEL_BTF).and_then(|mut file| file.read_exact(&mut magic)) {
         Ok(()) if magic == BTF_MAGIC => Btf::Readable,
-        Ok(()) => Btf::Unreadable { error: "it is no BTF of this machine's byte order".into() },
+        Ok(()) => Btf::Unreadable {
+            error: "it is no BTF of this machine's byte order".into(),
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Btf::Absent,
-        Err(error) => Btf::Unreadable { error: error.to_string() },
+        Err(error) => Btf::Unreadable {
+            error: error.to_string(),
+        },
     }
 }
 
@@ -254,16 +267,21 @@ fn support(answer: Result<bool, ProgramError>) -> Support {
     match answer {
         Ok(true) => Support::Yes,
         Ok(false) => Support::No,
-        Err(ProgramError::SyscallError(error)) => {
-            Support::Refused { error: error.io_error.to_string() }
-        }
-        Err(error) => Support::Refused { error: error.to_string() },
+        Err(ProgramError::SyscallError(error)) => Support::Refused {
+            error: error.io_error.to_string(),
+        },
+        Err(error) => Support::Refused {
+            error: error.to_string(),
+        },
     }
 }
 
 fn try_out(via: Via, program: Program) -> Tier {
     let result = Kernel::load(program, Path::new(KERNEL_BTF), DEFAULT_RING_BYTES);
-    Tier { via, error: result.err().map(|error| error.to_string()) }
+    Tier {
+        via,
+        error: result.err().map(|error| error.to_string()),
+    }
 }
 
 fn inode(path: &str) -> Option<u64> {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, builder::RangedU64ValueParser, value_parser};
-use observer::AttestMode;
 use observer::event::{Status, Via};
+use observer::{AttestMode, DEFAULT_MAX_AGENTS};
 
 /// A threshold beyond a year is a slip of the hand.
 const MAX_THRESHOLD_MS: u64 = 366 * 24 * 60 * 60 * 1000;
@@ -51,7 +51,7 @@ pub(super) struct Run {
         long,
         value_name = "N",
         value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_AGENTS),
-        default_value_t = 16_384
+        default_value_t = DEFAULT_MAX_AGENTS
     )]
     pub(super) max_agents: usize,
 
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn modes() {
-        assert_eq!(parse_mode("0600"), Ok(0o600));
+        assert_eq!(parse_mode("0600"), Ok(observer::DEFAULT_SOCKET_MODE));
         assert_eq!(parse_mode("0o660"), Ok(0o660));
         assert_eq!(parse_mode("777"), Ok(0o777));
         for bad in ["", "0o", "1777", "8", "+600", "rw", "-1", "77777777777777"] {

@@ -26,7 +26,11 @@ pub(super) fn execute(args: &Beat) -> anyhow::Result<ExitCode> {
     runtime.block_on(agent.beat())?;
     let Agent { sent, dropped, .. } = agent;
     super::say(format_args!("sent {sent}, dropped {dropped}"));
-    Ok(if sent == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if sent == 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 struct Agent<'a> {
@@ -42,14 +46,25 @@ struct Agent<'a> {
 
 impl<'a> Agent<'a> {
     fn new(args: &'a Beat) -> Self {
-        Self { args, start: Instant::now(), socket: None, trouble: None, sent: 0, dropped: 0 }
+        Self {
+            args,
+            start: Instant::now(),
+            socket: None,
+            trouble: None,
+            sent: 0,
+            dropped: 0,
+        }
     }
 
     async fn beat(&mut self) -> anyhow::Result<()> {
         let mut shutdown = Shutdown::new()?;
         let mut ticks = interval(Duration::from_millis(self.args.interval_ms));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let last = if self.args.count == 0 { u64::MAX } else { self.args.count };
+        let last = if self.args.count == 0 {
+            u64::MAX
+        } else {
+            self.args.count
+        };
         for nonce in 1..=last {
             tokio::select! {
                 _ = shutdown.requested() => break,
@@ -61,7 +76,11 @@ impl<'a> Agent<'a> {
 
     fn once(&mut self, nonce: u64) {
         let result = self.send(&self.frame(nonce).encode());
-        let counter = if result.is_ok() { &mut self.sent } else { &mut self.dropped };
+        let counter = if result.is_ok() {
+            &mut self.sent
+        } else {
+            &mut self.dropped
+        };
         *counter = counter.saturating_add(1);
         match result {
             Ok(()) => self.recovered(),
@@ -89,7 +108,9 @@ impl<'a> Agent<'a> {
         let result = socket.send(bytes);
         // A full queue is not the connection's end. Anything else may be: a
         // restarted observer has another socket at the same path.
-        if result.as_ref().map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |_| true)
+        if result
+            .as_ref()
+            .map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |_| true)
         {
             self.socket = Some(socket);
         }
@@ -105,14 +126,20 @@ impl<'a> Agent<'a> {
 
     fn recovered(&mut self) {
         if self.trouble.take().is_some() {
-            super::say(format_args!("beats are taken again, {} were dropped", self.dropped));
+            super::say(format_args!(
+                "beats are taken again, {} were dropped",
+                self.dropped
+            ));
         }
     }
 
     fn failed(&mut self, error: &io::Error) {
         if self.trouble.replace(error.kind()) != Some(error.kind()) {
             let path = self.args.socket.display();
-            super::say(format_args!("{path}: {error}: {}; going on", advice(error.kind())));
+            super::say(format_args!(
+                "{path}: {error}: {}; going on",
+                advice(error.kind())
+            ));
         }
     }
 }

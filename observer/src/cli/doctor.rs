@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use anstyle::{AnsiColor, Style};
+use anyhow::Context as _;
 use observer::attest::probe::{Finding, HostReport, State, probe};
 use observer::attest::tier_name;
 use observer::event::Via;
@@ -57,7 +57,13 @@ fn write_json(mut out: impl Write, report: &HostReport) -> io::Result<()> {
 }
 
 fn write_table(mut out: impl Write, report: &HostReport, color: bool) -> io::Result<()> {
-    for Finding { check, state, found, action } in report.findings() {
+    for Finding {
+        check,
+        state,
+        found,
+        action,
+    } in report.findings()
+    {
         let (word, style) = appearance(state);
         let style = if color { style } else { Style::new() };
         writeln!(out, "{style}{word:<7}{style:#}  {check:<25}  {found}")?;
@@ -79,10 +85,15 @@ fn appearance(state: State) -> (&'static str, Style) {
 
 fn verdict(report: &HostReport) -> String {
     match report.attested_tier() {
-        Some(via) => format!("tier {}: the kernel attests senders on this host", tier_name(via)),
-        None => "no eBPF tier works: `run` will not start here, and `run --attest prefer` would use \
+        Some(via) => format!(
+            "tier {}: the kernel attests senders on this host",
+            tier_name(via)
+        ),
+        None => {
+            "no eBPF tier works: `run` will not start here, and `run --attest prefer` would use \
                  tier scm, which a privileged sender can deceive"
-            .into(),
+                .into()
+        }
     }
 }
 
@@ -100,9 +111,19 @@ mod tests {
         write_json(&mut json, &report).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
         for finding in json["findings"].as_array().unwrap() {
-            assert!(table.contains(finding["found"].as_str().unwrap()), "{finding}\n{table}");
+            assert!(
+                table.contains(finding["found"].as_str().unwrap()),
+                "{finding}\n{table}"
+            );
         }
         assert!(!table.contains('\x1b'));
-        assert!(table.contains(&format!("{}tier", if json["can_attest"] == true { "" } else { "no eBPF " })));
+        assert!(table.contains(&format!(
+            "{}tier",
+            if json["can_attest"] == true {
+                ""
+            } else {
+                "no eBPF "
+            }
+        )));
     }
 }

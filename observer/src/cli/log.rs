@@ -12,7 +12,10 @@ const DEFAULT: &str = "info";
 pub(super) fn start() {
     let wanted = std::env::var_os(VARIABLE);
     let wanted = wanted.as_ref().map(|text| text.to_string_lossy());
-    let wanted = wanted.as_deref().filter(|text| !text.is_empty()).unwrap_or(DEFAULT);
+    let wanted = wanted
+        .as_deref()
+        .filter(|text| !text.is_empty())
+        .unwrap_or(DEFAULT);
     let (filter, error) = match EnvFilter::try_new(wanted) {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new(DEFAULT), Some(error)),

@@ -64,7 +64,9 @@ fn parse() -> Command {
         let mut usage = Cli::command();
         usage.build();
         let run = usage.find_subcommand_mut("run").cloned();
-        run.unwrap_or(usage).error(ErrorKind::ArgumentConflict, contradiction).exit();
+        run.unwrap_or(usage)
+            .error(ErrorKind::ArgumentConflict, contradiction)
+            .exit();
     }
     command
 }

@@ -40,9 +40,18 @@ async fn observe(args: &Run) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::new()?;
     let observer = bind(args)?;
     announce(args, &observer);
-    let format =
-        if args.json() { Format::Json } else { Format::Human { color: Stdout::color() } };
-    let mut daemon = Daemon { observer, sink: Sink::new(format), stdout: Stdout::new() };
+    let format = if args.json() {
+        Format::Json
+    } else {
+        Format::Human {
+            color: Stdout::color(),
+        }
+    };
+    let mut daemon = Daemon {
+        observer,
+        sink: Sink::new(format),
+        stdout: Stdout::new(),
+    };
     let result = daemon.serve(&mut shutdown).await;
     summarize(&daemon.observer.counters());
     result
@@ -81,10 +90,11 @@ fn announce(args: &Run, observer: &Observer) {
     super::say(format_args!("ready"));
 }
 
+/// The last line on stderr, for people and for scripts.
 fn summarize(counters: &Counters) {
     match serde_json::to_string(counters) {
-        Ok(counters) => tracing::info!("stopped {counters}"),
-        Err(error) => tracing::warn!("stopped; no counters: {error}"),
+        Ok(counters) => super::say(format_args!("counters {counters}")),
+        Err(error) => tracing::warn!("no counters: {error}"),
     }
 }
 
@@ -138,11 +148,18 @@ impl Daemon {
     }
 
     async fn write(&mut self) -> anyhow::Result<()> {
-        let Self { observer: _, sink, stdout } = self;
-        stdout.write_all(sink.buffer()).await.map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe => anyhow!("stdout was closed by its reader"),
-            _ => anyhow!(error).context("cannot write events to stdout"),
-        })
+        let Self {
+            observer: _,
+            sink,
+            stdout,
+        } = self;
+        stdout
+            .write_all(sink.buffer())
+            .await
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::BrokenPipe => anyhow!("stdout was closed by its reader"),
+                _ => anyhow!(error).context("cannot write events to stdout"),
+            })
     }
 
     /// Takes what has been received already, for [`DRAIN_TIME`] at most: a
@@ -151,7 +168,10 @@ impl Daemon {
         let deadline = Instant::now().checked_add(DRAIN_TIME);
         while deadline.is_some_and(|deadline| Instant::now() < deadline) {
             let more = self.take_waiting();
-            if tokio::time::timeout(DRAIN_TIME, self.write()).await.is_err() {
+            if tokio::time::timeout(DRAIN_TIME, self.write())
+                .await
+                .is_err()
+            {
                 let left = self.sink.buffer().len();
                 bail!("stdout is not being read: {left} bytes of events are lost");
             }

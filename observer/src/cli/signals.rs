@@ -22,7 +22,10 @@ impl Shutdown {
 
     /// Waits for one of the two; says which.
     pub(super) async fn requested(&mut self) -> &'static str {
-        let Self { terminate, interrupt } = self;
+        let Self {
+            terminate,
+            interrupt,
+        } = self;
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",

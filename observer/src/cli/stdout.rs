@@ -28,7 +28,9 @@ impl Stdout {
     pub(super) fn new() -> Self {
         let is_file = rustix::fs::fstat(io::stdout())
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-        Self { chunk: if is_file { usize::MAX } else { PIPE_CHUNK } }
+        Self {
+            chunk: if is_file { usize::MAX } else { PIPE_CHUNK },
+        }
     }
 
     /// Whether to write colours.

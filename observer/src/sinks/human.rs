@@ -9,7 +9,13 @@ use crate::event::{Attestation, AuthFailureCause, BeatOrigin, Event, Status, Via
 
 /// Appends one line: when, what, which pid, and the particulars.
 pub(super) fn write(buffer: &mut BytesMut, event: &Event, color: bool) {
-    let Line { observer_ns, label, style, pid, text } = Line::from(event);
+    let Line {
+        observer_ns,
+        label,
+        style,
+        pid,
+        text,
+    } = Line::from(event);
     let style = if color { style } else { Style::new() };
     // Writing to memory cannot fail: `BytesMut` grows.
     let _ = writeln!(
@@ -46,7 +52,13 @@ struct Line {
 impl From<&Event> for Line {
     fn from(event: &Event) -> Self {
         let (label, style, pid) = head(event);
-        Self { observer_ns: time(event), label, style, pid, text: text(event) }
+        Self {
+            observer_ns: time(event),
+            label,
+            style,
+            pid,
+            text: text(event),
+        }
     }
 }
 
@@ -54,13 +66,17 @@ impl From<&Event> for Line {
 /// the agent's, or the one that was claimed.
 fn head(event: &Event) -> (&'static str, Style, Option<u32>) {
     match *event {
-        Event::Beat { pid, status: Status::Ok, .. } => ("beat", ROUTINE, Some(pid)),
+        Event::Beat {
+            pid,
+            status: Status::Ok,
+            ..
+        } => ("beat", ROUTINE, Some(pid)),
         Event::Beat { pid, .. } => ("beat", NOTICE, Some(pid)),
         Event::Stall { pid, .. } => ("stall", NOTICE, Some(pid)),
         Event::Decode(_, _, ref sender) => ("decode", NOTICE, visible_pid(sender.as_ref())),
-        Event::AuthFailure { claimed_pid, cause, .. } => {
-            (cause_label(cause), SPOOF, Some(claimed_pid))
-        }
+        Event::AuthFailure {
+            claimed_pid, cause, ..
+        } => (cause_label(cause), SPOOF, Some(claimed_pid)),
         Event::OriginConflict { claimed_pid, .. } => ("CONFLICT", SPOOF, Some(claimed_pid)),
         Event::NamespaceConflict { claimed_pid, .. } => ("FOREIGN", SPOOF, Some(claimed_pid)),
         Event::Io(..) => ("io", NOTICE, None),
@@ -98,13 +114,27 @@ fn time(event: &Event) -> u64 {
 /// The particulars.
 fn text(event: &Event) -> String {
     match event {
-        Event::Beat { status, payload, nonce, origin, sender, .. } => format!(
+        Event::Beat {
+            status,
+            payload,
+            nonce,
+            origin,
+            sender,
+            ..
+        } => format!(
             "{:<8}  nonce {nonce:<6}  payload {payload:<6}  {}{}",
             status_name(*status),
             Name(sender.as_ref()),
             Doubt(*origin, sender.as_ref()),
         ),
-        Event::Stall { last_nonce, last_ns, origin, sender, observer_ns, .. } => format!(
+        Event::Stall {
+            last_nonce,
+            last_ns,
+            origin,
+            sender,
+            observer_ns,
+            ..
+        } => format!(
             "silent for {:.3} s since nonce {last_nonce}  {}{}",
             Seconds(observer_ns.saturating_sub(*last_ns)),
             Name(sender.as_ref()),
@@ -113,17 +143,30 @@ fn text(event: &Event) -> String {
         Event::Decode(error, _, sender) => {
             format!("{error}, sent by {}", Who(sender.as_ref()))
         }
-        Event::AuthFailure { claimed_pid, cause, sender, .. } => {
-            auth_failure(*claimed_pid, *cause, sender.as_ref())
-        }
-        Event::OriginConflict { claimed_pid, observed_origin, slot_origin, sender, .. } => format!(
+        Event::AuthFailure {
+            claimed_pid,
+            cause,
+            sender,
+            ..
+        } => auth_failure(*claimed_pid, *cause, sender.as_ref()),
+        Event::OriginConflict {
+            claimed_pid,
+            observed_origin,
+            slot_origin,
+            sender,
+            ..
+        } => format!(
             "claims {claimed_pid} by {}, but that agent is known by {}; sent by {}",
             origin_name(*observed_origin),
             origin_name(*slot_origin),
             Who(sender.as_ref()),
         ),
         Event::NamespaceConflict {
-            claimed_pid, observed_ns_inode, observer_ns_inode, sender, ..
+            claimed_pid,
+            observed_ns_inode,
+            observer_ns_inode,
+            sender,
+            ..
         } => format!(
             "claims {claimed_pid} from pid namespace {}, expected {}; really {}",
             Or(*observed_ns_inode, "unknown"),
@@ -193,7 +236,9 @@ struct Name<'a>(Option<&'a Attestation>);
 
 impl Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(sender) = self.0 else { return f.write_str("unknown sender") };
+        let Some(sender) = self.0 else {
+            return f.write_str("unknown sender");
+        };
         write!(f, "({})", Or(sender.comm, "?"))?;
         match sender.uid {
             Some(uid) => write!(f, " uid {uid}"),
@@ -207,7 +252,9 @@ struct Who<'a>(Option<&'a Attestation>);
 
 impl Display for Who<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(sender) = self.0 else { return f.write_str("unknown sender") };
+        let Some(sender) = self.0 else {
+            return f.write_str("unknown sender");
+        };
         match (sender.pid, sender.host_pid) {
             (Some(pid), _) => write!(f, "{pid} ")?,
             (None, Some(host_pid)) => write!(f, "host pid {host_pid} ")?,
@@ -239,7 +286,11 @@ struct Plain<T>(T);
 impl<T: Display> Display for Plain<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.to_string().chars() {
-            f.write_char(if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })?;
+            f.write_char(if c.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            })?;
         }
         Ok(())
     }

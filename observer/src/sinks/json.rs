@@ -99,9 +99,16 @@ impl<'a> From<&'a Event> for Line<'a> {
                 pid_ns_inode,
                 observer_ns,
                 ref sender,
-            } => {
-                Self::Beat { pid, status, payload, nonce, origin, pid_ns_inode, observer_ns, sender }
-            }
+            } => Self::Beat {
+                pid,
+                status,
+                payload,
+                nonce,
+                origin,
+                pid_ns_inode,
+                observer_ns,
+                sender,
+            },
             Event::Stall {
                 pid,
                 last_nonce,
@@ -110,13 +117,32 @@ impl<'a> From<&'a Event> for Line<'a> {
                 pid_ns_inode,
                 observer_ns,
                 ref sender,
-            } => Self::Stall { pid, last_nonce, last_ns, origin, pid_ns_inode, observer_ns, sender },
-            Event::Decode(ref detail, observer_ns, ref sender) => {
-                Self::Decode { error: detail.name(), detail, observer_ns, sender }
-            }
-            Event::AuthFailure { claimed_pid, observer_ns, cause, ref sender } => {
-                Self::AuthFailure { claimed_pid, cause, observer_ns, sender }
-            }
+            } => Self::Stall {
+                pid,
+                last_nonce,
+                last_ns,
+                origin,
+                pid_ns_inode,
+                observer_ns,
+                sender,
+            },
+            Event::Decode(ref detail, observer_ns, ref sender) => Self::Decode {
+                error: detail.name(),
+                detail,
+                observer_ns,
+                sender,
+            },
+            Event::AuthFailure {
+                claimed_pid,
+                observer_ns,
+                cause,
+                ref sender,
+            } => Self::AuthFailure {
+                claimed_pid,
+                cause,
+                observer_ns,
+                sender,
+            },
             Event::OriginConflict {
                 claimed_pid,
                 observed_origin,
@@ -143,17 +169,24 @@ impl<'a> From<&'a Event> for Line<'a> {
                 observer_ns,
                 sender,
             },
-            Event::Io(ref error, observer_ns) => {
-                Self::Io { error, errno: error.raw_os_error(), observer_ns }
-            }
-            Event::CtrlTruncated(ref error, observer_ns, ref sender) => {
-                Self::CtrlTruncated { error, observer_ns, sender }
-            }
+            Event::Io(ref error, observer_ns) => Self::Io {
+                error,
+                errno: error.raw_os_error(),
+                observer_ns,
+            },
+            Event::CtrlTruncated(ref error, observer_ns, ref sender) => Self::CtrlTruncated {
+                error,
+                observer_ns,
+                sender,
+            },
         }
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature is serde's"
+)]
 fn status_name<S: Serializer>(status: &Status, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(super::human::status_name(*status))
 }

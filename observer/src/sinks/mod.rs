@@ -48,7 +48,10 @@ impl Sink {
     /// An empty sink.
     #[must_use]
     pub fn new(format: Format) -> Self {
-        Self { format, buffer: BytesMut::new() }
+        Self {
+            format,
+            buffer: BytesMut::new(),
+        }
     }
 
     /// Adds one event to the buffer: whole lines only.

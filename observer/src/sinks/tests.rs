@@ -20,7 +20,10 @@ fn human(event: &Event) -> String {
 
 fn object(event: &Event) -> Value {
     let line = render(Format::Json, event);
-    assert!(line.ends_with('\n') && line.matches('\n').count() == 1, "{line:?}");
+    assert!(
+        line.ends_with('\n') && line.matches('\n').count() == 1,
+        "{line:?}"
+    );
     serde_json::from_str(&line).unwrap()
 }
 
@@ -80,16 +83,28 @@ fn beat(status: Status, origin: BeatOrigin, sender: Option<Attestation>) -> Even
 }
 
 fn auth_failure(cause: AuthFailureCause, sender: Option<Attestation>) -> Event {
-    Event::AuthFailure { claimed_pid: 4242, observer_ns: 1_000_000, cause, sender }
+    Event::AuthFailure {
+        claimed_pid: 4242,
+        observer_ns: 1_000_000,
+        cause,
+        sender,
+    }
 }
 
 fn evil() -> Attestation {
-    Attestation { scm_pid: Some(1), ..sender(4711, b"evil", 0) }
+    Attestation {
+        scm_pid: Some(1),
+        ..sender(4711, b"evil", 0)
+    }
 }
 
 #[test]
 fn a_beat_as_json_byte_for_byte() {
-    let event = beat(Status::Ok, BeatOrigin::KernelAttested, Some(sender(4242, b"agent", 1000)));
+    let event = beat(
+        Status::Ok,
+        BeatOrigin::KernelAttested,
+        Some(sender(4242, b"agent", 1000)),
+    );
     assert_eq!(
         render(Format::Json, &event),
         concat!(
@@ -107,13 +122,21 @@ fn a_beat_as_json_byte_for_byte() {
 
 #[test]
 fn beats() {
-    let attested = beat(Status::Ok, BeatOrigin::KernelAttested, Some(sender(4242, b"agent", 1000)));
+    let attested = beat(
+        Status::Ok,
+        BeatOrigin::KernelAttested,
+        Some(sender(4242, b"agent", 1000)),
+    );
     assert_eq!(
         human(&attested),
         "    12.345  beat           4242  ok        nonce 18446744073709551615  payload 5       \
          (agent) uid 1000\n"
     );
-    let by_scm = beat(Status::Degraded, BeatOrigin::KernelAttested, Some(scm_only()));
+    let by_scm = beat(
+        Status::Degraded,
+        BeatOrigin::KernelAttested,
+        Some(scm_only()),
+    );
     assert_eq!(
         human(&by_scm),
         "    12.345  beat           4242  degraded  nonce 18446744073709551615  payload 5       \
@@ -138,7 +161,11 @@ fn beats() {
 #[test]
 fn what_is_unknown_is_null() {
     assert_eq!(
-        object(&beat(Status::Degraded, BeatOrigin::KernelAttested, Some(scm_only())))["sender"],
+        object(&beat(
+            Status::Degraded,
+            BeatOrigin::KernelAttested,
+            Some(scm_only())
+        ))["sender"],
         json!({
             "pid": 4242, "own_pid": null, "host_pid": null, "tid": null, "pid_ns_inode": null,
             "uid": 1000, "gid": 1000, "start_ns": null, "comm": null, "cgroup_id": null,
@@ -174,7 +201,10 @@ fn stall() {
 
 #[test]
 fn decode() {
-    let error = DecodeError::BadCrc { expected: 1, actual: 0xdead_beef };
+    let error = DecodeError::BadCrc {
+        expected: 1,
+        actual: 0xdead_beef,
+    };
     let event = Event::Decode(error, 0, Some(evil()));
     assert_eq!(
         human(&event),
@@ -255,7 +285,10 @@ fn origin_conflict() {
 
 #[test]
 fn namespace_conflict() {
-    let invisible = Attestation { pid: None, ..evil() };
+    let invisible = Attestation {
+        pid: None,
+        ..evil()
+    };
     let event = Event::NamespaceConflict {
         claimed_pid: 2,
         observed_ns_inode: Some(4_026_532_000),
@@ -312,17 +345,31 @@ fn hostile_names_stay_text() {
     let cases: [(&[u8], &str, &str); 4] = [
         (b"\x1b[2J\x07", r"\x1b[2J\x07", "\x1b[2J\x07"),
         (b"a\"b'\n\\{", r#"a\"b\'\n\\{"#, "a\"b'\n\\{"),
-        (b"\xff\xfe\x80ok", r"\xff\xfe\x80ok", "\u{fffd}\u{fffd}\u{fffd}ok"),
+        (
+            b"\xff\xfe\x80ok",
+            r"\xff\xfe\x80ok",
+            "\u{fffd}\u{fffd}\u{fffd}ok",
+        ),
         // U+009B is CSI in one character; the other reverses the text.
-        ("\u{9b}2J\u{202e}\u{1f600}\x7f".as_bytes(), "", "\u{9b}2J\u{202e}\u{1f600}\x7f"),
+        (
+            "\u{9b}2J\u{202e}\u{1f600}\x7f".as_bytes(),
+            "",
+            "\u{9b}2J\u{202e}\u{1f600}\x7f",
+        ),
     ];
     for (name, escaped, value) in cases {
         let event = auth_failure(AuthFailureCause::PidMismatch, Some(sender(4711, name, 0)));
         let line = human(&event);
         assert!(line.contains(escaped), "{line:?}");
-        assert!(line.trim_end_matches('\n').bytes().all(is_printable), "{line:?}");
+        assert!(
+            line.trim_end_matches('\n').bytes().all(is_printable),
+            "{line:?}"
+        );
         let line = render(Format::Json, &event);
-        assert!(line.trim_end_matches('\n').bytes().all(is_printable), "{line:?}");
+        assert!(
+            line.trim_end_matches('\n').bytes().all(is_printable),
+            "{line:?}"
+        );
         assert_eq!(object(&event)["sender"]["comm"], json!(value));
     }
 }
@@ -335,7 +382,11 @@ fn is_printable(byte: u8) -> bool {
 fn colour_wraps_the_line_and_changes_nothing_else() {
     let event = auth_failure(AuthFailureCause::PidMismatch, Some(evil()));
     let colored = render(Format::Human { color: true }, &event);
-    let body = colored.strip_prefix("\x1b[1m\x1b[31m").unwrap().strip_suffix("\x1b[0m\n").unwrap();
+    let body = colored
+        .strip_prefix("\x1b[1m\x1b[31m")
+        .unwrap()
+        .strip_suffix("\x1b[0m\n")
+        .unwrap();
     assert_eq!(format!("{body}\n"), human(&event));
 }
 

@@ -142,7 +142,10 @@ impl Tracker {
     /// rests on it.
     fn advance_to(&mut self, now: Now) -> Now {
         self.latest_ns = self.latest_ns.max(now.attended_ns);
-        Now { attended_ns: self.latest_ns, ..now }
+        Now {
+            attended_ns: self.latest_ns,
+            ..now
+        }
     }
 
     /// The slot of the sighting's agent: that very process, or the youngest
@@ -151,7 +154,9 @@ impl Tracker {
     fn slot_of(&self, hash: u64, sighting: &Sighting) -> Option<u32> {
         let start_ns = known(sighting.start_ns);
         let is_agent = |slot: &Slot| slot.pid == sighting.pid && slot.start_ns == start_ns;
-        let exact = self.index.find(hash, |&index| self.slot(index).is_some_and(is_agent));
+        let exact = self
+            .index
+            .find(hash, |&index| self.slot(index).is_some_and(is_agent));
         exact.copied().or_else(|| {
             let (index, slot) = self.youngest(hash, sighting.pid)?;
             (start_ns.is_none() || slot.start_ns.is_none()).then_some(index)
@@ -214,7 +219,12 @@ impl Tracker {
         count(&mut self.counts.new_agents);
         self.store(index, Slot::new(sighting, now), sighting.sender);
         self.live.push_back(&mut self.links, index);
-        let Self { slots, hasher, index: table, .. } = self;
+        let Self {
+            slots,
+            hasher,
+            index: table,
+            ..
+        } = self;
         table.insert_unique(hash, index, |&other| {
             hasher.hash_one(slots.get(other as usize).map_or(0, |slot| slot.pid))
         });
@@ -237,7 +247,8 @@ impl Tracker {
     /// Whether a younger process is known by the slot's pid.
     fn is_superseded(&self, index: u32, slot: &Slot) -> bool {
         let hash = self.hasher.hash_one(slot.pid);
-        self.youngest(hash, slot.pid).is_some_and(|(youngest, _)| youngest != index)
+        self.youngest(hash, slot.pid)
+            .is_some_and(|(youngest, _)| youngest != index)
     }
 
     /// A place for a new agent. One that has long been silent makes room for

@@ -117,7 +117,10 @@ impl Naive {
     fn tick(&mut self, now: Now) -> Now {
         self.turn += 1;
         self.latest_ns = self.latest_ns.max(now.attended_ns);
-        Now { attended_ns: self.latest_ns, ..now }
+        Now {
+            attended_ns: self.latest_ns,
+            ..now
+        }
     }
 
     fn sight(&mut self, sighting: &Sighting, now: Now) -> Outcome {
@@ -128,13 +131,17 @@ impl Naive {
         };
         let agent = &mut self.agents[at];
         if agent.origin != sighting.origin {
-            return Outcome::OriginConflict { slot_origin: agent.origin };
+            return Outcome::OriginConflict {
+                slot_origin: agent.origin,
+            };
         }
         if agent.namespace.is_some()
             && sighting.pid_ns_inode.is_some()
             && agent.namespace != sighting.pid_ns_inode
         {
-            return Outcome::NamespaceConflict { slot_ns_inode: agent.namespace };
+            return Outcome::NamespaceConflict {
+                slot_ns_inode: agent.namespace,
+            };
         }
         if sighting.nonce != u64::MAX {
             let fitting = (agent.sessions.iter_mut())
@@ -205,7 +212,10 @@ impl Naive {
             last_nonce: sighting.nonce,
             turn: self.turn,
             silent: false,
-            sessions: vec![(Some(sighting.nonce).filter(|&nonce| nonce != u64::MAX), self.turn)],
+            sessions: vec![(
+                Some(sighting.nonce).filter(|&nonce| nonce != u64::MAX),
+                self.turn,
+            )],
         });
         Outcome::Accepted
     }
@@ -222,7 +232,9 @@ impl Naive {
 
     fn next_silent(&mut self, now: Now) -> Option<Silence> {
         let now = self.tick(now);
-        let at = self.next().filter(|_| self.next_deadline() <= Some(now.attended_ns))?;
+        let at = self
+            .next()
+            .filter(|_| self.next_deadline() <= Some(now.attended_ns))?;
         let agent = &mut self.agents[at];
         agent.silent = true;
         agent.turn = self.turn;

@@ -52,7 +52,9 @@ impl Slot {
     /// What the agent was first seen with and this sighting contradicts.
     pub(super) fn conflict(&self, sighting: &Sighting) -> Option<Outcome> {
         if sighting.origin != self.origin {
-            return Some(Outcome::OriginConflict { slot_origin: self.origin });
+            return Some(Outcome::OriginConflict {
+                slot_origin: self.origin,
+            });
         }
         let (pinned, seen) = (self.pid_ns_inode?, known(sighting.pid_ns_inode)?);
         (pinned != seen).then_some(Outcome::NamespaceConflict {
@@ -116,7 +118,10 @@ const ENDED: u64 = NONCE_TERMINAL;
 impl Sessions {
     /// The sessions of an agent seen for the first time.
     fn first(nonce: u64) -> Self {
-        Self { current: after(nonce), other: ENDED }
+        Self {
+            current: after(nonce),
+            other: ENDED,
+        }
     }
 
     /// A new session, in place of the one that was not used for longer.
@@ -136,12 +141,18 @@ impl Sessions {
         if fits_other && (other > current || !fits_current) {
             return Some(self.replace_other(nonce));
         }
-        fits_current.then_some(Self { current: after(nonce), other })
+        fits_current.then_some(Self {
+            current: after(nonce),
+            other,
+        })
     }
 
     /// The other session, or a new one in its place, was used last.
     fn replace_other(self, nonce: u64) -> Self {
-        Self { current: after(nonce), other: self.current }
+        Self {
+            current: after(nonce),
+            other: self.current,
+        }
     }
 }
 

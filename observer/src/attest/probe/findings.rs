@@ -54,7 +54,10 @@ impl HostReport {
             self.socket_filter(),
             self.task_helper(),
             self.pid_helper("get_current_pid_tgid", &self.helpers.get_current_pid_tgid),
-            self.pid_helper("get_ns_current_pid_tgid", &self.helpers.get_ns_current_pid_tgid),
+            self.pid_helper(
+                "get_ns_current_pid_tgid",
+                &self.helpers.get_ns_current_pid_tgid,
+            ),
         ]);
         findings.extend(self.tiers());
         findings.extend([self.pid_namespace(), self.queue_length(), self.io_uring()]);
@@ -69,7 +72,11 @@ impl HostReport {
                      of it keeps tier btf from working"
                         .into(),
                 ),
-                ..finding("lockdown", State::Unknown, "/sys/kernel/security/lockdown is not readable")
+                ..finding(
+                    "lockdown",
+                    State::Unknown,
+                    "/sys/kernel/security/lockdown is not readable",
+                )
             },
             state => ok("lockdown", state.to_string()),
         }
@@ -84,7 +91,11 @@ impl HostReport {
                      in a container, mount /sys"
                         .into(),
                 ),
-                ..finding("btf", self.unless_attested(), "/sys/kernel/btf/vmlinux is not there")
+                ..finding(
+                    "btf",
+                    self.unless_attested(),
+                    "/sys/kernel/btf/vmlinux is not there",
+                )
             },
             Btf::Unreadable { error } => Finding {
                 action: Some("let this user read /sys/kernel/btf/vmlinux (mode 0444)".into()),
@@ -98,7 +109,9 @@ impl HostReport {
             return ok("ebpf_object", "built in");
         }
         Finding {
-            action: Some("build this binary with `cargo xtask run` or after `cargo xtask build-ebpf`".into()),
+            action: Some(
+                "build this binary with `cargo xtask run` or after `cargo xtask build-ebpf`".into(),
+            ),
             ..finding("ebpf_object", State::Missing, "not in this binary")
         }
     }
@@ -107,11 +120,19 @@ impl HostReport {
         let Some(capabilities) = self.capabilities else {
             return vec![finding("capabilities", State::Unknown, "capget failed")];
         };
-        let Capabilities { bpf, perfmon, net_admin, sys_admin } = capabilities;
+        let Capabilities {
+            bpf,
+            perfmon,
+            net_admin,
+            sys_admin,
+        } = capabilities;
         vec![
             self.capability("cap_bpf", bpf, sys_admin),
             self.capability("cap_perfmon", perfmon, sys_admin),
-            ok("cap_net_admin", held(net_admin, "not held; Unix sockets do not need it")),
+            ok(
+                "cap_net_admin",
+                held(net_admin, "not held; Unix sockets do not need it"),
+            ),
             ok("cap_sys_admin", held(sys_admin, "not held, and not needed")),
         ]
     }
@@ -122,7 +143,11 @@ impl HostReport {
         if self.initial_user_ns == Some(false) {
             return Finding {
                 action: Some("run the observer outside of user namespaces".into()),
-                ..finding(check, State::Missing, "a user namespace's capabilities do not count")
+                ..finding(
+                    check,
+                    State::Missing,
+                    "a user namespace's capabilities do not count",
+                )
             };
         }
         match (held, sys_admin) {
@@ -138,7 +163,10 @@ impl HostReport {
     fn unprivileged_bpf(&self) -> Finding {
         let check = "unprivileged_bpf_disabled";
         match self.unprivileged_bpf_disabled {
-            Some(0) => ok(check, "0: any user may load socket filters; no matter to the observer"),
+            Some(0) => ok(
+                check,
+                "0: any user may load socket filters; no matter to the observer",
+            ),
             Some(value) => ok(check, format!("{value}: eBPF needs CAP_BPF")),
             None => finding(check, State::Unknown, "the sysctl is not readable"),
         }
@@ -272,14 +300,25 @@ impl HostReport {
     fn io_uring(&self) -> Finding {
         let check = "io_uring_disabled";
         match self.io_uring_disabled {
-            Some(value) => ok(check, format!("{value}: beats by SQPOLL threads are refused anyhow")),
-            None => finding(check, State::Unknown, "no such sysctl: Linux before 6.6, or no /proc/sys"),
+            Some(value) => ok(
+                check,
+                format!("{value}: beats by SQPOLL threads are refused anyhow"),
+            ),
+            None => finding(
+                check,
+                State::Unknown,
+                "no such sysctl: Linux before 6.6, or no /proc/sys",
+            ),
         }
     }
 
     /// How bad it is to lack what only the best tier needs.
     fn unless_attested(&self) -> State {
-        if self.attested_tier().is_some() { State::Limited } else { State::Missing }
+        if self.attested_tier().is_some() {
+            State::Limited
+        } else {
+            State::Missing
+        }
     }
 }
 
@@ -288,7 +327,12 @@ fn ok(check: &'static str, found: impl Into<String>) -> Finding {
 }
 
 fn finding(check: &'static str, state: State, found: impl Into<String>) -> Finding {
-    Finding { check, state, found: found.into(), action: None }
+    Finding {
+        check,
+        state,
+        found: found.into(),
+        action: None,
+    }
 }
 
 fn held(held: bool, otherwise: &'static str) -> &'static str {
@@ -297,7 +341,9 @@ fn held(held: bool, otherwise: &'static str) -> &'static str {
 
 fn grant_capabilities() -> String {
     let program = env::current_exe();
-    let program = program.as_ref().map_or("observer".into(), |path| path.to_string_lossy());
+    let program = program
+        .as_ref()
+        .map_or("observer".into(), |path| path.to_string_lossy());
     format!(
         "run as root, or: setcap cap_bpf,cap_perfmon=ep {program}; in a systemd unit: \
          AmbientCapabilities=CAP_BPF CAP_PERFMON"

@@ -30,19 +30,35 @@ fn good() -> HostReport {
 }
 
 fn tiers(btf: Option<&str>, helper: Option<&str>) -> Vec<Tier> {
-    let tier = |via, error: Option<&str>| Tier { via, error: error.map(Into::into) };
+    let tier = |via, error: Option<&str>| Tier {
+        via,
+        error: error.map(Into::into),
+    };
     vec![tier(Via::Btf, btf), tier(Via::Helper, helper)]
 }
 
 fn find(report: &HostReport, check: &str) -> Finding {
-    report.findings().into_iter().find(|finding| finding.check == check).unwrap()
+    report
+        .findings()
+        .into_iter()
+        .find(|finding| finding.check == check)
+        .unwrap()
 }
 
 #[test]
 fn lockdown_is_the_word_in_brackets() {
-    assert_eq!(parse_lockdown("[none] integrity confidentiality\n"), Lockdown::None);
-    assert_eq!(parse_lockdown("none [integrity] confidentiality\n"), Lockdown::Integrity);
-    assert_eq!(parse_lockdown("none integrity [confidentiality]"), Lockdown::Confidentiality);
+    assert_eq!(
+        parse_lockdown("[none] integrity confidentiality\n"),
+        Lockdown::None
+    );
+    assert_eq!(
+        parse_lockdown("none [integrity] confidentiality\n"),
+        Lockdown::Integrity
+    );
+    assert_eq!(
+        parse_lockdown("none integrity [confidentiality]"),
+        Lockdown::Confidentiality
+    );
     assert_eq!(parse_lockdown("none integrity"), Lockdown::Unknown);
     assert_eq!(parse_lockdown("[new] none"), Lockdown::Unknown);
     assert_eq!(parse_lockdown(""), Lockdown::Unknown);
@@ -53,7 +69,11 @@ fn a_good_host_needs_nothing() {
     let report = good();
     assert_eq!(report.tier(), Via::Btf);
     for finding in report.findings() {
-        assert_eq!((finding.state, &finding.action), (State::Ok, &None), "{finding:?}");
+        assert_eq!(
+            (finding.state, &finding.action),
+            (State::Ok, &None),
+            "{finding:?}"
+        );
     }
 }
 
@@ -67,7 +87,9 @@ fn whatever_is_missing_names_an_action() {
             net_admin: false,
             sys_admin: false,
         }),
-        socket_filter: Support::Refused { error: "Operation not permitted".into() },
+        socket_filter: Support::Refused {
+            error: "Operation not permitted".into(),
+        },
         helpers: Helpers {
             get_current_task_btf: Support::No,
             get_current_pid_tgid: Support::No,
@@ -86,14 +108,23 @@ fn whatever_is_missing_names_an_action() {
         assert_eq!(finding.action.is_some(), needs_action, "{finding:?}");
     }
     let action = find(&report, "cap_bpf").action.unwrap();
-    assert!(action.contains("setcap cap_bpf,cap_perfmon=ep "), "{action}");
-    assert!(action.contains("AmbientCapabilities=CAP_BPF CAP_PERFMON"), "{action}");
+    assert!(
+        action.contains("setcap cap_bpf,cap_perfmon=ep "),
+        "{action}"
+    );
+    assert!(
+        action.contains("AmbientCapabilities=CAP_BPF CAP_PERFMON"),
+        "{action}"
+    );
 }
 
 #[test]
 fn the_second_tier_attests_too() {
-    let report =
-        HostReport { btf: Btf::Absent, tiers: tiers(Some("no BTF"), None), ..good() };
+    let report = HostReport {
+        btf: Btf::Absent,
+        tiers: tiers(Some("no BTF"), None),
+        ..good()
+    };
     assert_eq!(report.attested_tier(), Some(Via::Helper));
     assert_eq!(find(&report, "btf").state, State::Limited);
     assert_eq!(find(&report, "tier_btf").state, State::Limited);
@@ -102,9 +133,16 @@ fn the_second_tier_attests_too() {
 
 #[test]
 fn sys_admin_does_for_the_two_others_but_not_in_a_user_namespace() {
-    let capabilities =
-        Some(Capabilities { bpf: false, perfmon: false, net_admin: true, sys_admin: true });
-    let mut report = HostReport { capabilities, ..good() };
+    let capabilities = Some(Capabilities {
+        bpf: false,
+        perfmon: false,
+        net_admin: true,
+        sys_admin: true,
+    });
+    let mut report = HostReport {
+        capabilities,
+        ..good()
+    };
     assert_eq!(find(&report, "cap_bpf").state, State::Ok);
     report.initial_user_ns = Some(false);
     assert_eq!(find(&report, "cap_bpf").state, State::Missing);

@@ -1,0 +1,203 @@
+//! The join against a naive model: any order, duplicates, losses.
+
+use std::collections::VecDeque;
+
+use observer_common::{
+    frame::FRAME_LEN,
+    record::{Program, Record},
+};
+use proptest::prelude::*;
+
+use super::{Join, MAX_RIVALS, MAX_WAITING, RECORD_LIFETIME_NS};
+
+/// A record of a task's attempt to send some bytes.
+fn attempt(task: u32, bytes: u8) -> Record {
+    Record {
+        start_ns: u64::from(task) + 1,
+        host_tid: task,
+        host_pid: task,
+        pid: task,
+        program: Program::UnixBtf as u8,
+        frame: [bytes; FRAME_LEN],
+        ..Record::UNKNOWN
+    }
+}
+
+fn claim(join: &mut Join, bytes: u8, scm_pid: u32) -> Option<u32> {
+    join.claim(&[bytes; FRAME_LEN], Some(scm_pid)).map(|record| record.pid)
+}
+
+#[test]
+fn a_record_serves_one_datagram() {
+    let mut join = Join::new();
+    join.record(&attempt(7, 1), 0);
+    assert_eq!(claim(&mut join, 1, 7), Some(7));
+    assert_eq!(claim(&mut join, 1, 7), None);
+    assert!(join.is_empty());
+}
+
+#[test]
+fn credentials_choose_between_equal_bytes() {
+    let mut join = Join::new();
+    join.record(&attempt(7, 1), 0);
+    join.record(&attempt(8, 1), 0);
+    assert_eq!(claim(&mut join, 1, 8), Some(8));
+    assert_eq!(claim(&mut join, 1, 7), Some(7));
+}
+
+#[test]
+fn forged_credentials_leave_the_forger_its_own_record() {
+    // 8 sends what 7 sends, and says in SCM_CREDENTIALS that it is 7.
+    let mut join = Join::new();
+    join.record(&attempt(8, 1), 0);
+    join.record(&attempt(7, 1), 0);
+    let first = claim(&mut join, 1, 7);
+    let second = claim(&mut join, 1, 7);
+    assert_eq!((first, second), (Some(7), Some(8)));
+}
+
+#[test]
+fn attempts_of_one_task_collapse_and_each_serves_once() {
+    let mut join = Join::new();
+    for _ in 0..3 {
+        join.record(&attempt(7, 1), 0);
+    }
+    assert_eq!(join.len(), 1);
+    for _ in 0..3 {
+        assert_eq!(claim(&mut join, 1, 7), Some(7));
+    }
+    assert_eq!(claim(&mut join, 1, 7), None);
+}
+
+#[test]
+fn an_attempt_expires_and_is_counted() {
+    let mut join = Join::new();
+    join.record(&attempt(7, 1), 10);
+    join.expire(10 + RECORD_LIFETIME_NS);
+    assert_eq!(join.len(), 1);
+    join.expire(11 + RECORD_LIFETIME_NS);
+    assert_eq!(claim(&mut join, 1, 7), None);
+    assert_eq!(join.counts().expired, 1);
+}
+
+#[test]
+fn what_waits_is_bounded() {
+    let mut join = Join::new();
+    for number in 0..MAX_WAITING as u32 + 5 {
+        let mut record = attempt(number, 0);
+        record.frame[..4].copy_from_slice(&number.to_ne_bytes());
+        join.record(&record, 0);
+    }
+    assert_eq!(join.len(), MAX_WAITING);
+    assert_eq!(join.counts().displaced, 5);
+}
+
+#[test]
+fn equal_bytes_of_many_tasks_are_bounded() {
+    let mut join = Join::new();
+    for task in 0..MAX_RIVALS as u32 + 5 {
+        join.record(&attempt(task, 1), 0);
+    }
+    assert_eq!(join.len(), MAX_RIVALS);
+    assert_eq!(join.counts().displaced, 5);
+}
+
+/// What the join is asked to do.
+#[derive(Clone, Debug)]
+enum Op {
+    Record { task: u32, bytes: u8 },
+    Claim { bytes: u8, scm_pid: u32 },
+    Pass { time: u64 },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (0..5u32, 0..4u8).prop_map(|(task, bytes)| Op::Record { task, bytes }),
+        4 => (0..4u8, 0..6u32).prop_map(|(bytes, scm_pid)| Op::Claim { bytes, scm_pid }),
+        1 => (0..RECORD_LIFETIME_NS).prop_map(|time| Op::Pass { time }),
+    ]
+}
+
+/// The same by linear search: entries in order of arrival, each with its
+/// attempts left.
+#[derive(Default)]
+struct Model(VecDeque<(Record, u32, u64)>);
+
+impl Model {
+    fn record(&mut self, record: &Record, now: u64) {
+        let same = self
+            .0
+            .iter_mut()
+            .find(|(known, ..)| known.frame == record.frame && known.host_tid == record.host_tid);
+        match same {
+            Some((_, attempts, _)) => *attempts += 1,
+            None => self.0.push_back((*record, 1, now)),
+        }
+    }
+
+    fn claim(&mut self, bytes: u8, scm_pid: u32) -> Option<u32> {
+        let fits = |record: &Record| record.frame[0] == bytes;
+        let index = self
+            .0
+            .iter()
+            .position(|(record, ..)| fits(record) && record.pid == scm_pid)
+            .or_else(|| self.0.iter().position(|(record, ..)| fits(record)))?;
+        let (record, attempts, _) = &mut self.0[index];
+        let pid = record.pid;
+        *attempts -= 1;
+        if *attempts == 0 {
+            self.0.remove(index);
+        }
+        Some(pid)
+    }
+
+    fn expire(&mut self, now: u64) {
+        self.0.retain(|(_, _, since)| now - since <= RECORD_LIFETIME_NS);
+    }
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_linear_search(ops in prop::collection::vec(op(), 0..200)) {
+        let (mut join, mut model, mut now) = (Join::new(), Model::default(), 0);
+        for op in ops {
+            match op {
+                Op::Record { task, bytes } => {
+                    join.record(&attempt(task, bytes), now);
+                    model.record(&attempt(task, bytes), now);
+                }
+                Op::Claim { bytes, scm_pid } => {
+                    prop_assert_eq!(claim(&mut join, bytes, scm_pid), model.claim(bytes, scm_pid));
+                }
+                Op::Pass { time } => {
+                    now += time;
+                    join.expire(now);
+                    model.expire(now);
+                }
+            }
+            prop_assert_eq!(join.len(), model.0.len());
+        }
+    }
+
+    /// Whatever order records and datagrams come in, whichever are lost or
+    /// doubled: a datagram is never given to a task that did not send it.
+    #[test]
+    fn nobody_is_named_for_what_another_sent(
+        sent in prop::collection::vec((0..6u32, any::<u8>()), 1..60),
+        lost in prop::collection::vec(any::<bool>(), 60),
+        order in any::<prop::sample::Index>(),
+    ) {
+        let mut join = Join::new();
+        let mut recorded: Vec<_> = sent.iter().zip(&lost).filter(|(_, lost)| !**lost).collect();
+        let turn = if recorded.is_empty() { 0 } else { order.index(recorded.len()) };
+        recorded.rotate_left(turn);
+        for ((task, bytes), _) in recorded {
+            join.record(&attempt(*task, *bytes), 0);
+        }
+        for (task, bytes) in &sent {
+            if let Some(named) = claim(&mut join, *bytes, *task) {
+                prop_assert!(sent.contains(&(named, *bytes)));
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Senders as processes of their own.
+//!
+//! A helper binary is started with arguments, prints facts as lines on
+//! stdout, and does one more thing for each line that it is sent on stdin.
+
+use std::{
+    ffi::OsStr,
+    io::{BufRead as _, BufReader, Write as _},
+    path::PathBuf,
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
+};
+
+/// A running helper; killed by its own pid when dropped.
+pub struct Agent {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Agent {
+    /// Starts a helper binary of this package, named by
+    /// `env!("CARGO_BIN_EXE_<name>")`.
+    pub fn start<S: AsRef<OsStr>>(
+        binary: impl Into<PathBuf>,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let mut command = Command::new(binary.into());
+        command.args(arguments);
+        Self::spawn(command)
+    }
+
+    /// Starts any command as a helper.
+    #[must_use]
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        Self {
+            child,
+            input,
+            output,
+        }
+    }
+
+    /// Its pid, as the test sees it.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Has it do the next thing.
+    pub fn tell(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("stdin is open");
+        writeln!(input, "{line}").expect("the helper reads");
+    }
+
+    /// The next line that it prints; panics at its end.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        let length = self.output.read_line(&mut line).expect("text");
+        assert!(length > 0, "the helper ended: {:?}", self.child.wait());
+        line.trim_end().to_owned()
+    }
+
+    /// The next line as a number.
+    pub fn number(&mut self) -> u64 {
+        let line = self.line();
+        line.parse().unwrap_or_else(|error| panic!("{line:?}: {error}"))
+    }
+
+    /// Closes its stdin and waits for its end.
+    pub fn finish(&mut self) -> ExitStatus {
+        self.input = None;
+        self.child.wait().expect("it is our child")
+    }
+
+    /// Like [`Agent::finish`], and it must have done well.
+    pub fn finish_well(&mut self) {
+        let status = self.finish();
+        assert!(status.success(), "the helper failed: {status}");
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Both fail only if it has ended and was waited for.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

@@ -1,0 +1,95 @@
+//! What the end-to-end tests share: a running observer, agents as processes
+//! of their own, and the gate that says whether this kernel can be tested.
+//!
+//! Nothing here stands in for the real thing: the observer is the release
+//! binary, senders are processes, the kernel is the one that runs.
+
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics, with the reason"
+)]
+
+pub mod agent;
+pub mod observer;
+pub mod procfs;
+
+use std::{
+    env,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// Says whether the kernel lets this test run, else why not. Under
+/// `OBSERVER_REQUIRE_KERNEL=1`, as in CI, a test that cannot run fails.
+#[must_use]
+pub fn kernel_is_ready(test: &str) -> bool {
+    let Err(reason) = probe() else {
+        return true;
+    };
+    assert!(
+        env::var_os("OBSERVER_REQUIRE_KERNEL").is_none(),
+        "{test} cannot run: {reason}"
+    );
+    eprintln!("NOT RUN: {test}: {reason}");
+    false
+}
+
+/// Returns from the test, loudly, where the kernel does not let it run.
+#[macro_export]
+macro_rules! need_kernel {
+    () => {
+        let _one_at_a_time = $crate::one_at_a_time();
+        if !$crate::kernel_is_ready(concat!(module_path!(), ":", line!())) {
+            return;
+        }
+    };
+}
+
+/// The tests of one file share two cores and some time limits: they take
+/// turns.
+pub fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn probe() -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("needs root".into());
+    }
+    let doctor = std::process::Command::new(observer_binary())
+        .arg("doctor")
+        .output()
+        .map_err(|error| format!("{}: {error}", observer_binary().display()))?;
+    match doctor.status.code() {
+        Some(0) => Ok(()),
+        code => Err(format!(
+            "`observer doctor` exits with {code:?}:\n{}",
+            String::from_utf8_lossy(&doctor.stdout)
+        )),
+    }
+}
+
+/// The observer under test: `OBSERVER_BIN`, else the workspace's release
+/// build.
+#[must_use]
+pub fn observer_binary() -> PathBuf {
+    env::var_os("OBSERVER_BIN").map_or_else(
+        || workspace().join("target/release/observer"),
+        PathBuf::from,
+    )
+}
+
+/// The folder that holds this package.
+#[must_use]
+pub fn workspace() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the package lies in a workspace")
+        .to_owned()
+}

@@ -1,0 +1,261 @@
+//! A running observer and what it says.
+
+use std::{
+    io::{BufRead as _, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take that has to happen.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Settings of an observer under test.
+pub struct Setup {
+    command: Command,
+    directory: TempDir,
+}
+
+/// A running observer; killed by its own pid when dropped.
+pub struct Observer {
+    child: Child,
+    directory: TempDir,
+    events: Arc<Lines>,
+    log: Arc<Lines>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+/// What an observer left behind.
+pub struct Remains {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// All of its events.
+    pub events: Vec<Value>,
+    /// All that it wrote to stderr.
+    pub log: Vec<String>,
+    /// Its last word: the counters.
+    pub counters: Value,
+}
+
+impl Setup {
+    /// An observer with JSON output on a socket of its own.
+    #[must_use]
+    pub fn new(threshold_ms: u64) -> Self {
+        Self::in_command(Command::new(crate::observer_binary()), threshold_ms)
+    }
+
+    /// The same, started by another program: `command` is to end where the
+    /// observer's own arguments begin.
+    #[must_use]
+    pub fn in_command(mut command: Command, threshold_ms: u64) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("observer-test-")
+            .tempdir()
+            .expect("a scratch directory");
+        command
+            .args(["run", "--json", "--threshold-ms", &threshold_ms.to_string()])
+            .arg("--socket")
+            .arg(directory.path().join("s"));
+        Self { command, directory }
+    }
+
+    /// One more flag.
+    #[must_use]
+    pub fn arg(mut self, argument: &str) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    #[must_use]
+    pub fn start(mut self) -> Observer {
+        let mut child = self
+            .command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
+        let (events, log) = (Arc::new(Lines::default()), Arc::new(Lines::default()));
+        let readers = vec![
+            events.read(child.stdout.take().expect("stdout is piped")),
+            log.read(child.stderr.take().expect("stderr is piped")),
+        ];
+        let observer = Observer {
+            child,
+            directory: self.directory,
+            events,
+            log,
+            readers,
+        };
+        let ready = observer.log.wait(PATIENCE, |lines| lines.iter().any(|line| line == "ready"));
+        assert!(ready, "not ready: {:#?}", observer.log.all());
+        observer
+    }
+}
+
+impl Observer {
+    /// An observer with a threshold and nothing else.
+    #[must_use]
+    pub fn start(threshold_ms: u64) -> Self {
+        Setup::new(threshold_ms).start()
+    }
+
+    /// The socket to send to.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("s")
+    }
+
+    /// A scratch directory that goes with the observer.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Its pid.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All events so far.
+    #[must_use]
+    pub fn events(&self) -> Vec<Value> {
+        self.events.all().iter().map(|line| parse(line)).collect()
+    }
+
+    /// The events so far that fit.
+    pub fn events_where(&self, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
+        self.events().into_iter().filter(fits).collect()
+    }
+
+    /// Waits for the first event that fits; panics if none comes.
+    pub fn expect(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        self.expect_count(what, 1, fits).swap_remove(0)
+    }
+
+    /// Waits until at least `count` events fit; panics if they do not come.
+    pub fn expect_count(
+        &self,
+        what: &str,
+        count: usize,
+        fits: impl Fn(&Value) -> bool,
+    ) -> Vec<Value> {
+        let enough = self.events.wait(PATIENCE, |lines| {
+            lines.iter().filter(|line| fits(&parse(line))).count() >= count
+        });
+        let found = self.events_where(&fits);
+        assert!(
+            enough,
+            "{what}: {} of {count} came; all events: {:#?}",
+            found.len(),
+            self.events()
+        );
+        found
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("it is our child");
+    }
+
+    /// Stops it the way an operator does, and collects what it said.
+    #[must_use]
+    pub fn stop(mut self) -> Remains {
+        self.signal(Signal::TERM);
+        let status = self.wait();
+        for reader in self.readers.drain(..) {
+            reader.join().expect("a reader does not panic");
+        }
+        let log = self.log.all();
+        let counters = log
+            .iter()
+            .find_map(|line| line.strip_prefix("counters "))
+            .map_or(Value::Null, parse);
+        Remains {
+            status,
+            events: self.events(),
+            log,
+            counters,
+        }
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("it does not stop: {:#?}", self.log.all());
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        // Both fail only if it has ended and was waited for.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Remains {
+    /// One of the counters.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no counter {name}: {}", self.counters))
+    }
+}
+
+fn parse(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?}: {error}"))
+}
+
+/// Is it an event of this name?
+#[must_use]
+pub fn is(event: &Value, name: &str) -> bool {
+    event["event"] == name
+}
+
+/// Lines that a thread reads while others wait for them.
+#[derive(Default)]
+struct Lines {
+    lines: Mutex<Vec<String>>,
+    more: Condvar,
+}
+
+impl Lines {
+    fn read(self: &Arc<Self>, source: impl Read + Send + 'static) -> JoinHandle<()> {
+        let lines = Arc::clone(self);
+        thread::spawn(move || {
+            for line in BufReader::new(source).lines() {
+                lines.lines.lock().unwrap().push(line.expect("text"));
+                lines.more.notify_all();
+            }
+        })
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    fn wait(&self, patience: Duration, enough: impl Fn(&[String]) -> bool) -> bool {
+        let lines = self.lines.lock().unwrap();
+        let (_lines, result) = self
+            .more
+            .wait_timeout_while(lines, patience, |lines| !enough(lines))
+            .unwrap();
+        !result.timed_out()
+    }
+}

@@ -1,0 +1,33 @@
+//! Facts about processes, to compare the observer's words with.
+
+use std::{fs, os::unix::fs::MetadataExt as _};
+
+/// Inode of a process's pid namespace.
+#[must_use]
+pub fn pid_namespace(pid: u32) -> u64 {
+    fs::metadata(format!("/proc/{pid}/ns/pid"))
+        .unwrap_or_else(|error| panic!("/proc/{pid}/ns/pid: {error}"))
+        .ino()
+}
+
+/// How many descriptors a process has open.
+#[must_use]
+pub fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap_or_else(|error| panic!("/proc/{pid}/fd: {error}"))
+        .count()
+}
+
+/// When a process started, in clock ticks since boot: field 22 of
+/// `/proc/<pid>/stat`.
+#[must_use]
+pub fn start_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
+        .unwrap_or_else(|error| panic!("/proc/{pid}/stat: {error}"));
+    let (_, fields) = stat.rsplit_once(") ").expect("the name is in brackets");
+    fields
+        .split(' ')
+        .nth(19)
+        .and_then(|field| field.parse().ok())
+        .expect("a start time")
+}
