@@ -1,8 +1,6 @@
 //! Finds the eBPF object to build in. Builds nothing: without an object, the
 //! observer still compiles, and says at run time what it lacks.
 
-#![expect(clippy::print_stdout, reason = "cargo reads it")]
-
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};

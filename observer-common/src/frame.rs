@@ -94,7 +94,10 @@ impl core::fmt::Display for DecodeError {
             Self::BadMagic => f.write_str("bad magic"),
             Self::BadVersion => f.write_str("bad version"),
             Self::BadCrc { expected, actual } => {
-                write!(f, "bad CRC-32C: expected {expected:#010x}, got {actual:#010x}")
+                write!(
+                    f,
+                    "bad CRC-32C: expected {expected:#010x}, got {actual:#010x}"
+                )
             }
             Self::BadStatus(byte) => write!(f, "bad status {byte:#04x}"),
             Self::StallOnWire => f.write_str("status stall is the observer's to give"),
@@ -162,7 +165,13 @@ impl Frame {
     }
 
     fn check_ranges(self) -> Result<Self, DecodeError> {
-        let Self { status, pid, timestamp, nonce, payload: _ } = self;
+        let Self {
+            status,
+            pid,
+            timestamp,
+            nonce,
+            payload: _,
+        } = self;
         if pid <= 1 {
             return Err(DecodeError::BadPid(pid));
         }

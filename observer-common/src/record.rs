@@ -16,7 +16,12 @@ pub const COMM_LEN: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "user",
-    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+    derive(
+        zerocopy::FromBytes,
+        zerocopy::IntoBytes,
+        zerocopy::Immutable,
+        zerocopy::KnownLayout
+    )
 )]
 #[repr(C)]
 pub struct Record {
@@ -124,8 +129,16 @@ macro_rules! from_number {
         }
     };
 }
-from_number!(Program { UnixBtf, UnixHelper });
-from_number!(TaskKind { Unknown, Thread, IoWorker, SqPoll });
+from_number!(Program {
+    UnixBtf,
+    UnixHelper
+});
+from_number!(TaskKind {
+    Unknown,
+    Thread,
+    IoWorker,
+    SqPoll
+});
 
 const _: () = {
     use core::mem::offset_of;

@@ -13,6 +13,7 @@ pub(crate) const AWAY_NS: u64 = 20_000_000;
 
 /// The observer's clocks.
 #[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "the unit belongs to the name")]
 pub(crate) struct Attention {
     /// `CLOCK_MONOTONIC` when the observer started.
     started_ns: u64,
@@ -94,5 +95,7 @@ fn monotonic_ns() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();
-    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanoseconds)
 }

@@ -138,7 +138,10 @@ impl Builder {
     /// If a setting is missing or out of range, this host cannot attest as
     /// the policy demands, or the socket cannot be had.
     pub fn bind(self) -> Result<Observer, StartError> {
-        let path = self.socket.clone().ok_or(StartError::Incomplete("socket path"))?;
+        let path = self
+            .socket
+            .clone()
+            .ok_or(StartError::Incomplete("socket path"))?;
         let threshold_ns = self.threshold_ns()?;
         self.check_bounds()?;
         let mut attestor = Attestor::load(&AttestOptions {

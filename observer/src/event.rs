@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 
 pub use observer_common::frame::{DecodeError, Status};
-pub use observer_common::record::TaskKind;
 use observer_common::record::COMM_LEN;
+pub use observer_common::record::TaskKind;
 
 /// One finding of the observer.
 ///
@@ -221,6 +221,7 @@ impl serde::Serialize for Comm {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn task_kind_name<S: serde::Serializer>(kind: &TaskKind, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(match kind {
         TaskKind::Unknown => "unknown",

@@ -149,17 +149,20 @@ mod tests {
 
     /// The elements from front to back; checks that the way back is the same.
     fn elements(list: &List, links: &Links) -> Vec<u32> {
-        let walk = |start: u32, step: fn(&Links, u32) -> u32| {
-            let next = move |&at: &u32| Some(step(links, at)).filter(|&next| next != END);
-            std::iter::successors(Some(start).filter(|&start| start != END), next)
-                .collect::<Vec<_>>()
-        };
-        let forward = walk(list.head, |links, at| links.get(at).next);
-        let mut backward = walk(list.tail, |links, at| links.get(at).prev);
+        let forward = walk(list.head, |at| links.get(at).next);
+        let mut backward = walk(list.tail, |at| links.get(at).prev);
         backward.reverse();
         assert_eq!(forward, backward);
         forward
     }
+
+    fn walk(from: u32, step: impl Fn(u32) -> u32) -> Vec<u32> {
+        let element = |index| Some(index).filter(|&index| index != END);
+        let walked = std::iter::successors(element(from), |&at| element(step(at)));
+        walked.take(MORE_THAN_THERE_ARE).collect()
+    }
+
+    const MORE_THAN_THERE_ARE: usize = 16;
 
     #[derive(Clone, Debug)]
     enum Op {
@@ -195,7 +198,9 @@ mod tests {
                     }
                     Op::Remove(index) => {
                         lists[home.unwrap_or(0)].remove(&mut links, index);
-                        deques.iter_mut().for_each(|deque| deque.retain(|&other| other != index));
+                        for deque in &mut deques {
+                            deque.retain(|&other| other != index);
+                        }
                     }
                     Op::MoveToBack(index) => {
                         lists[home.unwrap_or(0)].move_to_back(&mut links, index);

@@ -1,7 +1,59 @@
 //! A kernel-attested liveness observer.
+//!
+//! Agents send 32-byte heartbeats (VLP frames) to a Unix datagram socket. An
+//! eBPF program on the socket's send path runs in the sending task and
+//! records who really sends. [`Observer`] joins datagrams with records and
+//! says which agents are alive, which went silent, and which beats were lies:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use futures_util::StreamExt as _;
+//! use observer::{Event, Observer};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), observer::StartError> {
+//! let mut observer = Observer::builder()
+//!     .socket("/run/observer/observer.sock")
+//!     .threshold(Duration::from_secs(2))
+//!     .bind()?;
+//! while let Some(event) = observer.next().await {
+//!     match event {
+//!         Event::Beat { pid, nonce, .. } => println!("{pid} is alive: beat {nonce}"),
+//!         Event::Stall { pid, .. } => println!("{pid} went silent"),
+//!         Event::AuthFailure { claimed_pid, cause, sender, .. } => {
+//!             println!("not {claimed_pid}: {cause:?}, sent by {sender:?}");
+//!         }
+//!         other => println!("{other:?}"),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Without tokio, [`Observer::poll`] gives the next event and
+//! [`Observer::wait`] sleeps until there may be one:
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! # use observer::Observer;
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let mut observer = Observer::builder().bind()?;
+//! loop {
+//!     while let Some(event) = observer.poll() {
+//!         println!("{event:?}");
+//!     }
+//!     observer.wait(None)?;
+//! }
+//! # }
+//! ```
+//!
+//! A beat flows one way: [`transport`] (bytes in), [`attest`] (join with the
+//! ring), [`judge`] (pure rules), [`tracker`] (slots, silences), [`event`],
+//! [`sinks`].
 
-pub mod attest;
 mod attention;
+pub mod attest;
 mod builder;
 mod counters;
 pub mod event;
@@ -13,6 +65,7 @@ mod stream;
 pub mod tracker;
 pub mod transport;
 
+pub use attention::Now;
 pub use builder::{Builder, DEFAULT_MAX_AGENTS, DEFAULT_SOCKET_MODE, StartError};
 pub use counters::Counters;
 pub use event::Event;

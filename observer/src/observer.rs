@@ -78,7 +78,6 @@ struct Backlog {
 
 impl Observer {
     /// Starts to describe an observer.
-    #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -132,7 +131,10 @@ impl Observer {
             (timeout, due) => timeout.or(due),
         };
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], timeout.as_ref())?;
+        poll(
+            &mut [PollFd::new(&self.socket, PollFlags::IN)],
+            timeout.as_ref(),
+        )?;
         Ok(())
     }
 
@@ -144,7 +146,11 @@ impl Observer {
             .next_deadline()
             .map(|deadline| deadline.saturating_sub(now.attended_ns));
         let parked = (!self.parked.is_empty()).then_some(PARK_RETRY_NS);
-        [silence, parked].into_iter().flatten().min().map(Duration::from_nanos)
+        [silence, parked]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(Duration::from_nanos)
     }
 
     /// What was counted so far.
@@ -244,7 +250,10 @@ impl Observer {
     }
 
     fn give_back_absence(&mut self, now: Now, oldest_sent_ns: Option<u64>) {
-        let deadline = self.tracker.next_deadline().map(|due| self.evidence(now, due));
+        let deadline = self
+            .tracker
+            .next_deadline()
+            .map(|due| self.evidence(now, due));
         let (now, absence) = self.attention.look(now, oldest_sent_ns, deadline);
         self.now = now;
         if absence > 0 {
@@ -273,9 +282,10 @@ impl Observer {
             .next_deadline()
             .is_some_and(|deadline| deadline <= self.now.attended_ns);
         self.backlog.drained = received < BATCH;
-        self.backlog.read_since_due = match due {
-            true => self.backlog.read_since_due.saturating_add(received),
-            false => 0,
+        self.backlog.read_since_due = if due {
+            self.backlog.read_since_due.saturating_add(received)
+        } else {
+            0
         };
     }
 
@@ -284,7 +294,11 @@ impl Observer {
         let Some(datagram) = self.receiver.get(index) else {
             return;
         };
-        let Datagram { payload, credentials, truncated_control } = datagram;
+        let Datagram {
+            payload,
+            credentials,
+            truncated_control,
+        } = datagram;
         let Payload::Frame(frame) = payload else {
             count(&mut self.counters.wrong_length);
             return;
@@ -316,14 +330,24 @@ impl Observer {
         let Some(oldest) = self.parked.pop_front() else {
             return false;
         };
-        let waited = self.now.observer_ns.saturating_sub(oldest.received.observer_ns);
+        let waited = self
+            .now
+            .observer_ns
+            .saturating_sub(oldest.received.observer_ns);
         self.decide(oldest, waited > PARK_NS)
     }
 
     fn decide(&mut self, parked: Parked, give_up: bool) -> bool {
-        let Parked { frame, credentials, truncated, received, pending } = &parked;
-        let finding =
-            self.attestor.identify_again(frame, credentials.as_ref(), *pending, give_up);
+        let Parked {
+            frame,
+            credentials,
+            truncated,
+            received,
+            pending,
+        } = &parked;
+        let finding = self
+            .attestor
+            .identify_again(frame, credentials.as_ref(), *pending, give_up);
         match finding {
             Finding::Known(sender) => {
                 self.conclude(frame, sender, *truncated, *received);
@@ -347,7 +371,8 @@ impl Observer {
         if truncated {
             count(&mut self.counters.ctrl_truncated);
             let error = io::Error::other("the sender attached control data; none of it was taken");
-            self.ready.push_back(Event::CtrlTruncated(error, now.observer_ns, sender));
+            self.ready
+                .push_back(Event::CtrlTruncated(error, now.observer_ns, sender));
         }
         let event = match Frame::decode(bytes) {
             Ok(frame) => self.weigh(&frame, sender, now),
@@ -449,8 +474,7 @@ impl Observer {
     /// waited when it became due has been read: the queue was seen empty, or
     /// more than it can hold was read since.
     fn next_silence(&mut self) -> Option<Event> {
-        let read = self.backlog.drained
-            || self.backlog.read_since_due > self.socket.queue_limit();
+        let read = self.backlog.drained || self.backlog.read_since_due > self.socket.queue_limit();
         if !read || self.is_waiting_for_records() {
             return None;
         }
@@ -470,9 +494,10 @@ impl Observer {
     /// Whether a silence may yet be broken by a frame that waits for its
     /// record. It postpones no silence for longer than a frame may wait.
     fn is_waiting_for_records(&self) -> bool {
-        let overdue = self.tracker.next_deadline().is_some_and(|deadline| {
-            deadline.saturating_add(PARK_NS) <= self.now.attended_ns
-        });
+        let overdue = self
+            .tracker
+            .next_deadline()
+            .is_some_and(|deadline| deadline.saturating_add(PARK_NS) <= self.now.attended_ns);
         !self.parked.is_empty() && !overdue
     }
 }

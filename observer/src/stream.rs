@@ -62,7 +62,9 @@ impl Observer {
                 Err(error) => return Poll::Ready(Err(error)),
             },
         };
-        let readable = socket.poll_recv_ready(cx).map_ok(|()| self.receive_ready(&socket));
+        let readable = socket
+            .poll_recv_ready(cx)
+            .map_ok(|()| self.receive_ready(&socket));
         self.wake.socket = Some(socket);
         if readable.is_ready() || self.poll_timer(cx).is_pending() {
             return readable;
@@ -77,10 +79,10 @@ impl Observer {
     fn receive_ready(&mut self, socket: &UnixDatagram) {
         let result = socket.try_io(Interest::READABLE, || {
             self.receive();
-            match self.is_drained() {
-                true => Err(io::ErrorKind::WouldBlock.into()),
-                false => Ok(()),
+            if self.is_drained() {
+                return Err(io::ErrorKind::WouldBlock.into());
             }
+            Ok(())
         });
         debug_assert!(result.is_ok() || self.is_drained());
     }
@@ -113,4 +115,3 @@ impl Observer {
         timer.as_mut().poll(cx)
     }
 }
-

@@ -36,7 +36,7 @@ pub struct Join {
     waiting: Vec<Waiting>,
     vacant: Vec<u32>,
     /// Finds the oldest record of some bytes; the others of the same bytes
-    /// hang on it. SipHash with a random key: senders choose the bytes, and
+    /// hang on it. `SipHash` with a random key: senders choose the bytes, and
     /// must not be able to choose the bucket.
     index: HashTable<u32>,
     hasher: RandomState,
@@ -129,7 +129,10 @@ impl Join {
         let oldest = self.find(self.hasher.hash_one(frame), frame)?;
         let chosen = self
             .chain(oldest)
-            .find(|&index| self.get(index).is_some_and(|entry| Some(entry.record.pid) == scm_pid))
+            .find(|&index| {
+                self.get(index)
+                    .is_some_and(|entry| Some(entry.record.pid) == scm_pid)
+            })
             .unwrap_or(oldest);
         let entry = self.waiting.get_mut(chosen as usize)?;
         let record = entry.record;
@@ -147,7 +150,10 @@ impl Join {
             && let Some(entry) = self.get(oldest)
             && now.saturating_sub(entry.since) > RECORD_LIFETIME_NS
         {
-            self.counts.expired = self.counts.expired.saturating_add(u64::from(entry.attempts));
+            self.counts.expired = self
+                .counts
+                .expired
+                .saturating_add(u64::from(entry.attempts));
             self.remove(oldest);
         }
     }
@@ -159,7 +165,10 @@ impl Join {
     /// The oldest record of these bytes.
     fn find(&self, hash: u64, frame: &[u8; FRAME_LEN]) -> Option<u32> {
         self.index
-            .find(hash, |&index| self.get(index).is_some_and(|entry| entry.record.frame == *frame))
+            .find(hash, |&index| {
+                self.get(index)
+                    .is_some_and(|entry| entry.record.frame == *frame)
+            })
             .copied()
     }
 
@@ -220,14 +229,21 @@ impl Join {
     }
 
     fn remove(&mut self, index: u32) {
-        let Some(&Waiting { ref record, hash, rival, .. }) = self.get(index) else {
+        let Some(&Waiting {
+            ref record,
+            hash,
+            rival,
+            ..
+        }) = self.get(index)
+        else {
             return;
         };
         match self.find(hash, &record.frame) {
             Some(oldest) if oldest == index => self.replace_in_index(hash, index, rival),
             Some(oldest) => {
                 let before = self.chain(oldest).find(|&link| {
-                    self.get(link).is_some_and(|entry| entry.rival == Some(index))
+                    self.get(link)
+                        .is_some_and(|entry| entry.rival == Some(index))
                 });
                 if let Some(before) = before {
                     self.set_rival(before, rival);
@@ -246,7 +262,11 @@ impl Join {
     }
 
     fn add_to_index(&mut self, hash: u64, index: u32) {
-        let Self { waiting, index: table, .. } = self;
+        let Self {
+            waiting,
+            index: table,
+            ..
+        } = self;
         table.insert_unique(hash, index, |&other| {
             waiting.get(other as usize).map_or(0, |entry| entry.hash)
         });
@@ -266,4 +286,9 @@ impl Join {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "a test works with small numbers"
+)]
 mod tests;

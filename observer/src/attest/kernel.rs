@@ -166,7 +166,11 @@ impl Kernel {
         let expected = [
             ("pid", u64::from(own.pid), u64::from(process::id())),
             ("own pid", u64::from(own.own_pid), u64::from(process::id())),
-            ("pid namespace", u64::from(own.pid_ns_inode), u64::from(namespace.inode)),
+            (
+                "pid namespace",
+                u64::from(own.pid_ns_inode),
+                u64::from(namespace.inode),
+            ),
             ("program", u64::from(own.program), self.program as u64),
         ];
         for (what, found, expected) in expected {
@@ -208,7 +212,7 @@ fn lock_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
             libc::SOL_SOCKET,
             libc::SO_LOCK_FILTER,
             (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
+            INT_LEN,
         )
     };
     if status == 0 {
@@ -217,6 +221,11 @@ fn lock_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
         Err(io::Error::last_os_error())
     }
 }
+
+/// Length of an int option.
+const INT_LEN: libc::socklen_t = 4;
+
+const _: () = assert!(INT_LEN as usize == size_of::<libc::c_int>());
 
 /// An error with its causes on one line.
 fn chain(error: &dyn std::error::Error) -> String {
@@ -235,7 +244,11 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// The refusal and the verifier's last word; its log has thousands of lines.
 fn summary(error: &ProgramError) -> String {
-    let ProgramError::LoadError { io_error, verifier_log } = error else {
+    let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    else {
         return chain(error);
     };
     let log = verifier_log.to_string();

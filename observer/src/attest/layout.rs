@@ -54,7 +54,11 @@ pub enum LayoutError {
 /// # Errors
 /// If the file cannot be read or parsed, or lacks a field that the program
 /// cannot do without.
-pub(super) fn resolve(btf: &Path, observer: &PidNamespace, level: u32) -> Result<Layout, LayoutError> {
+pub(super) fn resolve(
+    btf: &Path,
+    observer: &PidNamespace,
+    level: u32,
+) -> Result<Layout, LayoutError> {
     let types = Types::read(btf)?;
     let cgroup = types.cgroup();
     Ok(Layout {

@@ -1,7 +1,7 @@
 //! Who really sent a datagram: everything eBPF.
 //!
 //! A program on the receiving socket's send path writes a record of each
-//! datagram and its sender to a ring; [`Attestor`] reads the ring and joins
+//! datagram and its sender to a ring; `Attestor` reads the ring and joins
 //! records with datagrams. Nothing outside this module names aya.
 
 mod io_worker;
@@ -13,11 +13,7 @@ mod object;
 pub mod probe;
 mod ring;
 
-use std::{
-    fmt,
-    os::fd::BorrowedFd,
-    path::PathBuf,
-};
+use std::{fmt, os::fd::BorrowedFd, path::PathBuf};
 
 use observer_common::{
     frame::FRAME_LEN,
@@ -115,7 +111,12 @@ pub(crate) struct Absorbed {
 impl Attestor {
     /// Loads the strongest tier that options and host allow.
     pub(crate) fn load(options: &AttestOptions) -> Result<Self, CannotAttest> {
-        let AttestOptions { mode, tier, ring_bytes, btf } = options;
+        let AttestOptions {
+            mode,
+            tier,
+            ring_bytes,
+            btf,
+        } = options;
         let tiers: &[Via] = match (mode, tier) {
             (AttestMode::Off, _) | (_, Some(Via::Scm)) => &[],
             (_, Some(Via::Btf)) => &[Via::Btf],
@@ -129,17 +130,17 @@ impl Attestor {
                 Via::Helper | Via::Scm => Program::UnixHelper,
             };
             match Kernel::load(program, btf, *ring_bytes) {
-                Ok(kernel) => return Ok(Self::new(Some(kernel), via, refusals)),
+                Ok(kernel) => return Ok(Self::new(Some(kernel), via, &refusals)),
                 Err(error) => refusals.push((via, error)),
             }
         }
         match mode {
             AttestMode::Require => Err(CannotAttest(refusals)),
-            AttestMode::Prefer | AttestMode::Off => Ok(Self::new(None, Via::Scm, refusals)),
+            AttestMode::Prefer | AttestMode::Off => Ok(Self::new(None, Via::Scm, &refusals)),
         }
     }
 
-    fn new(kernel: Option<Kernel>, via: Via, refusals: Vec<(Via, KernelError)>) -> Self {
+    fn new(kernel: Option<Kernel>, via: Via, refusals: &[(Via, KernelError)]) -> Self {
         let reasons: Vec<String> = refusals
             .iter()
             .map(|(via, error)| format!("tier {}: {error}", tier_name(*via)))
@@ -174,7 +175,9 @@ impl Attestor {
 
     /// Reads the records of all datagrams received so far.
     pub(crate) fn absorb(&mut self, now: u64) -> Absorbed {
-        let Self { kernel, join, mark, .. } = self;
+        let Self {
+            kernel, join, mark, ..
+        } = self;
         let mut absorbed = Absorbed::default();
         let Some(kernel) = kernel else {
             return absorbed;
@@ -229,7 +232,10 @@ impl Attestor {
         if let Some(record) = self.join.claim(frame, scm_pid) {
             return Finding::Known(Some(self.attestation(&record, scm_pid)));
         }
-        let read = self.kernel.as_ref().is_none_or(|kernel| kernel.ring.is_read_up_to(mark));
+        let read = self
+            .kernel
+            .as_ref()
+            .is_none_or(|kernel| kernel.ring.is_read_up_to(mark));
         if read || give_up {
             Finding::Known(credentials.map(from_credentials))
         } else {
@@ -244,7 +250,9 @@ impl Attestor {
 
     /// Ring entries that were no records.
     pub(crate) fn malformed(&self) -> u64 {
-        self.kernel.as_ref().map_or(0, |kernel| kernel.ring.malformed())
+        self.kernel
+            .as_ref()
+            .map_or(0, |kernel| kernel.ring.malformed())
     }
 
     /// Records that no datagram took.

@@ -2,8 +2,11 @@
 
 /// The object, if the binary was built with one.
 #[cfg(ebpf_object)]
+#[expect(clippy::unnecessary_wraps, reason = "the other build has none")]
 pub(super) fn bytes() -> Option<&'static [u8]> {
-    Some(aya::include_bytes_aligned!(env!("OBSERVER_EBPF_OBJECT_PATH")))
+    Some(aya::include_bytes_aligned!(env!(
+        "OBSERVER_EBPF_OBJECT_PATH"
+    )))
 }
 
 /// The object, if the binary was built with one.

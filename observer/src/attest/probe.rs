@@ -131,6 +131,10 @@ pub enum Btf {
 
 /// Effective capabilities that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is held or not, whatever the others are"
+)]
 pub struct Capabilities {
     /// `CAP_BPF`: load programs and maps.
     pub bpf: bool,

@@ -13,6 +13,10 @@ const MAX_THRESHOLD_MS: u64 = 366 * 24 * 60 * 60 * 1000;
 const MAX_AGENTS: u64 = 1 << 20;
 const SMALLEST_RING: u32 = 4096;
 
+pub(super) const RUN_NOTES: &str = "Events go to stdout, the log to stderr. A line `ready` on \
+    stderr says that beats are received now. SIGTERM and SIGINT end the observer once it has \
+    written what it received. OBSERVER_LOG=debug makes the log say more.";
+
 /// `observer run`
 #[derive(Debug, Args)]
 pub(super) struct Run {

@@ -30,6 +30,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Observe the agents that beat at a socket
+    #[command(after_help = args::RUN_NOTES)]
     Run(args::Run),
     /// Tell what this host allows, and what to do about what is missing
     Doctor(args::Doctor),
@@ -51,7 +52,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Beat(args) => beat::execute(&args),
     };
     result.unwrap_or_else(|error| {
-        say(format_args!("error: {error:#}"));
+        say(format_args!("error: {}", explain(&error)));
         exit_code(&error)
     })
 }
@@ -69,6 +70,20 @@ fn parse() -> Command {
             .exit();
     }
     command
+}
+
+/// The error and its causes, each said once: some tell their cause themselves.
+fn explain(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .map(ToString::to_string)
+        .fold(String::new(), |mut text, cause| {
+            if !text.contains(&cause) {
+                let colon = if text.is_empty() { "" } else { ": " };
+                text.extend([colon, &cause]);
+            }
+            text
+        })
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {

@@ -138,9 +138,7 @@ impl Daemon {
             match Pin::new(&mut self.observer).poll_next(cx) {
                 Poll::Ready(Some(event)) => self.sink.event(&event),
                 Poll::Ready(None) => return Poll::Ready(Err(anyhow!("the event stream ended"))),
-                Poll::Pending if taken == 0 && self.sink.buffer().is_empty() => {
-                    return Poll::Pending;
-                }
+                Poll::Pending if taken == 0 => return Poll::Pending,
                 Poll::Pending => break,
             }
         }

@@ -67,7 +67,10 @@ fn another_ones_pid_is_a_mismatch() {
 
 #[test]
 fn forged_credentials_are_found_whatever_the_frame_says() {
-    let forger = Attestation { scm_pid: Some(43), ..sender(42) };
+    let forger = Attestation {
+        scm_pid: Some(43),
+        ..sender(42)
+    };
     for claimed in [42, 43] {
         let verdict = judge(&frame(claimed), Some(&forger), &REQUIRE);
         assert_eq!(verdict, failure(AuthFailureCause::ForgedCredentials));
@@ -76,22 +79,38 @@ fn forged_credentials_are_found_whatever_the_frame_says() {
 
 #[test]
 fn an_sqpoll_thread_vouches_for_nobody() {
-    let thread = Attestation { task_kind: TaskKind::SqPoll, ..sender(42) };
+    let thread = Attestation {
+        task_kind: TaskKind::SqPoll,
+        ..sender(42)
+    };
     let verdict = judge(&frame(42), Some(&thread), &REQUIRE);
     assert_eq!(verdict, failure(AuthFailureCause::Sqpoll));
 }
 
 #[test]
 fn an_io_worker_sends_for_its_process() {
-    let worker = Attestation { task_kind: TaskKind::IoWorker, ..sender(42) };
+    let worker = Attestation {
+        task_kind: TaskKind::IoWorker,
+        ..sender(42)
+    };
     assert_eq!(judge(&frame(42), Some(&worker), &REQUIRE), AUTHENTIC);
 }
 
 #[test]
 fn a_foreign_namespace_comes_before_pids() {
-    let visible = Attestation { pid_ns_inode: Some(1), ..sender(42) };
-    let invisible = Attestation { pid: None, pid_ns_inode: Some(1), ..sender(42) };
-    let unknown = Attestation { pid_ns_inode: None, ..sender(42) };
+    let visible = Attestation {
+        pid_ns_inode: Some(1),
+        ..sender(42)
+    };
+    let invisible = Attestation {
+        pid: None,
+        pid_ns_inode: Some(1),
+        ..sender(42)
+    };
+    let unknown = Attestation {
+        pid_ns_inode: None,
+        ..sender(42)
+    };
     for foreign in [visible, invisible, unknown] {
         for claimed in [42, 43] {
             let verdict = judge(&frame(claimed), Some(&foreign), &REQUIRE);
@@ -135,7 +154,10 @@ fn without_a_record_the_policy_decides() {
         let mismatch = failure(AuthFailureCause::PidMismatch);
         assert_eq!(judge(&frame(43), Some(&scm), &policy), mismatch);
         let origin = BeatOrigin::SocketModeOnly;
-        assert_eq!(judge(&frame(42), None, &policy), Verdict::Authentic { origin });
+        assert_eq!(
+            judge(&frame(42), None, &policy),
+            Verdict::Authentic { origin }
+        );
     }
 }
 
@@ -150,7 +172,14 @@ fn any_sender() -> impl Strategy<Value = Attestation> {
         TaskKind::SqPoll,
     ]);
     (pid(), pid(), namespace, via, kind).prop_map(|(pid, scm_pid, pid_ns_inode, via, task_kind)| {
-        Attestation { pid, scm_pid, pid_ns_inode, via, task_kind, ..sender(2) }
+        Attestation {
+            pid,
+            pid_ns_inode,
+            scm_pid,
+            via,
+            task_kind,
+            ..sender(2)
+        }
     })
 }
 

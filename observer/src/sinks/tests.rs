@@ -2,101 +2,14 @@
 
 use std::io;
 
-use observer_common::record::TaskKind;
-use serde_json::{Value, json};
+use samples::{auth_failure, beat, evil, human, object, render, scm_only, sender};
+use serde_json::json;
 
 use super::*;
-use crate::event::{Attestation, AuthFailureCause, BeatOrigin, Comm, DecodeError, Status, Via};
+use crate::event::{Attestation, AuthFailureCause, BeatOrigin, DecodeError, Status, Via};
 
-fn render(format: Format, event: &Event) -> String {
-    let mut sink = Sink::new(format);
-    sink.event(event);
-    String::from_utf8(sink.buffer().to_vec()).unwrap()
-}
-
-fn human(event: &Event) -> String {
-    render(Format::Human { color: false }, event)
-}
-
-fn object(event: &Event) -> Value {
-    let line = render(Format::Json, event);
-    assert!(
-        line.ends_with('\n') && line.matches('\n').count() == 1,
-        "{line:?}"
-    );
-    serde_json::from_str(&line).unwrap()
-}
-
-fn comm(name: &[u8]) -> Option<Comm> {
-    let mut bytes = [0; 16];
-    bytes[..name.len()].copy_from_slice(name);
-    Comm::new(bytes)
-}
-
-fn sender(pid: u32, name: &[u8], uid: u32) -> Attestation {
-    Attestation {
-        pid: Some(pid),
-        own_pid: Some(7),
-        host_pid: Some(14_711),
-        tid: Some(14_712),
-        pid_ns_inode: Some(4_026_531_836),
-        uid: Some(uid),
-        gid: Some(100),
-        start_ns: Some(123_456_789),
-        comm: comm(name),
-        cgroup_id: Some(99),
-        scm_pid: Some(pid),
-        via: Via::Btf,
-        task_kind: TaskKind::Thread,
-    }
-}
-
-fn scm_only() -> Attestation {
-    Attestation {
-        pid: Some(4242),
-        own_pid: None,
-        host_pid: None,
-        tid: None,
-        pid_ns_inode: None,
-        uid: Some(1000),
-        gid: Some(1000),
-        start_ns: None,
-        comm: None,
-        cgroup_id: None,
-        scm_pid: Some(4242),
-        via: Via::Scm,
-        task_kind: TaskKind::Unknown,
-    }
-}
-
-fn beat(status: Status, origin: BeatOrigin, sender: Option<Attestation>) -> Event {
-    Event::Beat {
-        pid: 4242,
-        status,
-        payload: 5,
-        nonce: u64::MAX,
-        origin,
-        pid_ns_inode: Some(4_026_531_836),
-        observer_ns: 12_345_678_901,
-        sender,
-    }
-}
-
-fn auth_failure(cause: AuthFailureCause, sender: Option<Attestation>) -> Event {
-    Event::AuthFailure {
-        claimed_pid: 4242,
-        observer_ns: 1_000_000,
-        cause,
-        sender,
-    }
-}
-
-fn evil() -> Attestation {
-    Attestation {
-        scm_pid: Some(1),
-        ..sender(4711, b"evil", 0)
-    }
-}
+mod hostile;
+mod samples;
 
 #[test]
 fn a_beat_as_json_byte_for_byte() {
@@ -338,56 +251,6 @@ fn receive_errors() {
             "sender": evil(),
         })
     );
-}
-
-#[test]
-fn hostile_names_stay_text() {
-    let cases: [(&[u8], &str, &str); 4] = [
-        (b"\x1b[2J\x07", r"\x1b[2J\x07", "\x1b[2J\x07"),
-        (b"a\"b'\n\\{", r#"a\"b\'\n\\{"#, "a\"b'\n\\{"),
-        (
-            b"\xff\xfe\x80ok",
-            r"\xff\xfe\x80ok",
-            "\u{fffd}\u{fffd}\u{fffd}ok",
-        ),
-        // U+009B is CSI in one character; the other reverses the text.
-        (
-            "\u{9b}2J\u{202e}\u{1f600}\x7f".as_bytes(),
-            "",
-            "\u{9b}2J\u{202e}\u{1f600}\x7f",
-        ),
-    ];
-    for (name, escaped, value) in cases {
-        let event = auth_failure(AuthFailureCause::PidMismatch, Some(sender(4711, name, 0)));
-        let line = human(&event);
-        assert!(line.contains(escaped), "{line:?}");
-        assert!(
-            line.trim_end_matches('\n').bytes().all(is_printable),
-            "{line:?}"
-        );
-        let line = render(Format::Json, &event);
-        assert!(
-            line.trim_end_matches('\n').bytes().all(is_printable),
-            "{line:?}"
-        );
-        assert_eq!(object(&event)["sender"]["comm"], json!(value));
-    }
-}
-
-fn is_printable(byte: u8) -> bool {
-    byte == b' ' || byte.is_ascii_graphic()
-}
-
-#[test]
-fn colour_wraps_the_line_and_changes_nothing_else() {
-    let event = auth_failure(AuthFailureCause::PidMismatch, Some(evil()));
-    let colored = render(Format::Human { color: true }, &event);
-    let body = colored
-        .strip_prefix("\x1b[1m\x1b[31m")
-        .unwrap()
-        .strip_suffix("\x1b[0m\n")
-        .unwrap();
-    assert_eq!(format!("{body}\n"), human(&event));
 }
 
 #[test]

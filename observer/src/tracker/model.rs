@@ -1,6 +1,8 @@
 //! The tracker against a naive one: a vector of agents, scanned for
 //! everything.
 
+#![expect(clippy::arithmetic_side_effects, reason = "a test may panic")]
+
 use proptest::prelude::*;
 
 use super::{Now, Outcome, Sighting, Silence, Tracker, TrackerCounts};

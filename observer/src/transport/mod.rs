@@ -6,5 +6,8 @@
 mod receive;
 mod unix;
 
+#[cfg(test)]
+mod tests;
+
 pub use receive::{BATCH, Credentials, Datagram, Payload, Receiver};
 pub use unix::{BindError, BoundSocket, SocketOptions, UnboundSocket};

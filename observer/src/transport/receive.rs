@@ -12,6 +12,11 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 /// How many datagrams one system call takes at most.
 pub const BATCH: usize = 64;
 
+/// [`BATCH`] as `recvmmsg` wants it.
+const BATCH_LEN: libc::c_uint = 64;
+
+const _: () = assert!(BATCH_LEN as usize == BATCH);
+
 /// Room for exactly one `SCM_CREDENTIALS` message, and for nothing after it.
 ///
 /// The kernel delivers credentials first (`scm_recv`, `include/net/scm.h` in
@@ -138,13 +143,18 @@ impl Receiver {
         if index >= self.received {
             return None;
         }
-        let Received { length, flags, control_len } = *self.results.get(index)?;
+        let Received {
+            length,
+            flags,
+            control_len,
+        } = *self.results.get(index)?;
         let whole = length == FRAME_LEN && flags & libc::MSG_TRUNC == 0;
         let control = self.controls.get(index)?.0.get(..control_len)?;
         Some(Datagram {
-            payload: match whole {
-                true => Payload::Frame(*self.payloads.get(index)?),
-                false => Payload::WrongLength,
+            payload: if whole {
+                Payload::Frame(*self.payloads.get(index)?)
+            } else {
+                Payload::WrongLength
             },
             credentials: credentials(control),
             truncated_control: flags & libc::MSG_CTRUNC != 0,
@@ -152,14 +162,21 @@ impl Receiver {
     }
 
     fn receive_once(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        let Self { payloads, controls, results, received: _ } = self;
+        let Self {
+            payloads,
+            controls,
+            results,
+            received: _,
+        } = self;
         let mut buffers = payloads.each_mut().map(|payload| libc::iovec {
             iov_base: payload.as_mut_ptr().cast(),
             iov_len: FRAME_LEN,
         });
         let mut headers = [EMPTY_HEADER; BATCH];
-        for ((header, buffer), control) in
-            headers.iter_mut().zip(&mut buffers).zip(controls.iter_mut())
+        for ((header, buffer), control) in headers
+            .iter_mut()
+            .zip(&mut buffers)
+            .zip(controls.iter_mut())
         {
             header.msg_hdr.msg_iov = ptr::from_mut(buffer);
             header.msg_hdr.msg_iovlen = 1;
@@ -174,7 +191,7 @@ impl Receiver {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 headers.as_mut_ptr(),
-                BATCH as libc::c_uint,
+                BATCH_LEN,
                 libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC,
                 ptr::null_mut(),
             )

@@ -35,7 +35,9 @@ pub enum BindError {
     #[error("{0:?} is no path for a socket; give one such as /run/observer/observer.sock")]
     BadPath(PathBuf),
     /// The path does not fit into a socket address.
-    #[error("the socket path {path} has {length} bytes; the kernel takes at most {MAX_PATH}, use a shorter one")]
+    #[error(
+        "the socket path {path} has {length} bytes; the kernel takes at most {MAX_PATH}, use a shorter one"
+    )]
     PathTooLong {
         /// The path.
         path: PathBuf,
@@ -49,7 +51,9 @@ pub enum BindError {
     #[error("the socket {0} is in use by another process; stop it, or choose another path")]
     InUse(PathBuf),
     /// Something else stands there; it is left alone.
-    #[error("{path} exists and is {kind}, not a socket; it is left alone, choose another path or remove it")]
+    #[error(
+        "{path} exists and is {kind}, not a socket; it is left alone, choose another path or remove it"
+    )]
     NotASocket {
         /// The path.
         path: PathBuf,
@@ -217,10 +221,11 @@ fn address(path: &Path) -> Result<SocketAddrUnix, BindError> {
 /// Locks the directory against other observers, as long as the result lives.
 fn lock(directory: &Path) -> Result<OwnedFd, BindError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(directory, flags, Mode::empty()).map_err(|errno| match errno {
-        Errno::NOENT | Errno::NOTDIR => BindError::NoDirectory(directory.to_owned()),
-        errno => failed("open the directory", directory)(errno),
-    })?;
+    let opened =
+        rustix::fs::open(directory, flags, Mode::empty()).map_err(|errno| match errno {
+            Errno::NOENT | Errno::NOTDIR => BindError::NoDirectory(directory.to_owned()),
+            errno => failed("open the directory", directory)(errno),
+        })?;
     // Whoever may read the directory can hold such a lock: waiting for it
     // could last for ever.
     for _ in 0..LOCK_TRIES {
@@ -285,7 +290,8 @@ fn set_access(path: &Path, mode: u32, group: Option<u32>) -> Result<(), BindErro
         rustix::fs::chownat(CWD, path, None, group, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(failed("change the group of", path))?;
     }
-    rustix::fs::chmod(path, Mode::from_bits_truncate(mode)).map_err(failed("change the mode of", path))
+    rustix::fs::chmod(path, Mode::from_bits_truncate(mode))
+        .map_err(failed("change the mode of", path))
 }
 
 /// `net.unix.max_dgram_qlen`, which a socket takes over when it is made
@@ -300,17 +306,26 @@ fn queue_limit() -> usize {
 
 fn failed(action: &'static str, path: &Path) -> impl Fn(Errno) -> BindError {
     let path = path.to_owned();
-    move |errno| BindError::System { action, path: path.clone(), source: errno.into() }
+    move |errno| BindError::System {
+        action,
+        path: path.clone(),
+        source: errno.into(),
+    }
 }
 
 fn io_failed(action: &'static str, path: &Path, source: io::Error) -> BindError {
     let path = path.to_owned();
-    BindError::System { action, path, source }
+    BindError::System {
+        action,
+        path,
+        source,
+    }
 }
 
 impl SocketFile {
     fn at(path: &Path) -> Result<Self, BindError> {
-        let file = fs::symlink_metadata(path).map_err(|source| io_failed("look at", path, source))?;
+        let file =
+            fs::symlink_metadata(path).map_err(|source| io_failed("look at", path, source))?;
         Ok(Self {
             path: path.to_owned(),
             device: file.dev(),
@@ -324,7 +339,11 @@ impl Drop for SocketFile {
     /// another observer could put its own there; it takes the directory's
     /// lock for that, so this does too.
     fn drop(&mut self) {
-        let Self { path, device, inode } = self;
+        let Self {
+            path,
+            device,
+            inode,
+        } = self;
         let _lock = directory_of(path).and_then(lock);
         let ours = fs::symlink_metadata(&*path)
             .is_ok_and(|file| (file.dev(), file.ino()) == (*device, *inode));

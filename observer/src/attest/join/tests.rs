@@ -24,7 +24,8 @@ fn attempt(task: u32, bytes: u8) -> Record {
 }
 
 fn claim(join: &mut Join, bytes: u8, scm_pid: u32) -> Option<u32> {
-    join.claim(&[bytes; FRAME_LEN], Some(scm_pid)).map(|record| record.pid)
+    join.claim(&[bytes; FRAME_LEN], Some(scm_pid))
+        .map(|record| record.pid)
 }
 
 #[test]
@@ -152,7 +153,8 @@ impl Model {
     }
 
     fn expire(&mut self, now: u64) {
-        self.0.retain(|(_, _, since)| now - since <= RECORD_LIFETIME_NS);
+        self.0
+            .retain(|(_, _, since)| now - since <= RECORD_LIFETIME_NS);
     }
 }
 

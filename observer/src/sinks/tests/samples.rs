@@ -1,0 +1,97 @@
+//! Events and senders to render.
+
+use observer_common::record::TaskKind;
+use serde_json::Value;
+
+use super::*;
+use crate::event::{Attestation, Comm};
+
+pub(super) fn render(format: Format, event: &Event) -> String {
+    let mut sink = Sink::new(format);
+    sink.event(event);
+    String::from_utf8(sink.buffer().to_vec()).unwrap()
+}
+
+pub(super) fn human(event: &Event) -> String {
+    render(Format::Human { color: false }, event)
+}
+
+pub(super) fn object(event: &Event) -> Value {
+    let line = render(Format::Json, event);
+    assert!(
+        line.ends_with('\n') && line.matches('\n').count() == 1,
+        "{line:?}"
+    );
+    serde_json::from_str(&line).unwrap()
+}
+
+pub(super) fn comm(name: &[u8]) -> Option<Comm> {
+    let mut bytes = [0; 16];
+    bytes[..name.len()].copy_from_slice(name);
+    Comm::new(bytes)
+}
+
+pub(super) fn sender(pid: u32, name: &[u8], uid: u32) -> Attestation {
+    Attestation {
+        pid: Some(pid),
+        own_pid: Some(7),
+        host_pid: Some(14_711),
+        tid: Some(14_712),
+        pid_ns_inode: Some(4_026_531_836),
+        uid: Some(uid),
+        gid: Some(100),
+        start_ns: Some(123_456_789),
+        comm: comm(name),
+        cgroup_id: Some(99),
+        scm_pid: Some(pid),
+        via: Via::Btf,
+        task_kind: TaskKind::Thread,
+    }
+}
+
+pub(super) fn scm_only() -> Attestation {
+    Attestation {
+        pid: Some(4242),
+        own_pid: None,
+        host_pid: None,
+        tid: None,
+        pid_ns_inode: None,
+        uid: Some(1000),
+        gid: Some(1000),
+        start_ns: None,
+        comm: None,
+        cgroup_id: None,
+        scm_pid: Some(4242),
+        via: Via::Scm,
+        task_kind: TaskKind::Unknown,
+    }
+}
+
+pub(super) fn beat(status: Status, origin: BeatOrigin, sender: Option<Attestation>) -> Event {
+    Event::Beat {
+        pid: 4242,
+        status,
+        payload: 5,
+        nonce: u64::MAX,
+        origin,
+        pid_ns_inode: Some(4_026_531_836),
+        observer_ns: 12_345_678_901,
+        sender,
+    }
+}
+
+pub(super) fn auth_failure(cause: AuthFailureCause, sender: Option<Attestation>) -> Event {
+    Event::AuthFailure {
+        claimed_pid: 4242,
+        observer_ns: 1_000_000,
+        cause,
+        sender,
+    }
+}
+
+pub(super) fn evil() -> Attestation {
+    Attestation {
+        scm_pid: Some(1),
+        ..sender(4711, b"evil", 0)
+    }
+}
