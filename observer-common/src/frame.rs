@@ -39,6 +39,7 @@ pub enum Status {
 
 /// The byte that stands for "stalled" in the protocol's status table. It is
 /// an observer's finding; no sender may claim it.
+#[cfg(feature = "user")]
 const STATUS_STALL: u8 = 3;
 
 /// A decoded frame.

@@ -63,6 +63,7 @@ pub struct Record {
     pub frame: [u8; FRAME_LEN],
 }
 
+#[cfg(feature = "user")]
 impl Record {
     /// A record of which nothing is known.
     pub const UNKNOWN: Self = Self {

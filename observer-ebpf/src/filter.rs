@@ -4,16 +4,18 @@ use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP,
     helpers::{bpf_ktime_get_ns, bpf_skb_load_bytes},
     macros::map,
-    maps::RingBuf,
+    maps::{RingBuf, ring_buf::RingBufEntry},
     programs::SkBuffContext,
 };
 use observer_common::{
     frame::FRAME_LEN,
     loss::Loss,
-    record::Record,
+    record::{Record, UNKNOWN_ID},
 };
 
 use crate::loss;
+
+const _: () = assert!(size_of::<Record>() % size_of::<u64>() == 0);
 
 /// Userspace sets the size at load time.
 #[map]
@@ -38,11 +40,7 @@ pub(crate) fn run(ctx: &SkBuffContext, describe: impl FnOnce(&mut Record)) -> i6
         loss::count(Loss::RingFull);
         return pass;
     };
-    let record = entry.write(Record {
-        // SAFETY: the helper takes nothing and cannot fail.
-        time_ns: unsafe { bpf_ktime_get_ns() },
-        ..Record::UNKNOWN
-    });
+    let record = blank(&mut entry);
     if !load_frame(ctx, record) {
         loss::count(Loss::Unreadable);
         entry.discard(u64::from(BPF_RB_NO_WAKEUP));
@@ -54,6 +52,31 @@ pub(crate) fn run(ctx: &SkBuffContext, describe: impl FnOnce(&mut Record)) -> i6
     // the above.
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
     pass
+}
+
+/// Makes a record of which only the time is known. Ring memory holds what lay
+/// there before.
+///
+/// Word by word, for the compiler turns anything shorter into a call of
+/// `memset`, and its pointer arithmetic is "prohibited for !root": the
+/// verifier (`sanitize_ptr_alu`, `kernel/bpf/verifier.c`) refuses it to a
+/// loader without `CAP_PERFMON`.
+#[inline(always)]
+fn blank(entry: &mut RingBufEntry<Record>) -> &mut Record {
+    const WORDS: usize = size_of::<Record>() / size_of::<u64>();
+    let words = entry.as_mut_ptr().cast::<u64>();
+    for index in 0..WORDS {
+        // SAFETY: the entry is reserved ring memory of the record's size and
+        // 8-byte aligned, and the record is whole words.
+        unsafe { words.add(index).write_volatile(0) };
+    }
+    // SAFETY: every byte was just written, and any bytes make a record.
+    let record = unsafe { entry.assume_init_mut() };
+    record.uid = UNKNOWN_ID;
+    record.gid = UNKNOWN_ID;
+    // SAFETY: the helper takes nothing and cannot fail.
+    record.time_ns = unsafe { bpf_ktime_get_ns() };
+    record
 }
 
 /// Copies the datagram into the record; false if the kernel refuses.

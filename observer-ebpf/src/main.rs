@@ -12,6 +12,11 @@
 
 #![no_std]
 #![no_main]
+#![expect(
+    missing_docs,
+    unreachable_pub,
+    reason = "the macro makes each program public and undocumented"
+)]
 
 mod constants;
 mod filter;

@@ -13,10 +13,13 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use observer::attest::Join;
 use observer::event::{Attestation, BeatOrigin, TaskKind, Via};
+use observer::judge::{AttestMode, Policy, Verdict, judge};
 use observer::tracker::{Now, Outcome, Sighting, Tracker};
 use observer_common::frame::{FRAME_LEN, Frame, Status};
+use observer_common::record::Record;
 
 const FLEETS: [usize; 3] = [1, 4096, 100_000];
 
@@ -50,6 +53,82 @@ fn decode_and_tracker(c: &mut Criterion) {
             Frame::decode(&beat.frame).is_ok_and(|frame| track(tracker, frame.pid, frame.nonce))
         })
     });
+}
+
+fn decode_and_judge(c: &mut Criterion) {
+    c.bench_function("decode+judge", |b| {
+        let mut fleet = Fleet::new(1, Order::InTurn);
+        b.iter_custom(|beats| {
+            fleet.time(beats, |_, beat| {
+                let sender = sender(beat.pid);
+                Frame::decode(&beat.frame).is_ok_and(|frame| believed(&frame, &sender))
+            })
+        });
+    });
+}
+
+/// All that a beat costs after the join.
+fn decode_judge_and_tracker(c: &mut Criterion) {
+    for_each_fleet(c, "decode+judge+tracker", |fleet, beats| {
+        fleet.time(beats, |tracker, beat| {
+            let sender = sender(beat.pid);
+            Frame::decode(&beat.frame).is_ok_and(|frame| {
+                believed(&frame, &sender) && track(tracker, frame.pid, frame.nonce)
+            })
+        })
+    });
+}
+
+/// The ring's side and the socket's side of the join, for datagrams and
+/// records that come in batches of one and of many.
+fn join(c: &mut Criterion) {
+    let mut group = c.benchmark_group("join");
+    for waiting in [1, 64, 4096] {
+        group.throughput(Throughput::Elements(waiting));
+        group.bench_function(BenchmarkId::from_parameter(waiting), |b| {
+            let mut join = Join::new();
+            let records: Vec<Record> = (0..waiting).map(record).collect();
+            b.iter(|| {
+                for record in &records {
+                    join.record(record, 0);
+                }
+                for record in &records {
+                    assert!(
+                        join.claim(black_box(&record.frame), Some(record.pid))
+                            .is_some()
+                    );
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+fn record(number: u64) -> Record {
+    let pid = u32::try_from(number).expect("few records") + 2;
+    let frame = Frame {
+        status: Status::Ok,
+        pid,
+        timestamp: number,
+        nonce: number,
+        payload: 0,
+    };
+    Record {
+        pid,
+        host_tid: pid,
+        start_ns: 1,
+        frame: frame.encode(),
+        ..Record::UNKNOWN
+    }
+}
+
+fn believed(frame: &Frame, sender: &Attestation) -> bool {
+    let policy = Policy {
+        attest: AttestMode::Require,
+        observer_ns_inode: sender.pid_ns_inode,
+    };
+    let verdict = judge(black_box(frame), Some(black_box(sender)), &policy);
+    matches!(verdict, Verdict::Authentic { .. })
 }
 
 fn for_each_fleet(c: &mut Criterion, name: &str, run: impl Fn(&mut Fleet, u64) -> Duration) {
@@ -174,7 +253,19 @@ impl Fleet {
 }
 
 fn sighting(pid: u32, nonce: u64) -> Sighting {
-    let sender = Attestation {
+    let sender = sender(pid);
+    Sighting {
+        pid,
+        start_ns: sender.start_ns,
+        pid_ns_inode: sender.pid_ns_inode,
+        origin: BeatOrigin::KernelAttested,
+        nonce,
+        sender: Some(sender),
+    }
+}
+
+fn sender(pid: u32) -> Attestation {
+    Attestation {
         pid: Some(pid),
         own_pid: Some(pid),
         host_pid: Some(pid),
@@ -188,16 +279,16 @@ fn sighting(pid: u32, nonce: u64) -> Sighting {
         scm_pid: Some(pid),
         via: Via::Btf,
         task_kind: TaskKind::Thread,
-    };
-    Sighting {
-        pid,
-        start_ns: sender.start_ns,
-        pid_ns_inode: sender.pid_ns_inode,
-        origin: BeatOrigin::KernelAttested,
-        nonce,
-        sender: Some(sender),
     }
 }
 
-criterion_group!(benches, decode, tracker, decode_and_tracker);
+criterion_group!(
+    benches,
+    decode,
+    decode_and_judge,
+    tracker,
+    decode_and_tracker,
+    decode_judge_and_tracker,
+    join
+);
 criterion_main!(benches);

@@ -39,7 +39,7 @@ pub enum KernelError {
     NoObject,
     /// The observer's own pid namespace cannot be read.
     #[error("cannot read /proc/self/ns/pid: {0}; mount /proc")]
-    Namespace(#[source] io::Error),
+    Namespace(io::Error),
     /// The field offsets cannot be had.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -56,12 +56,12 @@ pub enum KernelError {
     #[error("the eBPF object has no {0}")]
     Absent(&'static str),
     /// A system call on the way failed.
-    #[error("{what}: {source}")]
+    #[error("{what}: {error}")]
     System {
         /// What was being done.
         what: &'static str,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The program does not tell the truth about the observer itself.
     #[error("the eBPF program fails its self-test: {0}")]
@@ -197,7 +197,7 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, KernelErr
 }
 
 fn system(what: &'static str) -> impl Fn(io::Error) -> KernelError {
-    move |source| KernelError::System { what, source }
+    move |error| KernelError::System { what, error }
 }
 
 /// Forbids to detach or replace the filter (`SO_LOCK_FILTER`,
@@ -242,7 +242,8 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The refusal and the verifier's last word; its log has thousands of lines.
+/// The refusal and the verifier's last word; its log has thousands of lines,
+/// and statistics at its end.
 fn summary(error: &ProgramError) -> String {
     let ProgramError::LoadError {
         io_error,
@@ -251,11 +252,12 @@ fn summary(error: &ProgramError) -> String {
     else {
         return chain(error);
     };
+    const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];
     let log = verifier_log.to_string();
     let last = log
         .lines()
         .rev()
-        .find(|line| !line.is_empty() && !line.starts_with("processed"))
+        .find(|line| !line.is_empty() && !STATISTICS.iter().any(|start| line.starts_with(start)))
         .unwrap_or_default();
     format!("{io_error} ({last})")
 }

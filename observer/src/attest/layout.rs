@@ -18,12 +18,12 @@ pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 #[derive(Debug, Error)]
 pub enum LayoutError {
     /// The BTF file cannot be read.
-    #[error("cannot read the kernel's type information {path}: {source}")]
+    #[error("cannot read the kernel's type information {path}: {error}")]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The file is no BTF.
     #[error("the kernel's type information {path} is damaged: {reason}")]
@@ -104,9 +104,9 @@ struct Types(TypeInformation);
 
 impl Types {
     fn read(path: &Path) -> Result<Self, LayoutError> {
-        let bytes = fs::read(path).map_err(|source| LayoutError::Unreadable {
+        let bytes = fs::read(path).map_err(|error| LayoutError::Unreadable {
             path: path.to_owned(),
-            source,
+            error,
         })?;
         TypeInformation::new(&Bytes(&bytes))
             .map(Self)

@@ -88,7 +88,7 @@ fn explain(error: &anyhow::Error) -> String {
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<StartError>() {
-        Some(StartError::CannotAttest(..)) => ExitCode::from(CANNOT_ATTEST),
+        Some(StartError::CannotAttest(_) | StartError::Attach(_)) => ExitCode::from(CANNOT_ATTEST),
         _ => ExitCode::from(FAILURE),
     }
 }

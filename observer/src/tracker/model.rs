@@ -149,11 +149,15 @@ impl Naive {
             let fitting = (agent.sessions.iter_mut())
                 .filter(|(last, _)| last.is_none_or(|last| last < sighting.nonce))
                 .max();
-            let restarts = agent.origin == BeatOrigin::KernelAttested || agent.silent;
+            let verified = agent.origin == BeatOrigin::KernelAttested;
+            let restarts = match sighting.nonce {
+                0 | 1 => verified || agent.silent,
+                _ => verified && agent.silent,
+            };
             let adopts = agent.start_ns.is_none() && sighting.start_ns.is_some();
             if let Some(session) = fitting {
                 *session = (Some(sighting.nonce), turn);
-            } else if (sighting.nonce <= 1 && restarts) || adopts {
+            } else if restarts || adopts {
                 if agent.sessions.len() == 2 {
                     agent.sessions.sort_by_key(|&(_, used)| used);
                     agent.sessions.remove(0);

@@ -65,16 +65,21 @@ impl Slot {
     /// Where the nonce leads; `None` if it is stale.
     ///
     /// From a sender that the kernel names, a low nonce is a restart: nobody
-    /// else can replay its beats. From anyone else it may be a replay, and is
-    /// believed only once the agent has been found silent. What was learnt
-    /// before the agent was attested binds no attested beat.
+    /// else can replay its beats. Once such a sender has been found silent any
+    /// nonce is, for the low ones may have been lost on a full queue. From
+    /// anyone else a low nonce may be a replay, and is believed only after a
+    /// silence. What was learnt before the agent was attested binds no
+    /// attested beat.
     pub(super) fn advance(&self, sighting: &Sighting) -> Option<Advance> {
         let nonce = sighting.nonce;
         if let Some(sessions) = self.sessions.accept(nonce) {
             return Some(Advance::Continues(sessions));
         }
         let verified = sighting.origin == BeatOrigin::KernelAttested;
-        let restart = nonce <= 1 && (verified || self.silent);
+        let restart = match nonce {
+            0 | 1 => verified || self.silent,
+            _ => verified && self.silent,
+        };
         (restart || self.is_adopted_by(sighting))
             .then(|| Advance::Begins(self.sessions.begin(nonce)))
     }

@@ -10,6 +10,8 @@ use Outcome::{Accepted, TableFull};
 
 const THRESHOLD: u64 = 100;
 
+const MORE_THAN_THERE_ARE: usize = 16;
+
 fn tracker(max_agents: usize) -> Tracker {
     Tracker::new(max_agents, THRESHOLD)
 }
@@ -73,7 +75,8 @@ fn outcomes(tracker: &mut Tracker, nonces: &[u64]) -> Vec<Outcome> {
 }
 
 fn silences(tracker: &mut Tracker, now: u64) -> Vec<Silence> {
-    std::iter::from_fn(|| tracker.next_silent(at(now))).collect()
+    let told = std::iter::from_fn(|| tracker.next_silent(at(now)));
+    told.take(MORE_THAN_THERE_ARE).collect()
 }
 
 fn silent_pids(tracker: &mut Tracker, now: u64) -> Vec<u32> {

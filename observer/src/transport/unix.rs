@@ -61,18 +61,29 @@ pub enum BindError {
         kind: FileKind,
     },
     /// A system call failed.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {error}{}", hint(.error))]
     System {
         /// What was being done.
         action: &'static str,
         /// To which file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The socket itself cannot be made.
     #[error("cannot create a Unix datagram socket: {0}")]
-    Create(#[source] io::Error),
+    Create(io::Error),
+}
+
+/// What an operator can do about it, where that is known.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; run as a user who may write to its directory, or choose another path"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "; choose a path such as one under /run",
+        _ => "",
+    }
 }
 
 /// What stands where a socket should be.
@@ -250,11 +261,11 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), BindError> 
     let kind = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata.file_type(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(io_failed("look at", path, source)),
+        Err(error) => return Err(io_failed("look at", path, error)),
     };
     if kind.is_socket() {
         check_stale(path, address)?;
-        return fs::remove_file(path).map_err(|source| io_failed("remove", path, source));
+        return fs::remove_file(path).map_err(|error| io_failed("remove", path, error));
     }
     Err(BindError::NotASocket {
         path: path.to_owned(),
@@ -309,23 +320,22 @@ fn failed(action: &'static str, path: &Path) -> impl Fn(Errno) -> BindError {
     move |errno| BindError::System {
         action,
         path: path.clone(),
-        source: errno.into(),
+        error: errno.into(),
     }
 }
 
-fn io_failed(action: &'static str, path: &Path, source: io::Error) -> BindError {
+fn io_failed(action: &'static str, path: &Path, error: io::Error) -> BindError {
     let path = path.to_owned();
     BindError::System {
         action,
         path,
-        source,
+        error,
     }
 }
 
 impl SocketFile {
     fn at(path: &Path) -> Result<Self, BindError> {
-        let file =
-            fs::symlink_metadata(path).map_err(|source| io_failed("look at", path, source))?;
+        let file = fs::symlink_metadata(path).map_err(|error| io_failed("look at", path, error))?;
         Ok(Self {
             path: path.to_owned(),
             device: file.dev(),

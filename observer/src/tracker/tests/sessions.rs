@@ -141,3 +141,14 @@ fn an_unverified_restart_is_believed_only_after_silence() {
         );
     }
 }
+
+#[test]
+fn an_attested_restart_whose_first_beats_were_lost_is_believed_after_silence() {
+    let mut tracker = tracker(4);
+    assert_eq!(outcomes(&mut tracker, &[500, 3]), [Accepted, StaleNonce]);
+    assert_eq!(silent_pids(&mut tracker, 100), [9]);
+    assert_eq!(
+        outcomes(&mut tracker, &[4, 4, 5]),
+        [Accepted, StaleNonce, Accepted]
+    );
+}
