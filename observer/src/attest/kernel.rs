@@ -242,6 +242,9 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// How the verifier's lines of statistics begin.
+const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];
+
 /// The refusal and the verifier's last word; its log has thousands of lines,
 /// and statistics at its end.
 fn summary(error: &ProgramError) -> String {
@@ -252,7 +255,6 @@ fn summary(error: &ProgramError) -> String {
     else {
         return chain(error);
     };
-    const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];
     let log = verifier_log.to_string();
     let last = log
         .lines()

@@ -152,7 +152,7 @@ impl Naive {
             let verified = agent.origin == BeatOrigin::KernelAttested;
             let restarts = match sighting.nonce {
                 0 | 1 => verified || agent.silent,
-                _ => verified && agent.silent,
+                nonce => verified && agent.silent && nonce != agent.last_nonce,
             };
             let adopts = agent.start_ns.is_none() && sighting.start_ns.is_some();
             if let Some(session) = fitting {

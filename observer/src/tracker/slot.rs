@@ -66,10 +66,10 @@ impl Slot {
     ///
     /// From a sender that the kernel names, a low nonce is a restart: nobody
     /// else can replay its beats. Once such a sender has been found silent any
-    /// nonce is, for the low ones may have been lost on a full queue. From
-    /// anyone else a low nonce may be a replay, and is believed only after a
-    /// silence. What was learnt before the agent was attested binds no
-    /// attested beat.
+    /// nonce but its last is, for the low ones may have been lost on a full
+    /// queue. From anyone else a low nonce may be a replay, and is believed
+    /// only after a silence. What was learnt before the agent was attested
+    /// binds no attested beat.
     pub(super) fn advance(&self, sighting: &Sighting) -> Option<Advance> {
         let nonce = sighting.nonce;
         if let Some(sessions) = self.sessions.accept(nonce) {
@@ -78,7 +78,7 @@ impl Slot {
         let verified = sighting.origin == BeatOrigin::KernelAttested;
         let restart = match nonce {
             0 | 1 => verified || self.silent,
-            _ => verified && self.silent,
+            _ => verified && self.silent && nonce != self.last_nonce,
         };
         (restart || self.is_adopted_by(sighting))
             .then(|| Advance::Begins(self.sessions.begin(nonce)))
