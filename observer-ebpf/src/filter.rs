@@ -31,6 +31,8 @@ const DROP: i64 = 0;
 /// and never takes one of the few places of the receive queue.
 #[inline(always)]
 pub(crate) fn run(ctx: &SkBuffContext, describe: impl FnOnce(&mut Record)) -> i64 {
+    #[cfg(feature = "log")]
+    aya_log_ebpf::debug!(ctx, "{} bytes", ctx.len());
     let pass = i64::from(ctx.len());
     if ctx.len() != FRAME_LEN as u32 {
         loss::count(Loss::WrongLength);

@@ -74,6 +74,8 @@ pub(super) struct Kernel {
     program: Program,
     pub(super) ring: Ring,
     losses: PerCpuArray<MapData, u64>,
+    #[cfg(feature = "ebpf-log")]
+    pub(super) debug_log: super::debug_log::DebugLog,
 }
 
 /// The size of the ring where nobody asks for another: about 9,000 records,
@@ -124,6 +126,8 @@ impl Kernel {
             ring: Ring::new(RingBuf::try_from(take(&mut ebpf, "RECORDS")?)?)
                 .map_err(system("cannot map the ring"))?,
             losses: PerCpuArray::try_from(take(&mut ebpf, "LOSS")?)?,
+            #[cfg(feature = "ebpf-log")]
+            debug_log: super::debug_log::DebugLog::start(&mut ebpf),
             ebpf,
             program,
         };

@@ -4,6 +4,8 @@
 //! datagram and its sender to a ring; `Attestor` reads the ring and joins
 //! records with datagrams. Nothing outside this module names aya.
 
+#[cfg(feature = "ebpf-log")]
+mod debug_log;
 mod io_worker;
 mod join;
 mod kernel;
@@ -182,6 +184,8 @@ impl Attestor {
         let Some(kernel) = kernel else {
             return absorbed;
         };
+        #[cfg(feature = "ebpf-log")]
+        kernel.debug_log.pass_on();
         let current = kernel.ring.mark();
         kernel.ring.read_up_to(current, |record| {
             absorbed.records = absorbed.records.saturating_add(1);
