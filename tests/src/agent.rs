@@ -69,7 +69,8 @@ impl Agent {
     /// The next line as a number.
     pub fn number(&mut self) -> u64 {
         let line = self.line();
-        line.parse().unwrap_or_else(|error| panic!("{line:?}: {error}"))
+        line.parse()
+            .unwrap_or_else(|error| panic!("{line:?}: {error}"))
     }
 
     /// Closes its stdin and waits for its end.

@@ -94,7 +94,9 @@ impl Setup {
             log,
             readers,
         };
-        let ready = observer.log.wait(PATIENCE, |lines| lines.iter().any(|line| line == "ready"));
+        let ready = observer
+            .log
+            .wait(PATIENCE, |lines| lines.iter().any(|line| line == "ready"));
         assert!(ready, "not ready: {:#?}", observer.log.all());
         observer
     }
@@ -152,12 +154,18 @@ impl Observer {
             lines.iter().filter(|line| fits(&parse(line))).count() >= count
         });
         let found = self.events_where(&fits);
-        assert!(
-            enough,
-            "{what}: {} of {count} came; all events: {:#?}",
-            found.len(),
-            self.events()
-        );
+        if !enough {
+            self.signal(Signal::TERM);
+            self.log.wait(PATIENCE, |lines| {
+                lines.iter().any(|line| line.starts_with("counters "))
+            });
+            panic!(
+                "{what}: {} of {count} came; log: {:#?}; all events: {:#?}",
+                found.len(),
+                self.log.all(),
+                self.events()
+            );
+        }
         found
     }
 

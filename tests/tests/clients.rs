@@ -1,5 +1,8 @@
 //! The public clients, unchanged, and the wire vectors.
-use observer_tests::{need_kernel, observer::{Observer, is}};
+use observer_tests::{
+    need_kernel,
+    observer::{Observer, is},
+};
 
 #[test]
 fn the_rust_client_is_attested() {

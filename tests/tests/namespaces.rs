@@ -1,0 +1,127 @@
+//! Pid namespaces: a number means another process in each of them.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on panics"
+)]
+
+use std::process::{self, Command};
+
+use observer_tests::{
+    agent::Agent,
+    need_kernel,
+    observer::{Observer, Setup, is},
+    observer_binary, procfs,
+};
+
+const LONG: u64 = 60_000;
+
+fn sender_in(observer: &Observer, scenario: &str, numbers: &[u32]) -> Agent {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sender"));
+    command.arg(scenario).arg(observer.socket());
+    command.args(numbers.iter().map(u32::to_string));
+    Agent::spawn(command)
+}
+
+/// A command in a new pid namespace, with `/proc` to match.
+fn in_namespace(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--pid", "--fork", "--mount-proc", "--kill-child", "--"])
+        .arg(program);
+    command
+}
+
+/// `unshare` moves only the children.
+#[test]
+fn an_agent_that_unshared_is_where_it_was() {
+    need_kernel!();
+    let observer = Observer::start(LONG);
+    let mut agent = sender_in(&observer, "unshare", &[]);
+    let beat = observer.expect("a beat", |event| is(event, "beat"));
+    assert_eq!(beat["pid"], agent.pid());
+    assert_eq!(beat["pid_ns_inode"], procfs::pid_namespace(process::id()));
+    agent.finish_well();
+}
+
+/// A child in a namespace of its own, claiming itself as the observer sees
+/// it, another, and (by the number it has there) a live agent of ours.
+#[test]
+fn a_sender_in_another_namespace_is_a_conflict() {
+    need_kernel!();
+    let observer = Observer::start(LONG);
+    for claimed in [0, process::id()] {
+        let mut agent = sender_in(&observer, "foreign-child", &[claimed]);
+        let number = if claimed == 0 { agent.pid() } else { claimed };
+        let conflict = observer.expect("a conflict", |event| {
+            is(event, "namespace_conflict") && event["claimed_pid"] == number
+        });
+        assert!(agent.finish().success());
+        let inode = agent.number();
+        assert_eq!(conflict["observed_ns_inode"], inode);
+        assert_eq!(conflict["observer_ns_inode"], procfs::pid_namespace(process::id()));
+        assert_eq!(conflict["sender"]["own_pid"], 1);
+        assert_ne!(inode, procfs::pid_namespace(process::id()));
+    }
+    assert!(observer.events_where(|event| is(event, "beat")).is_empty());
+}
+
+/// A hundred that are gone at once: the inode is the kernel's, not `/proc`'s.
+#[test]
+fn the_namespace_of_a_sender_that_is_gone_is_known() {
+    need_kernel!();
+    let observer = Observer::start(LONG);
+    for count in 1..=100 {
+        let mut agent = sender_in(&observer, "foreign-child", &[0]);
+        let status = agent.finish();
+        let inode = agent.number();
+        assert!(status.success());
+        let conflicts = observer.expect_count("conflicts", count, |event| {
+            is(event, "namespace_conflict")
+        });
+        assert_eq!(conflicts[count - 1]["observed_ns_inode"], inode);
+    }
+}
+
+/// The observer in a namespace of its own knows its neighbours by the numbers
+/// they have there, and believes nobody from outside.
+#[test]
+fn an_observer_in_a_namespace_sees_it_and_no_other() {
+    need_kernel!();
+    let observer = Setup::in_command(in_namespace(observer_binary()), LONG).start();
+    // From outside: SCM_CREDENTIALS says pid 0, and any claim is refused.
+    let mut outsider = sender_in(&observer, "each-line", &[]);
+    assert_eq!(outsider.number(), u64::from(outsider.pid()));
+    outsider.tell("");
+    outsider.tell("2");
+    let conflicts =
+        observer.expect_count("conflicts", 2, |event| is(event, "namespace_conflict"));
+    for conflict in &conflicts {
+        assert_eq!(conflict["observed_ns_inode"], procfs::pid_namespace(process::id()));
+        assert_eq!(conflict["sender"]["pid"], serde_json::Value::Null);
+        assert_eq!(conflict["sender"]["host_pid"], outsider.pid());
+        assert_eq!(conflict["sender"]["scm_pid"], 0);
+    }
+    // From a sibling namespace, in which it has a number that the observer's
+    // has too.
+    let mut sibling = in_namespace(env!("CARGO_BIN_EXE_sender"));
+    sibling.arg("claim").arg(observer.socket()).arg("2");
+    Agent::spawn(sibling).finish_well();
+    let conflicts =
+        observer.expect_count("conflicts", 3, |event| is(event, "namespace_conflict"));
+    assert_eq!(conflicts[2]["sender"]["own_pid"], 1);
+    assert_eq!(conflicts[2]["sender"]["pid"], serde_json::Value::Null);
+
+    // From inside.
+    let namespace = format!("/proc/{}/ns/pid_for_children", observer.pid());
+    let mut insider = Command::new("nsenter");
+    insider.arg(format!("--pid={namespace}")).arg("--");
+    insider.arg(env!("CARGO_BIN_EXE_sender")).arg("honest").arg(observer.socket());
+    Agent::spawn(insider).finish_well();
+    let beat = observer.expect("a beat", |event| is(event, "beat"));
+    assert_eq!(beat["pid"], beat["sender"]["own_pid"]);
+    assert_ne!(beat["pid"], beat["sender"]["host_pid"]);
+    assert_eq!(beat["sender"]["via"], "btf");
+    assert_eq!(observer.events_where(|event| is(event, "beat")).len(), 1);
+}
