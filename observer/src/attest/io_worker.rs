@@ -19,7 +19,10 @@ use observer_common::record::{Record, TaskKind};
 const PF_IO_WORKER: u32 = 0x10;
 
 /// What kind of task sent, with a worker of an SQPOLL thread counted as the
-/// thread itself. What cannot be found out counts as SQPOLL.
+/// thread itself.
+///
+/// What cannot be found out counts as SQPOLL: a submitter that is gone may
+/// have been an SQPOLL thread whose ring was closed to hide it.
 pub(super) fn task_kind(record: &Record) -> TaskKind {
     let kind = TaskKind::try_from(record.task_kind).unwrap_or(TaskKind::Unknown);
     if kind != TaskKind::IoWorker {

@@ -1,0 +1,156 @@
+//! A process that sends through io_uring: `uring WHO HOW SOCKET`.
+//!
+//! WHO submits: `self`, a `thread` of it, or a `child` that inherited the
+//! ring while the parent only waits (`child-honest` claims itself, `child`
+//! its parent). HOW: `inline`, `async`, `sqpoll`, `sqpoll-async`; with
+//! `-renamed` the kernel's threads get the name of an innocent worker first.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a helper that cannot go on panics, and the test sees it"
+)]
+
+use std::{
+    env, fs,
+    io::{self, BufRead as _},
+    os::{fd::AsRawFd as _, unix::net::UnixDatagram},
+    process,
+    ptr::NonNull,
+    thread,
+    time::Duration,
+};
+
+use io_uring::{IoUring, opcode, squeue, types};
+use nix::{
+    sys::{
+        mman::{MapFlags, ProtFlags, mmap_anonymous},
+        wait::waitpid,
+    },
+    unistd::{ForkResult, fork},
+};
+use observer_common::frame::{FRAME_LEN, Frame, Status};
+
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [who, how, socket] = &arguments[..] else {
+        panic!("uring WHO HOW SOCKET");
+    };
+    let connected = UnixDatagram::unbound().expect("a socket");
+    connected.connect(socket).expect("the observer is there");
+    let sender = Sender::new(connected, how);
+    println!("{}", process::id());
+    match who.as_str() {
+        "self" => sender.send(process::id()),
+        "thread" => thread::scope(|scope| {
+            scope.spawn(|| {
+                Sender::new(sender.socket, how).send(process::id());
+                wait_for_end();
+            });
+        }),
+        "child" => in_child(sender, process::id()),
+        "child-honest" => in_child(sender, 0),
+        other => panic!("unknown submitter {other}"),
+    }
+}
+
+/// A ring, and a buffer that a child shares: a kernel thread of the parent
+/// reads the parent's memory.
+struct Sender {
+    ring: IoUring,
+    buffer: NonNull<[u8; FRAME_LEN]>,
+    socket: UnixDatagram,
+    flags: squeue::Flags,
+    renames: bool,
+}
+
+impl Sender {
+    fn new(socket: UnixDatagram, how: &str) -> Self {
+        let mut builder = IoUring::builder();
+        if how.starts_with("sqpoll") {
+            builder.setup_sqpoll(10_000);
+        }
+        let is_async = how.contains("async");
+        Self {
+            ring: builder.build(8).expect("a ring"),
+            buffer: shared_buffer(),
+            socket,
+            flags: if is_async { squeue::Flags::ASYNC } else { squeue::Flags::empty() },
+            renames: how.ends_with("renamed"),
+        }
+    }
+
+    fn send(mut self, claimed: u32) {
+        if self.renames {
+            rename_kernel_threads();
+        }
+        let frame = Frame {
+            status: Status::Ok,
+            pid: claimed,
+            timestamp: 0,
+            nonce: 1,
+            payload: 0,
+        };
+        // SAFETY: the buffer is a live mapping of this size, and nobody else
+        // writes to it.
+        unsafe { self.buffer.write(frame.encode()) };
+        let length = u32::try_from(FRAME_LEN).expect("small");
+        let fd = types::Fd(self.socket.as_raw_fd());
+        let entry = opcode::Send::new(fd, self.buffer.as_ptr().cast(), length)
+            .build()
+            .flags(self.flags);
+        // SAFETY: buffer and socket live until the completion below.
+        unsafe { self.ring.submission().push(&entry) }.expect("there is room");
+        self.ring.submit_and_wait(1).expect("it is carried out");
+        let result = self.ring.completion().next().map(|done| done.result());
+        assert_eq!(result, Some(32));
+    }
+}
+
+fn shared_buffer() -> NonNull<[u8; FRAME_LEN]> {
+    let length = FRAME_LEN.try_into().expect("not zero");
+    let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: a fresh mapping at an address of the kernel's choosing disturbs
+    // no other memory.
+    unsafe { mmap_anonymous(None, length, protection, MapFlags::MAP_SHARED) }
+        .expect("a mapping")
+        .cast()
+}
+
+/// Gives every kernel-made thread of the process the name that an io-wq
+/// worker of its first thread has.
+fn rename_kernel_threads() {
+    thread::sleep(Duration::from_millis(50));
+    for task in fs::read_dir("/proc/self/task").expect("/proc").flatten() {
+        if task.file_name().to_str() != Some(&process::id().to_string()) {
+            let name = format!("iou-wrk-{}", process::id());
+            fs::write(task.path().join("comm"), name).expect("our own thread");
+        }
+    }
+}
+
+/// Stays until stdin is closed: of a worker whose submitter is gone nobody
+/// can tell whose doing its send was.
+fn wait_for_end() {
+    for line in io::stdin().lock().lines() {
+        drop(line);
+    }
+}
+
+/// The child submits on the ring that it inherited; the parent only waits.
+fn in_child(sender: Sender, claimed: u32) {
+    // SAFETY: the process has one thread of its own, so the child may do what
+    // it likes.
+    match unsafe { fork() }.expect("forks") {
+        ForkResult::Child => {
+            println!("{}", process::id());
+            sender.send(if claimed == 0 { process::id() } else { claimed });
+            process::exit(0);
+        }
+        ForkResult::Parent { child } => {
+            let status = waitpid(child, None).expect("it is our child");
+            assert!(matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)), "{status:?}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! io_uring: the kernel sends for a process, or for whoever maps its ring.
+
+use std::process::Command;
+
+use observer_tests::{
+    agent::Agent,
+    need_kernel,
+    observer::{Observer, is},
+};
+
+const LONG: u64 = 60_000;
+
+fn uring(observer: &Observer, who: &str, how: &str) -> Agent {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_uring"));
+    command.args([who, how]).arg(observer.socket());
+    Agent::spawn(command)
+}
+
+/// A send that a process asked for is its own, whoever carries it out.
+#[test]
+fn a_process_sends_for_itself() {
+    need_kernel!();
+    for (who, how, kind) in [
+        ("self", "inline", "thread"),
+        ("self", "async", "io_worker"),
+        ("thread", "inline", "thread"),
+        ("thread", "async", "io_worker"),
+    ] {
+        let observer = Observer::start(LONG);
+        let mut agent = uring(&observer, who, how);
+        let beat = observer.expect(how, |event| is(event, "beat"));
+        assert_eq!(beat["pid"], agent.pid(), "{who} {how}");
+        assert_eq!(beat["sender"]["pid"], agent.pid(), "{who} {how}");
+        assert_eq!(beat["sender"]["task_kind"], kind, "{who} {how}");
+        agent.finish_well();
+    }
+}
+
+/// Who sends through an SQPOLL thread cannot be told, so nobody is believed;
+/// nor through a worker of that thread, nor when either bears the name of an
+/// innocent one.
+#[test]
+fn an_sqpoll_ring_attests_nobody() {
+    need_kernel!();
+    for how in ["sqpoll", "sqpoll-async", "sqpoll-renamed"] {
+        let observer = Observer::start(LONG);
+        let mut agent = uring(&observer, "self", how);
+        let failure = observer.expect(how, |event| is(event, "auth_failure"));
+        assert_eq!(failure["cause"], "sqpoll", "{how}");
+        assert_eq!(failure["claimed_pid"], agent.pid(), "{how}");
+        assert_eq!(failure["sender"]["pid"], agent.pid(), "{how}");
+        agent.finish_well();
+        assert_eq!(observer.stop().counter("beats"), 0, "{how}");
+    }
+}
+
+/// A child that inherited the ring sends as its parent through the parent's
+/// kernel thread, without any privilege. The parent does nothing at all.
+#[test]
+fn an_inherited_sqpoll_ring_does_not_forge_a_beat() {
+    need_kernel!();
+    for how in ["sqpoll", "sqpoll-async"] {
+        let observer = Observer::start(LONG);
+        let mut parent = uring(&observer, "child", how);
+        let failure = observer.expect(how, |event| is(event, "auth_failure"));
+        assert_eq!(failure["cause"], "sqpoll", "{how}");
+        assert_eq!(failure["claimed_pid"], parent.pid(), "{how}");
+        // All that the kernel can say is whose thread it was.
+        assert_eq!(failure["sender"]["pid"], parent.pid(), "{how}");
+        parent.finish_well();
+        assert_eq!(observer.stop().counter("beats"), 0, "{how}");
+    }
+}
+
+/// Without SQPOLL the child's own task sends, and is named.
+#[test]
+fn an_inherited_ring_names_the_child() {
+    need_kernel!();
+    let observer = Observer::start(LONG);
+    for how in ["inline", "async"] {
+        let mut parent = uring(&observer, "child", how);
+        assert_eq!(parent.number(), u64::from(parent.pid()));
+        let child = parent.number();
+        let failure = observer.expect(how, |event| {
+            is(event, "auth_failure") && event["claimed_pid"] == parent.pid()
+        });
+        assert_eq!(failure["cause"], "pid_mismatch", "{how}");
+        assert_eq!(failure["sender"]["pid"], child, "{how}");
+        parent.finish_well();
+
+        let mut parent = uring(&observer, "child-honest", how);
+        assert_eq!(parent.number(), u64::from(parent.pid()));
+        let child = parent.number();
+        observer.expect(how, |event| is(event, "beat") && event["pid"] == child);
+        parent.finish_well();
+    }
+}
