@@ -29,6 +29,10 @@ use crate::{
 /// instructions; after this its record counts as lost.
 const PARK_NS: u64 = 100_000_000;
 
+/// An absence that an operator should hear of, nanoseconds. Shorter ones are
+/// counted.
+const WORTH_A_WARNING_NS: u64 = 500_000_000;
+
 /// How often the ring is looked at while a frame waits, nanoseconds.
 const PARK_RETRY_NS: u64 = 1_000_000;
 
@@ -258,6 +262,8 @@ impl Observer {
         self.now = now;
         if absence > 0 {
             count(&mut self.counters.absences);
+        }
+        if absence > WORTH_A_WARNING_NS {
             tracing::warn!(
                 milliseconds = absence / 1_000_000,
                 "the observer was away; its agents get the time back"
