@@ -26,8 +26,8 @@ pub struct Setup {
 pub struct Observer {
     child: Child,
     directory: TempDir,
-    events: Arc<Lines>,
-    log: Arc<Lines>,
+    events: Arc<Lines<Value>>,
+    log: Arc<Lines<String>>,
     readers: Vec<JoinHandle<()>>,
 }
 
@@ -82,21 +82,18 @@ impl Setup {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
-        let (events, log) = (Arc::new(Lines::default()), Arc::new(Lines::default()));
-        let readers = vec![
-            events.read(child.stdout.take().expect("stdout is piped")),
-            log.read(child.stderr.take().expect("stderr is piped")),
-        ];
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let (events, events_reader) = Lines::read(stdout, parse);
+        let (log, log_reader) = Lines::read(stderr, str::to_owned);
         let observer = Observer {
             child,
             directory: self.directory,
             events,
             log,
-            readers,
+            readers: vec![events_reader, log_reader],
         };
-        let ready = observer
-            .log
-            .wait(PATIENCE, |lines| lines.iter().any(|line| line == "ready"));
+        let ready = observer.log.wait(1, |line| line == "ready");
         assert!(ready, "not ready: {:#?}", observer.log.all());
         observer
     }
@@ -130,7 +127,7 @@ impl Observer {
     /// All events so far.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
-        self.events.all().iter().map(|line| parse(line)).collect()
+        self.events.all()
     }
 
     /// The events so far that fit.
@@ -150,15 +147,11 @@ impl Observer {
         count: usize,
         fits: impl Fn(&Value) -> bool,
     ) -> Vec<Value> {
-        let enough = self.events.wait(PATIENCE, |lines| {
-            lines.iter().filter(|line| fits(&parse(line))).count() >= count
-        });
+        let enough = self.events.wait(count, &fits);
         let found = self.events_where(&fits);
         if !enough {
             self.signal(Signal::TERM);
-            self.log.wait(PATIENCE, |lines| {
-                lines.iter().any(|line| line.starts_with("counters "))
-            });
+            self.log.wait(1, |line| line.starts_with("counters "));
             panic!(
                 "{what}: {} of {count} came; log: {:#?}; all events: {:#?}",
                 found.len(),
@@ -236,33 +229,49 @@ pub fn is(event: &Value, name: &str) -> bool {
     event["event"] == name
 }
 
-/// Lines that a thread reads while others wait for them.
-#[derive(Default)]
-struct Lines {
-    lines: Mutex<Vec<String>>,
+/// Lines that a thread reads, and makes something of, while others wait for
+/// them.
+struct Lines<T> {
+    lines: Mutex<Vec<T>>,
     more: Condvar,
 }
 
-impl Lines {
-    fn read(self: &Arc<Self>, source: impl Read + Send + 'static) -> JoinHandle<()> {
-        let lines = Arc::clone(self);
-        thread::spawn(move || {
+impl<T: Clone + Send + 'static> Lines<T> {
+    /// Starts to read; the thread ends with the source.
+    fn read(
+        source: impl Read + Send + 'static,
+        parse: fn(&str) -> T,
+    ) -> (Arc<Self>, JoinHandle<()>) {
+        let lines = Arc::new(Self {
+            lines: Mutex::default(),
+            more: Condvar::new(),
+        });
+        let filled = Arc::clone(&lines);
+        let reader = thread::spawn(move || {
             for line in BufReader::new(source).lines() {
-                lines.lines.lock().unwrap().push(line.expect("text"));
-                lines.more.notify_all();
+                let line = parse(&line.expect("text"));
+                filled.lines.lock().unwrap().push(line);
+                filled.more.notify_all();
             }
-        })
+        });
+        (lines, reader)
     }
 
-    fn all(&self) -> Vec<String> {
+    fn all(&self) -> Vec<T> {
         self.lines.lock().unwrap().clone()
     }
 
-    fn wait(&self, patience: Duration, enough: impl Fn(&[String]) -> bool) -> bool {
-        let lines = self.lines.lock().unwrap();
+    /// Waits until enough lines fit, and says whether they do. Each line is
+    /// looked at once.
+    fn wait(&self, enough: usize, fits: impl Fn(&T) -> bool) -> bool {
+        let (mut seen, mut found) = (0, 0);
         let (_lines, result) = self
             .more
-            .wait_timeout_while(lines, patience, |lines| !enough(lines))
+            .wait_timeout_while(self.lines.lock().unwrap(), PATIENCE, |lines| {
+                found += lines[seen..].iter().filter(|line| fits(line)).count();
+                seen = lines.len();
+                found < enough
+            })
             .unwrap();
         !result.timed_out()
     }

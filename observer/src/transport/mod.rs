@@ -6,8 +6,5 @@
 mod receive;
 mod unix;
 
-#[cfg(test)]
-mod tests;
-
 pub use receive::{BATCH, Credentials, Datagram, Payload, Receiver};
-pub use unix::{BindError, BoundSocket, SocketOptions, UnboundSocket};
+pub use unix::{BindError, BoundSocket, FileKind, SocketOptions, UnboundSocket};

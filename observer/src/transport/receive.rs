@@ -1,5 +1,8 @@
 //! Receives datagrams in batches.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     io, mem,
     os::fd::{AsRawFd as _, BorrowedFd},
@@ -24,6 +27,12 @@ const _: () = assert!(BATCH_LEN as usize == BATCH);
 /// `scm_detach_fds` installs none of the descriptors that a sender attached,
 /// drops them, and sets `MSG_CTRUNC`: nothing foreign ever enters the
 /// process, so there is nothing to close.
+///
+/// The kernel closes what it drops in the receiving task if the sender has
+/// closed its own already, and a file may take its time for that: a TCP
+/// socket with `SO_LINGER` and unsent data keeps `recvmmsg` for the time that
+/// it lingers. Only `SO_PASSRIGHTS` (Linux 6.16) makes the kernel refuse
+/// descriptors at the sender.
 const CONTROL_LEN: usize = size_of::<CredentialsMessage>();
 
 /// A control message with `struct ucred` as `put_cmsg` (`net/core/scm.c`)
@@ -161,6 +170,8 @@ impl Receiver {
         })
     }
 
+    /// The headers are built anew each time: about 200 ns for a batch, and no
+    /// pointer outlives the call.
     fn receive_once(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         let Self {
             payloads,

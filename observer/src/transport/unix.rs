@@ -11,6 +11,7 @@ use std::{
     fs,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{
@@ -47,8 +48,10 @@ pub struct UnboundSocket {
 /// A socket with its file, which goes away with it.
 #[derive(Debug)]
 pub struct BoundSocket {
-    socket: OwnedFd,
+    /// Goes first: while the socket is open the kernel keeps the file's
+    /// inode, so that no other file has its number.
     file: SocketFile,
+    socket: OwnedFd,
     queue_limit: usize,
 }
 
@@ -112,26 +115,52 @@ impl UnboundSocket {
     /// # Errors
     /// If the path cannot be used, is in use, or the system refuses.
     pub fn bind(self, options: &SocketOptions) -> Result<BoundSocket, BindError> {
-        let SocketOptions { path, mode, group } = options;
+        let path = &options.path;
         let address = path::address(path)?;
         let (directory, name) = path::split(path)?;
-        let directory = Directory::open(directory)?;
-        // A second descriptor of the same open directory: the file keeps the
-        // first, and its removal after a failure is not kept out by the lock.
+        let directory = Arc::new(Directory::open(directory)?);
+        let _lock = directory.lock()?;
+        remove_stale(&directory, name, path, &address)?;
         let Self {
             socket,
             queue_limit,
         } = self;
-        let file = {
-            let lock = directory.lock()?;
-            remove_stale(&directory, name, path, &address)?;
-            name_socket(&socket, path, &address, *mode)?;
-            lock.finish(name, path, *mode, *group)?
-        };
+        name_socket(&socket, &address, options)?;
+        let file = SocketFile::take(&directory, name, options)?;
         Ok(BoundSocket {
-            socket,
             file,
+            socket,
             queue_limit,
         })
     }
+}
+
+/// Makes the socket's file, for its owner at most.
+///
+/// `unix_bind_bsd` (`net/unix/af_unix.c`, 6.1 to 6.18) gives the file the
+/// mode of the socket's own inode, less the umask. The owner's bits are there
+/// from the start: without them the owner could not tell whether a file that
+/// a crash left behind is stale.
+fn name_socket(
+    socket: &OwnedFd,
+    address: &SocketAddrUnix,
+    options: &SocketOptions,
+) -> Result<(), BindError> {
+    let SocketOptions { path, mode, .. } = options;
+    let owners = Mode::from_bits_truncate(*mode) & Mode::RWXU;
+    rustix::fs::fchmod(socket, owners).map_err(failed("restrict", path))?;
+    rustix::net::bind(socket, address).map_err(|errno| match errno {
+        Errno::ADDRINUSE => BindError::InUse(path.clone()),
+        errno => failed("bind", path)(errno),
+    })
+}
+
+/// `net.unix.max_dgram_qlen`, which a socket takes over when it is made
+/// (`unix_create1`, `net/unix/af_unix.c`), and one more.
+fn queue_limit() -> usize {
+    fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen")
+        .ok()
+        .and_then(|text| text.trim().parse::<usize>().ok())
+        .unwrap_or(10)
+        .saturating_add(1)
 }

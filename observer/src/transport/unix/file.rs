@@ -4,6 +4,7 @@ use std::{
     ffi::{OsStr, OsString},
     os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{
@@ -13,6 +14,7 @@ use rustix::{
 };
 
 use super::{
+    SocketOptions,
     error::{BindError, FileKind, failed},
     path::Directory,
 };
@@ -75,7 +77,7 @@ fn check_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), BindError> {
 /// The socket file, as it was made. Goes away with this value.
 #[derive(Debug)]
 pub(super) struct SocketFile {
-    directory: Directory,
+    directory: Arc<Directory>,
     name: OsString,
     path: PathBuf,
     device: u64,
@@ -90,26 +92,25 @@ impl SocketFile {
     /// whoever may write to the directory cannot have another file changed in
     /// its place.
     pub(super) fn take(
-        directory: Directory,
+        directory: &Arc<Directory>,
         name: &OsStr,
-        path: &Path,
-        mode: u32,
-        group: Option<u32>,
+        options: &SocketOptions,
     ) -> Result<Self, BindError> {
+        let SocketOptions { path, mode, group } = options;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(&directory, name, flags, Mode::empty())
+        let opened = rustix::fs::openat(directory, name, flags, Mode::empty())
             .map_err(failed("open", path))?;
         let found = rustix::fs::fstat(&opened).map_err(failed("look at", path))?;
         check_socket(path, &found)?;
         let file = Self {
-            directory,
+            directory: Arc::clone(directory),
             name: name.to_owned(),
-            path: path.to_owned(),
+            path: path.clone(),
             device: found.st_dev,
             inode: found.st_ino,
         };
-        set_group(&opened, path, group)?;
-        set_mode(&opened, path, mode)?;
+        set_group(&opened, path, *group)?;
+        set_mode(&opened, path, *mode)?;
         Ok(file)
     }
 
@@ -136,8 +137,10 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     /// Between look and removal another observer could put its own file
-    /// there; it takes the directory's lock for that, so this does too. If
-    /// somebody keeps the lock, the file is removed without.
+    /// there; it takes the directory's lock for that, so this does too. (After
+    /// a failed bind the lock is held already, by this same open directory:
+    /// to lock it again succeeds at once.) If somebody else keeps the lock,
+    /// the file is removed without.
     fn drop(&mut self) {
         let _lock = self.directory.lock();
         if let Err(error) = self.remove()

@@ -1,0 +1,192 @@
+//! Receiving, with real sockets.
+
+use std::{
+    fs::{self, File},
+    io::IoSlice,
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::net::UnixDatagram,
+    },
+    path::Path,
+    process,
+};
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
+
+use super::{BATCH, Credentials, Datagram, Payload, Receiver, credentials};
+
+/// A sender and the socket it sends to. The queue of such a pair is bounded
+/// by the sender's buffer only (`unix_dgram_sendmsg` spares a peer that is
+/// connected back).
+fn pair() -> (UnixDatagram, UnixDatagram) {
+    let (sender, socket) = UnixDatagram::pair().expect("sockets");
+    sockopt::set_socket_passcred(&socket, true).expect("an option");
+    (sender, socket)
+}
+
+fn receive_all(socket: BorrowedFd<'_>) -> Vec<Datagram> {
+    let mut receiver = Receiver::new();
+    let mut all = Vec::new();
+    loop {
+        let count = receiver.receive(socket).expect("receives");
+        all.extend((0..count).map(|index| receiver.get(index).expect("received")));
+        if count < BATCH {
+            return all;
+        }
+    }
+}
+
+#[test]
+fn lengths_are_told_apart_and_credentials_come_along() {
+    let (sender, socket) = pair();
+    for length in 0..=100 {
+        sender.send(&vec![7; length]).expect("sends");
+        let [datagram] = receive_all(socket.as_fd())[..] else {
+            panic!("not one datagram");
+        };
+        let expected = match length {
+            32 => Payload::Frame([7; 32]),
+            _ => Payload::WrongLength,
+        };
+        assert_eq!(datagram.payload, expected, "{length} bytes");
+        let credentials = datagram.credentials.expect("credentials");
+        assert_eq!(credentials.pid, process::id());
+        assert_eq!(credentials.uid, rustix::process::getuid().as_raw());
+        assert_eq!(credentials.gid, rustix::process::getgid().as_raw());
+        assert!(!datagram.truncated_control);
+    }
+}
+
+#[test]
+fn an_empty_queue_is_no_error() {
+    let (_sender, socket) = pair();
+    assert!(receive_all(socket.as_fd()).is_empty());
+}
+
+/// Links of this process's descriptors that lead to `marker`.
+fn copies_of(marker: &Path) -> usize {
+    fs::read_dir("/proc/self/fd")
+        .expect("/proc")
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .filter(|target| target == marker)
+        .count()
+}
+
+#[test]
+fn foreign_descriptors_never_arrive() {
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let marker = scratch.path().join("marker");
+    let (sender, socket) = pair();
+    let file = File::create(&marker).expect("a file");
+    // 253 is SCM_MAX_FD, `include/net/scm.h`.
+    for count in [1, 2, 52, 253] {
+        let mut received = Vec::new();
+        for _ in 0..500 {
+            send_descriptors(&sender, &vec![file.as_fd(); count]);
+            received.extend(receive_all(socket.as_fd()));
+        }
+        assert_eq!(copies_of(&marker), 1, "after datagrams with {count}");
+        assert_eq!(received.len(), 500);
+        for datagram in received {
+            assert!(datagram.truncated_control);
+            assert_eq!(datagram.payload, Payload::Frame([7; 32]));
+            let sent_by = datagram.credentials.expect("credentials").pid;
+            assert_eq!(sent_by, process::id());
+        }
+    }
+}
+
+fn send_descriptors(sender: &UnixDatagram, descriptors: &[BorrowedFd<'_>]) {
+    let mut space = [MaybeUninit::uninit(); 2048];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(descriptors)));
+    let payload = [IoSlice::new(&[7; 32])];
+    sendmsg(sender, &payload, &mut control, SendFlags::empty()).expect("sends");
+}
+
+#[test]
+fn a_long_queue_comes_in_full_batches_and_in_order() {
+    let (sender, socket) = pair();
+    let mut receiver = Receiver::new();
+    for number in 0..150 {
+        sender.send(&[number; 32]).expect("sends");
+    }
+    let mut expected = 0..150;
+    for size in [BATCH, BATCH, 150 - 2 * BATCH, 0] {
+        let count = receiver.receive(socket.as_fd()).expect("receives");
+        assert_eq!(count, size);
+        for index in 0..count {
+            let datagram = receiver.get(index).expect("received");
+            let number = expected.next().expect("no more than sent");
+            assert_eq!(datagram.payload, Payload::Frame([number; 32]));
+        }
+        assert_eq!(receiver.get(count), None);
+    }
+}
+
+#[test]
+fn nothing_of_one_datagram_is_left_for_the_next() {
+    let (sender, socket) = pair();
+    let mut receiver = Receiver::new();
+    sender.send(&[7; 100]).expect("sends");
+    sender.send(&[7; 32]).expect("sends");
+    assert_eq!(receiver.receive(socket.as_fd()).expect("receives"), 2);
+    sockopt::set_socket_passcred(&socket, false).expect("an option");
+    sender.send(&[8; 32]).expect("sends");
+    assert_eq!(receiver.receive(socket.as_fd()).expect("receives"), 1);
+    let expected = Datagram {
+        payload: Payload::Frame([8; 32]),
+        credentials: None,
+        truncated_control: false,
+    };
+    assert_eq!(receiver.get(0), Some(expected));
+    assert_eq!(receiver.get(1), None);
+}
+
+#[test]
+fn a_failure_is_returned_and_leaves_no_batch() {
+    let (sender, socket) = pair();
+    let mut receiver = Receiver::new();
+    sender.send(&[7; 32]).expect("sends");
+    receiver.receive(socket.as_fd()).expect("receives");
+    let no_socket = File::open("/dev/null").expect("a file");
+    assert!(receiver.receive(no_socket.as_fd()).is_err());
+    assert_eq!(receiver.get(0), None);
+}
+
+/// A control message as the kernel writes it.
+fn control(length: usize, level: i32, kind: i32, pid: i32) -> Vec<u8> {
+    let mut bytes = length.to_ne_bytes().to_vec();
+    for word in [level, kind, pid, 1000, 1001, 0] {
+        bytes.extend(word.to_ne_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn an_invisible_sender_is_pid_0_and_not_nobody() {
+    let bytes = control(28, libc::SOL_SOCKET, libc::SCM_CREDENTIALS, 0);
+    let expected = Credentials {
+        pid: 0,
+        uid: 1000,
+        gid: 1001,
+    };
+    assert_eq!(credentials(&bytes), Some(expected));
+}
+
+#[test]
+fn what_is_no_credentials_message_is_none() {
+    let whole = control(28, libc::SOL_SOCKET, libc::SCM_CREDENTIALS, 5);
+    for length in 0..whole.len() {
+        assert_eq!(credentials(&whole[..length]), None);
+    }
+    for (length, level, kind, pid) in [
+        (27, libc::SOL_SOCKET, libc::SCM_CREDENTIALS, 5),
+        (28, libc::SOL_IP, libc::SCM_CREDENTIALS, 5),
+        (28, libc::SOL_SOCKET, libc::SCM_RIGHTS, 5),
+        (28, libc::SOL_SOCKET, libc::SCM_CREDENTIALS, -1),
+    ] {
+        assert_eq!(credentials(&control(length, level, kind, pid)), None);
+    }
+}

@@ -1,0 +1,194 @@
+//! Binding, with real sockets and files.
+
+mod refused;
+
+use std::{
+    fs::{self, Permissions},
+    os::{
+        fd::AsFd as _,
+        unix::{
+            fs::{MetadataExt as _, PermissionsExt as _},
+            net::UnixDatagram,
+        },
+    },
+    path::{Path, PathBuf},
+    sync::Barrier,
+    thread,
+};
+
+use rustix::{net::sockopt, process::Uid};
+use tempfile::TempDir;
+
+use super::{BindError, BoundSocket, SocketOptions, name_socket, path};
+use crate::transport::Receiver;
+
+fn scratch() -> TempDir {
+    tempfile::tempdir().expect("a scratch directory")
+}
+
+fn options(path: impl Into<PathBuf>) -> SocketOptions {
+    SocketOptions {
+        path: path.into(),
+        mode: 0o600,
+        group: None,
+    }
+}
+
+fn bind(path: &Path) -> Result<BoundSocket, BindError> {
+    bind_with(&options(path))
+}
+
+fn bind_with(options: &SocketOptions) -> Result<BoundSocket, BindError> {
+    BoundSocket::open().expect("a socket").bind(options)
+}
+
+fn mode_of(path: &Path) -> u32 {
+    let file = fs::symlink_metadata(path).expect("a file");
+    file.permissions().mode() & 0o7777
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("a mode");
+}
+
+/// Runs `act` in a thread of its own without any privilege.
+fn unprivileged<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    let drop_and_act = || {
+        if rustix::process::geteuid().is_root() {
+            let nobody = Uid::from_raw(65534);
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).expect("another user");
+        }
+        act()
+    };
+    thread::scope(|scope| scope.spawn(drop_and_act).join().expect("no panic"))
+}
+
+/// A socket file that nobody receives from.
+fn leave_stale(path: &Path) {
+    drop(UnixDatagram::bind(path).expect("binds"));
+}
+
+fn sender(path: &Path) -> UnixDatagram {
+    let sender = UnixDatagram::unbound().expect("a socket");
+    sender.connect(path).expect("connects");
+    sender
+}
+
+#[test]
+fn a_stale_socket_is_replaced() {
+    let scratch = scratch();
+    let path = scratch.path().join("s");
+    leave_stale(&path);
+    let socket = bind(&path).expect("binds");
+    sender(&path).send(&[0; 32]).expect("sends");
+    let received = Receiver::new().receive(socket.as_fd());
+    assert_eq!(received.expect("receives"), 1);
+}
+
+#[test]
+fn the_longest_path_works() {
+    let scratch = scratch();
+    let room = 107 - scratch.path().as_os_str().len() - 1;
+    let path = scratch.path().join("x".repeat(room));
+    let _socket = bind(&path).expect("binds");
+    sender(&path).send(&[0]).expect("sends");
+}
+
+#[test]
+fn the_mode_is_as_asked_for() {
+    let scratch = scratch();
+    for mode in [0o600, 0o660, 0o666] {
+        let path = scratch.path().join("s");
+        let asked = SocketOptions {
+            mode,
+            ..options(&path)
+        };
+        let _socket = bind_with(&asked).expect("binds");
+        assert_eq!(mode_of(&path), mode);
+    }
+}
+
+#[test]
+fn the_group_is_as_asked_for() {
+    let scratch = scratch();
+    let path = scratch.path().join("s");
+    let own = rustix::process::getegid().as_raw();
+    let group = if own == 0 { 12345 } else { own };
+    let asked = SocketOptions {
+        group: Some(group),
+        ..options(&path)
+    };
+    let _socket = bind_with(&asked).expect("binds");
+    assert_eq!(fs::metadata(&path).expect("a file").gid(), group);
+}
+
+#[test]
+fn the_file_goes_with_the_socket_unless_it_is_anothers() {
+    let scratch = scratch();
+    let path = scratch.path().join("s");
+    drop(bind(&path).expect("binds"));
+    assert!(!path.exists());
+
+    let ours = bind(&path).expect("binds");
+    fs::remove_file(&path).expect("removes");
+    let theirs = UnixDatagram::bind(&path).expect("binds");
+    drop(ours);
+    assert!(path.exists());
+    drop(theirs);
+}
+
+#[test]
+fn of_many_that_start_at_once_one_wins() {
+    const STARTERS: usize = 8;
+    for _ in 0..20 {
+        let scratch = scratch();
+        let path = scratch.path().join("s");
+        leave_stale(&path);
+        let barrier = Barrier::new(STARTERS);
+        let results: Vec<_> = thread::scope(|scope| {
+            let start = || {
+                barrier.wait();
+                bind(&path)
+            };
+            let starters: Vec<_> = (0..STARTERS).map(|_| scope.spawn(start)).collect();
+            starters
+                .into_iter()
+                .map(|starter| starter.join().expect("no panic"))
+                .collect()
+        });
+        let won = results.iter().filter(|result| result.is_ok()).count();
+        assert_eq!(won, 1, "{results:?}");
+        sender(&path).send(&[0]).expect("the winner receives");
+    }
+}
+
+#[test]
+fn the_file_is_its_owners_only_until_it_has_its_group() {
+    let scratch = scratch();
+    let asked = SocketOptions {
+        mode: 0o666,
+        ..options(scratch.path().join("s"))
+    };
+    let unbound = BoundSocket::open().expect("a socket");
+    assert!(sockopt::socket_passcred(&unbound).expect("an option"));
+    let address = path::address(&asked.path).expect("an address");
+    name_socket(&unbound.socket, &address, &asked).expect("binds");
+    assert_eq!(mode_of(&asked.path), 0o600);
+}
+
+#[test]
+fn as_many_can_wait_as_the_queue_limit_says() {
+    let scratch = scratch();
+    let path = scratch.path().join("s");
+    let socket = bind(&path).expect("binds");
+    let sender = sender(&path);
+    sender.set_nonblocking(true).expect("a flag");
+    let fitted = std::iter::from_fn(|| sender.send(&[0]).ok()).count();
+    assert_eq!(fitted, socket.queue_limit());
+}
+
+#[test]
+fn a_path_without_directory_is_in_the_working_directory() {
+    let (directory, name) = path::split(Path::new("s")).expect("a path");
+    assert_eq!((directory, name), (Path::new("."), "s".as_ref()));
+}

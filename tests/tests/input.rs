@@ -1,0 +1,216 @@
+//! Bad input: an event or a counter, and never a lost later beat.
+
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on panics"
+)]
+
+use std::{fs, path::Path, thread, time::Duration};
+
+use observer_tests::{
+    agent::Agent,
+    need_kernel,
+    observer::{Observer, Setup, is},
+    procfs, workspace,
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+const LONG: u64 = 60_000;
+
+fn flood(observer: &Observer, what: &str, number: u64) -> Agent {
+    let socket = observer.socket().display().to_string();
+    let arguments = [what.to_owned(), socket, number.to_string()];
+    Agent::start(env!("CARGO_BIN_EXE_flood"), arguments)
+}
+
+fn pulse(observer: &Observer, interval_ms: u64, count: u64) -> Agent {
+    let socket = observer.socket().display().to_string();
+    let arguments = [socket, interval_ms.to_string(), count.to_string()];
+    Agent::start(env!("CARGO_BIN_EXE_pulse"), arguments)
+}
+
+/// Whatever came before: an honest beat still counts.
+fn assert_works(observer: &Observer) {
+    let mut agent = pulse(observer, 1, 1);
+    let beat = observer.expect("a later beat", |event| {
+        is(event, "beat") && event["pid"] == agent.pid()
+    });
+    assert_eq!(beat["origin"], "kernel_attested");
+    agent.finish_well();
+}
+
+fn vectors() -> Vec<Value> {
+    let path = workspace().join("observer-common/vectors/vlp-frames.json");
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    let vectors: Value = serde_json::from_str(&text).expect("JSON");
+    vectors["frames"].as_array().expect("frames").clone()
+}
+
+#[test]
+fn wrong_lengths_are_counted_and_nothing_else() {
+    need_kernel!();
+    let observer = Observer::start(LONG);
+    flood(&observer, "lengths", 100).finish_well();
+    let garbage = observer.expect("32 bytes of garbage", |event| is(event, "decode"));
+    assert_eq!(garbage["error"], "BadMagic");
+    assert_works(&observer);
+    assert_eq!(observer.events().len(), 2);
+    let remains = observer.stop();
+    assert!(remains.status.success());
+    assert_eq!(remains.counter("wrong_length"), 100);
+}
+
+/// The published vectors over the real socket. A frame that decodes names a
+/// process that did not send it, and is refused for that.
+#[test]
+fn every_wire_vector_gets_its_verdict() {
+    need_kernel!();
+    let observer = Observer::start(LONG);
+    let mut sender = flood(&observer, "hex", 0);
+    for (index, vector) in vectors().iter().enumerate() {
+        sender.tell(vector["wire_hex"].as_str().expect("hex"));
+        let events = observer.expect_count("a verdict", index + 1, |_| true);
+        let (event, id) = (&events[index], &vector["id"]);
+        match vector["error"].as_str() {
+            Some(error) => {
+                assert!(is(event, "decode"), "{id}: {event}");
+                assert_eq!(event["error"], error, "{id}");
+            }
+            None => {
+                assert!(is(event, "auth_failure"), "{id}: {event}");
+                assert_eq!(event["claimed_pid"], vector["pid"], "{id}");
+                assert_eq!(event["cause"], "pid_mismatch", "{id}");
+            }
+        }
+        assert_eq!(event["sender"]["pid"], sender.pid(), "{id}");
+    }
+    sender.finish_well();
+    assert_works(&observer);
+}
+
+/// 253 is as many as the kernel passes on (`SCM_MAX_FD`, `include/net/scm.h`).
+#[test]
+fn attached_descriptors_are_not_taken() {
+    need_kernel!();
+    let observer = Observer::start(LONG);
+    let before = procfs::descriptors(observer.pid());
+    for (what, count) in [("descriptors", 2000), ("descriptor", 100)] {
+        let mut sender = flood(&observer, what, count);
+        let fits = |event: &Value| event["sender"]["pid"] == sender.pid();
+        let count = usize::try_from(count).expect("small");
+        observer.expect_count(what, count, |event| is(event, "ctrl_truncated") && fits(event));
+        // The frame is honest, and its sender is known all the same.
+        observer.expect_count(what, count, |event| is(event, "beat") && fits(event));
+        assert_eq!(procfs::descriptors(observer.pid()), before);
+        sender.finish_well();
+    }
+    assert_works(&observer);
+}
+
+fn queue_limit() -> usize {
+    let path = Path::new("/proc/sys/net/unix/max_dgram_qlen");
+    let text = fs::read_to_string(path).expect("a limit");
+    text.trim().parse::<usize>().expect("a number") + 1
+}
+
+/// A record is an attempt: those that met a full queue become nothing.
+#[test]
+fn attempts_on_a_full_queue_are_no_beats() {
+    need_kernel!();
+    let observer = Observer::start(LONG);
+    observer.signal(Signal::STOP);
+    let mut sender = flood(&observer, "nonblocking", 100);
+    let sent: Vec<u64> = (0..queue_limit()).map(|_| sender.number()).collect();
+    sender.finish_well();
+    observer.signal(Signal::CONT);
+    let beats = observer.expect_count("beats", sent.len(), |event| is(event, "beat"));
+    let nonces: Vec<u64> = beats.iter().filter_map(|beat| beat["nonce"].as_u64()).collect();
+    assert_eq!(nonces, sent);
+    // What is left of the attempts is forgotten after two seconds.
+    thread::sleep(Duration::from_millis(2100));
+    assert_works(&observer);
+    let remains = observer.stop();
+    assert_eq!(remains.counter("beats"), sent.len() as u64 + 1);
+    assert_eq!(remains.counter("auth_failures"), 0);
+    assert_eq!(remains.counter("records_expired"), 100 - sent.len() as u64);
+}
+
+/// Kernels up to 6.13 run the filter again when a blocked sender wakes up.
+#[test]
+fn blocked_senders_are_all_named() {
+    need_kernel!();
+    let observer = Observer::start(LONG);
+    observer.signal(Signal::STOP);
+    let mut senders: Vec<Agent> = (0..40).map(|_| flood(&observer, "blocking", 3)).collect();
+    thread::sleep(Duration::from_millis(300));
+    observer.signal(Signal::CONT);
+    observer.expect_count("beats", 120, |event| is(event, "beat"));
+    for sender in &mut senders {
+        let own = observer
+            .events_where(|event| event["pid"] == sender.pid() && event["sender"]["pid"] == sender.pid());
+        assert_eq!(own.len(), 3);
+        sender.finish_well();
+    }
+    let remains = observer.stop();
+    assert_eq!(remains.counter("beats"), 120);
+    assert_eq!(remains.counter("auth_failures"), 0);
+}
+
+/// With room for 36 records, more attempts than that lose theirs. Such a
+/// frame is unattested: never a beat, and nobody is blamed for it.
+#[test]
+fn lost_records_misjudge_no_frame() {
+    need_kernel!();
+    let observer = Setup::new(LONG).arg("--ring-bytes").arg("4096").start();
+    observer.signal(Signal::STOP);
+    let mut filler = flood(&observer, "nonblocking", 200);
+    for _ in 0..queue_limit() {
+        filler.number();
+    }
+    filler.finish_well();
+    let mut honest: Vec<Agent> = (0..20).map(|_| flood(&observer, "blocking", 2)).collect();
+    let mut forgers: Vec<Agent> = (0..20).map(|_| flood(&observer, "forging", 2)).collect();
+    thread::sleep(Duration::from_millis(300));
+    observer.signal(Signal::CONT);
+    for sender in honest.iter_mut().chain(&mut forgers) {
+        sender.finish_well();
+    }
+    assert_works(&observer);
+    let pids = |agents: &[Agent]| agents.iter().map(Agent::pid).collect::<Vec<_>>();
+    let (honest, forgers) = (pids(&honest), pids(&forgers));
+    let remains = observer.stop();
+    assert!(remains.counter("ring_full") > 0, "{}", remains.counters);
+    assert!(remains.counter("unattested") > 0, "{}", remains.counters);
+    for event in &remains.events {
+        let scm_pid = event["sender"]["scm_pid"].as_u64().and_then(|pid| pid.try_into().ok());
+        let is_forged = scm_pid.is_some_and(|pid| forgers.contains(&pid));
+        let is_honest = scm_pid.is_some_and(|pid| honest.contains(&pid));
+        if is(event, "beat") {
+            assert!(!is_forged, "{event}");
+        } else {
+            assert!(is(event, "auth_failure"), "{event}");
+            assert!(!is_honest || event["cause"] == "unattested", "{event}");
+        }
+    }
+}
+
+/// One byte 300 times a second used to take the places of honest beats: it is
+/// dropped before it takes one.
+#[test]
+fn junk_takes_no_place_in_the_queue() {
+    need_kernel!();
+    let observer = Observer::start(LONG);
+    let mut neighbour = flood(&observer, "junk", 900);
+    let mut agent = pulse(&observer, 100, 30);
+    neighbour.finish_well();
+    let beats = observer.expect_count("beats", 30, |event| is(event, "beat"));
+    assert!(beats.iter().all(|beat| beat["pid"] == agent.pid()));
+    assert!(agent.finish().success());
+    assert_eq!(agent.number(), 30);
+    let remains = observer.stop();
+    assert_eq!(remains.counter("wrong_length"), 900);
+    assert_eq!(remains.counter("datagrams"), 30);
+}

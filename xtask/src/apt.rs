@@ -1,0 +1,74 @@
+//! Packages of Debian and its children.
+
+use std::process::Command;
+use std::sync::Once;
+
+use anyhow::{Result, bail};
+
+use crate::process::{self, find_on_path};
+use crate::{root, say};
+
+/// Sees to it that the packages are installed.
+///
+/// # Errors
+/// If that cannot be done from here, or failed.
+pub(crate) fn ensure(packages: &[String]) -> Result<()> {
+    if find_on_path("apt-get").is_none() {
+        bail!("this system has no apt-get");
+    }
+    let missing: Vec<_> = packages
+        .iter()
+        .filter(|package| !is_installed(package))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !root::is_root() {
+        bail!("installing packages needs root");
+    }
+    update_once();
+    // Without --no-remove, apt would replace a rustup or a rustc of Debian's.
+    process::run(
+        apt_get(&[
+            "install",
+            "-y",
+            "--no-install-recommends",
+            "--no-remove",
+            "-qq",
+        ])
+        .args(missing),
+    )
+}
+
+fn is_installed(package: &str) -> bool {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${db:Status-Status}", package]);
+    process::capture(&mut query).is_ok_and(|status| status == "installed")
+}
+
+/// Package lists may be old or absent. A source that cannot be reached is no
+/// reason to stop: the packages may come from another.
+fn update_once() {
+    static UPDATED: Once = Once::new();
+    UPDATED.call_once(|| {
+        if let Err(error) = process::run(&mut apt_get(&["update", "-qq"])) {
+            say::bad(
+                "warning",
+                format_args!("{error:#}; going on with what is known"),
+            );
+        }
+    });
+}
+
+fn apt_get(args: &[&str]) -> Command {
+    let mut command = Command::new("apt-get");
+    command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+/// The line that does by hand what [`ensure`] does.
+pub(crate) fn by_hand(packages: &[String]) -> String {
+    let sudo = if root::is_root() { "" } else { "sudo " };
+    let packages = packages.join(" ");
+    format!("{sudo}apt-get update && {sudo}apt-get install --no-install-recommends {packages}")
+}

@@ -1,0 +1,24 @@
+//! The observer with its eBPF object inside.
+
+use anyhow::Result;
+
+use crate::workspace::Workspace;
+use crate::{build_ebpf, process};
+
+/// Builds both, for release. `observer/build.rs` finds the object.
+pub(crate) fn build(workspace: &Workspace, log: bool) -> Result<()> {
+    build_ebpf::execute(workspace, build_ebpf::Args::with_log(log))?;
+    let mut cargo = process::cargo(workspace);
+    cargo.args([
+        "build",
+        "--release",
+        "--package",
+        "observer",
+        "--bin",
+        "observer",
+    ]);
+    if log {
+        cargo.args(["--features", "ebpf-log"]);
+    }
+    process::run(&mut cargo)
+}

@@ -1,0 +1,74 @@
+//! Builds, runs and tests the observer: `cargo xtask VERB`, one file a verb.
+//!
+//! Whatever these verbs put on disk is under `target/`, save for packages of
+//! the distribution, which `setup` names before it installs them.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod apt;
+mod bench;
+mod build_ebpf;
+mod build_observer;
+mod compiler;
+mod demo;
+mod linker;
+mod process;
+mod python;
+mod root;
+mod run;
+mod say;
+mod setup;
+mod stage;
+mod test;
+mod workspace;
+
+use workspace::Workspace;
+
+/// Builds, runs and tests the observer.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Find what building and testing need, and install what is missing
+    Setup,
+    /// Build the eBPF object, target/bpf/observer-ebpf.o
+    BuildEbpf(build_ebpf::Args),
+    /// Build everything and start an observer
+    Run(run::Args),
+    /// Show honest agents, a forger and a silent agent in a few seconds
+    Demo(demo::Args),
+    /// Run all tests, those against the real kernel included
+    Test(test::Args),
+    /// Run the benchmarks
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    match execute(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(verb: Verb) -> Result<()> {
+    let workspace = Workspace::locate()?;
+    match verb {
+        Verb::Setup => setup::execute(&workspace),
+        Verb::BuildEbpf(args) => build_ebpf::execute(&workspace, args),
+        Verb::Run(args) => run::execute(&workspace, &args),
+        Verb::Demo(args) => demo::execute(&workspace, args),
+        Verb::Test(args) => test::execute(&workspace, &args),
+        Verb::Bench(args) => bench::execute(&workspace, &args),
+    }
+}

@@ -1,0 +1,141 @@
+//! `cargo xtask run`: from a checkout to a running observer.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::workspace::{Workspace, from_here};
+use crate::{build_observer, process, root, say};
+
+const THRESHOLD_MS: &str = "5000";
+
+/// A socket's path and the byte after it fit in `sun_path` (unix(7)).
+const LONGEST_SOCKET: usize = 107;
+
+/// `cargo xtask run`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Print what the eBPF programs log
+    #[arg(long)]
+    log: bool,
+
+    /// Flags of `observer run`, after `--`; a socket and a threshold are
+    /// chosen unless they are among them
+    #[arg(last = true, value_name = "FLAGS")]
+    flags: Vec<OsString>,
+}
+
+/// Builds as whoever we are, then becomes the observer, as root.
+pub(crate) fn execute(workspace: &Workspace, args: &Args) -> Result<()> {
+    build_observer::build(workspace, args.log)?;
+    let socket = match value_of(&args.flags, "--socket") {
+        Some(socket) => PathBuf::from(socket),
+        None => own_socket(workspace)?,
+    };
+    let mut observer = observer(workspace, &args.flags, &socket);
+    say::fact("observer", process::shell_line(&observer));
+    say::fact("first beat", first_beat(workspace, &socket));
+    if !root::is_root() {
+        observer = root::command(observer)?;
+        say::fact("as root", process::shell_line(&observer));
+    }
+    // Only returns if it fails. Signals then go to the observer itself.
+    let error = observer.exec();
+    Err(error).with_context(|| process::cannot_start(&observer))
+}
+
+fn observer(workspace: &Workspace, flags: &[OsString], socket: &Path) -> Command {
+    let mut observer = Command::new(from_here_or_dot(&workspace.observer()));
+    observer.arg("run");
+    if value_of(flags, "--socket").is_none() {
+        observer.arg("--socket").arg(socket).args(access(flags));
+    }
+    if value_of(flags, "--threshold-ms").is_none() {
+        observer.args(["--threshold-ms", THRESHOLD_MS]);
+    }
+    observer.args(flags);
+    observer
+}
+
+/// Lets the developer beat at an observer that runs as root.
+fn access(flags: &[OsString]) -> Vec<String> {
+    let chosen = ["--socket-mode", "--socket-group"]
+        .iter()
+        .any(|flag| value_of(flags, flag).is_some());
+    if root::is_root() || chosen {
+        return Vec::new();
+    }
+    let group = rustix::process::getegid().to_string();
+    ["--socket-mode", "0660", "--socket-group", &group]
+        .map(String::from)
+        .into()
+}
+
+/// A program without a slash would be looked for on PATH.
+fn from_here_or_dot(program: &Path) -> PathBuf {
+    let short = from_here(program);
+    if short.components().count() > 1 {
+        short
+    } else {
+        Path::new(".").join(short)
+    }
+}
+
+/// Under `target/`, in a folder of its own.
+fn own_socket(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = workspace.target().join("run");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot create {}", folder.display()))?;
+    let socket = from_here(&folder.join("observer.sock"));
+    if socket.as_os_str().as_bytes().len() > LONGEST_SOCKET {
+        bail!(
+            "{} is too long for a socket ({LONGEST_SOCKET} bytes at most); \
+             start from {}, or choose a path: cargo xtask run -- --socket PATH",
+            socket.display(),
+            workspace.root().display()
+        );
+    }
+    Ok(socket)
+}
+
+fn first_beat(workspace: &Workspace, socket: &Path) -> String {
+    let mut beat = Command::new(from_here_or_dot(&workspace.observer()));
+    beat.args(["beat", "--socket"])
+        .arg(socket)
+        .args(["--interval-ms", "1000"]);
+    process::shell_line(&beat)
+}
+
+/// The value of a flag, written `--flag VALUE` or `--flag=VALUE`. A flag that
+/// lacks its value has the empty one: the observer will complain.
+fn value_of<'a>(flags: &'a [OsString], flag: &str) -> Option<&'a OsStr> {
+    let mut flags = flags.iter();
+    while let Some(word) = flags.next() {
+        if word == flag {
+            return Some(flags.next().map_or(OsStr::new(""), OsString::as_os_str));
+        }
+        let value = word.as_bytes().strip_prefix(flag.as_bytes());
+        if let Some(value) = value.and_then(|rest| rest.strip_prefix(b"=")) {
+            return Some(OsStr::from_bytes(value));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_found_in_both_forms() {
+        let flags = ["--json", "--socket=/a", "--threshold-ms", "7", "--udp"].map(OsString::from);
+        assert_eq!(value_of(&flags, "--socket"), Some(OsStr::new("/a")));
+        assert_eq!(value_of(&flags, "--threshold-ms"), Some(OsStr::new("7")));
+        assert_eq!(value_of(&flags, "--udp"), Some(OsStr::new("")));
+        assert_eq!(value_of(&flags, "--socket-mode"), None);
+    }
+}
