@@ -15,7 +15,7 @@ use observer_common::{
 
 use crate::loss;
 
-const _: () = assert!(size_of::<Record>() % size_of::<u64>() == 0);
+const _: () = assert!(size_of::<Record>().is_multiple_of(size_of::<u64>()));
 
 /// Userspace sets the size at load time.
 #[map]

@@ -15,7 +15,20 @@
 #![expect(
     missing_docs,
     unreachable_pub,
-    reason = "the macro makes each program public and undocumented"
+    clippy::needless_pass_by_value,
+    reason = "the macro makes each program public and undocumented, and calls it so"
+)]
+#![expect(
+    clippy::inline_always,
+    reason = "the verifier knows the types of kernel pointers within one function only"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "sizes and namespace levels are small, and ids are halves of a word"
+)]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "an address and its access belong together"
 )]
 
 mod constants;

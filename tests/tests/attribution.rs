@@ -1,13 +1,5 @@
 //! Who sent is who is named, whatever the sender says.
 
-#![expect(
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on panics"
-)]
-
 use std::process;
 
 use observer_tests::{
@@ -69,7 +61,11 @@ fn a_claimed_pid_is_held_against_the_kernel() {
     let victim = sender(&observer, "each-line", &[]);
     let cases = [
         ("claim", vec![victim.pid()], "pid_mismatch"),
-        ("forge", vec![victim.pid(), victim.pid()], "forged_credentials"),
+        (
+            "forge",
+            vec![victim.pid(), victim.pid()],
+            "forged_credentials",
+        ),
     ];
     for (scenario, numbers, cause) in cases {
         let mut forger = sender(&observer, scenario, &numbers);
@@ -137,7 +133,10 @@ fn a_thread_is_its_process_and_not_itself() {
     let mut agent = sender(&observer, "threads", &[]);
     let thread = agent.number();
     let beat = observer.expect("a beat", |event| is(event, "beat"));
-    assert_eq!((&beat["pid"], &beat["sender"]["tid"]), (&agent.pid().into(), &thread.into()));
+    assert_eq!(
+        (&beat["pid"], &beat["sender"]["tid"]),
+        (&agent.pid().into(), &thread.into())
+    );
     let failure = observer.expect("a refusal", |event| is(event, "auth_failure"));
     assert_eq!(failure["cause"], "pid_mismatch");
     assert_eq!(failure["claimed_pid"], thread);
@@ -174,19 +173,19 @@ fn a_hundred_senders_that_are_gone_at_once_are_known() {
 /// the beat and the other the lie, with forged credentials too.
 #[test]
 fn identical_bytes_of_two_senders_are_told_apart() {
-    const ROUNDS: usize = 100;
+    const ROUNDS: u8 = 100;
     need_kernel!();
     for (forged, cause) in [(false, "pid_mismatch"), (true, "forged_credentials")] {
         let observer = Observer::start(LONG);
         let mut honest = sender(&observer, "each-line", &[]);
         let victim = honest.pid();
         let scm_pid = if forged { victim } else { 0 };
-        let mut forger = sender(&observer, "echo", &[victim, scm_pid, ROUNDS as u32]);
+        let mut forger = sender(&observer, "echo", &[victim, scm_pid, u32::from(ROUNDS)]);
         assert_eq!(honest.number(), u64::from(victim));
         assert_eq!(forger.number(), u64::from(forger.pid()));
         // The forger's rounds begin at nonce 2.
         honest.tell("");
-        for round in 1..=ROUNDS {
+        for round in 1..=usize::from(ROUNDS) {
             honest.tell("");
             forger.tell("");
             let beats = observer.expect_count("beats", round + 1, |event| is(event, "beat"));
@@ -198,7 +197,7 @@ fn identical_bytes_of_two_senders_are_told_apart() {
         honest.finish_well();
         forger.finish_well();
         let remains = observer.stop();
-        assert_eq!(remains.events.len(), 2 * ROUNDS + 1);
+        assert_eq!(remains.events.len(), 2 * usize::from(ROUNDS) + 1);
         assert_eq!(remains.counter("unattested"), 0);
     }
 }

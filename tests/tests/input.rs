@@ -1,12 +1,5 @@
 //! Bad input: an event or a counter, and never a lost later beat.
 
-#![expect(
-    clippy::arithmetic_side_effects,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on panics"
-)]
-
 use std::{fs, path::Path, thread, time::Duration};
 
 use observer_tests::{
@@ -44,7 +37,7 @@ fn assert_works(observer: &Observer) {
 
 fn vectors() -> Vec<Value> {
     let path = workspace().join("observer-common/vectors/vlp-frames.json");
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    let text = fs::read_to_string(path).expect("the vectors");
     let vectors: Value = serde_json::from_str(&text).expect("JSON");
     vectors["frames"].as_array().expect("frames").clone()
 }
@@ -74,16 +67,13 @@ fn every_wire_vector_gets_its_verdict() {
         sender.tell(vector["wire_hex"].as_str().expect("hex"));
         let events = observer.expect_count("a verdict", index + 1, |_| true);
         let (event, id) = (&events[index], &vector["id"]);
-        match vector["error"].as_str() {
-            Some(error) => {
-                assert!(is(event, "decode"), "{id}: {event}");
-                assert_eq!(event["error"], error, "{id}");
-            }
-            None => {
-                assert!(is(event, "auth_failure"), "{id}: {event}");
-                assert_eq!(event["claimed_pid"], vector["pid"], "{id}");
-                assert_eq!(event["cause"], "pid_mismatch", "{id}");
-            }
+        if let Some(error) = vector["error"].as_str() {
+            assert!(is(event, "decode"), "{id}: {event}");
+            assert_eq!(event["error"], error, "{id}");
+        } else {
+            assert!(is(event, "auth_failure"), "{id}: {event}");
+            assert_eq!(event["claimed_pid"], vector["pid"], "{id}");
+            assert_eq!(event["cause"], "pid_mismatch", "{id}");
         }
         assert_eq!(event["sender"]["pid"], sender.pid(), "{id}");
     }
@@ -101,7 +91,9 @@ fn attached_descriptors_are_not_taken() {
         let mut sender = flood(&observer, what, count);
         let fits = |event: &Value| event["sender"]["pid"] == sender.pid();
         let count = usize::try_from(count).expect("small");
-        observer.expect_count(what, count, |event| is(event, "ctrl_truncated") && fits(event));
+        observer.expect_count(what, count, |event| {
+            is(event, "ctrl_truncated") && fits(event)
+        });
         // The frame is honest, and its sender is known all the same.
         observer.expect_count(what, count, |event| is(event, "beat") && fits(event));
         assert_eq!(procfs::descriptors(observer.pid()), before);
@@ -127,7 +119,10 @@ fn attempts_on_a_full_queue_are_no_beats() {
     sender.finish_well();
     observer.signal(Signal::CONT);
     let beats = observer.expect_count("beats", sent.len(), |event| is(event, "beat"));
-    let nonces: Vec<u64> = beats.iter().filter_map(|beat| beat["nonce"].as_u64()).collect();
+    let nonces: Vec<u64> = beats
+        .iter()
+        .filter_map(|beat| beat["nonce"].as_u64())
+        .collect();
     assert_eq!(nonces, sent);
     // What is left of the attempts is forgotten after two seconds.
     thread::sleep(Duration::from_millis(2100));
@@ -149,8 +144,9 @@ fn blocked_senders_are_all_named() {
     observer.signal(Signal::CONT);
     observer.expect_count("beats", 120, |event| is(event, "beat"));
     for sender in &mut senders {
-        let own = observer
-            .events_where(|event| event["pid"] == sender.pid() && event["sender"]["pid"] == sender.pid());
+        let own = observer.events_where(|event| {
+            event["pid"] == sender.pid() && event["sender"]["pid"] == sender.pid()
+        });
         assert_eq!(own.len(), 3);
         sender.finish_well();
     }
@@ -185,7 +181,9 @@ fn lost_records_misjudge_no_frame() {
     assert!(remains.counter("ring_full") > 0, "{}", remains.counters);
     assert!(remains.counter("unattested") > 0, "{}", remains.counters);
     for event in &remains.events {
-        let scm_pid = event["sender"]["scm_pid"].as_u64().and_then(|pid| pid.try_into().ok());
+        let scm_pid = event["sender"]["scm_pid"]
+            .as_u64()
+            .and_then(|pid| pid.try_into().ok());
         let is_forged = scm_pid.is_some_and(|pid| forgers.contains(&pid));
         let is_honest = scm_pid.is_some_and(|pid| honest.contains(&pid));
         if is(event, "beat") {

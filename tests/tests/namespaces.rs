@@ -1,11 +1,5 @@
 //! Pid namespaces: a number means another process in each of them.
 
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on panics"
-)]
-
 use std::process::{self, Command};
 
 use observer_tests::{
@@ -60,7 +54,10 @@ fn a_sender_in_another_namespace_is_a_conflict() {
         assert!(agent.finish().success());
         let inode = agent.number();
         assert_eq!(conflict["observed_ns_inode"], inode);
-        assert_eq!(conflict["observer_ns_inode"], procfs::pid_namespace(process::id()));
+        assert_eq!(
+            conflict["observer_ns_inode"],
+            procfs::pid_namespace(process::id())
+        );
         assert_eq!(conflict["sender"]["own_pid"], 1);
         assert_ne!(inode, procfs::pid_namespace(process::id()));
     }
@@ -77,9 +74,8 @@ fn the_namespace_of_a_sender_that_is_gone_is_known() {
         let status = agent.finish();
         let inode = agent.number();
         assert!(status.success());
-        let conflicts = observer.expect_count("conflicts", count, |event| {
-            is(event, "namespace_conflict")
-        });
+        let conflicts =
+            observer.expect_count("conflicts", count, |event| is(event, "namespace_conflict"));
         assert_eq!(conflicts[count - 1]["observed_ns_inode"], inode);
     }
 }
@@ -95,10 +91,12 @@ fn an_observer_in_a_namespace_sees_it_and_no_other() {
     assert_eq!(outsider.number(), u64::from(outsider.pid()));
     outsider.tell("");
     outsider.tell("2");
-    let conflicts =
-        observer.expect_count("conflicts", 2, |event| is(event, "namespace_conflict"));
+    let conflicts = observer.expect_count("conflicts", 2, |event| is(event, "namespace_conflict"));
     for conflict in &conflicts {
-        assert_eq!(conflict["observed_ns_inode"], procfs::pid_namespace(process::id()));
+        assert_eq!(
+            conflict["observed_ns_inode"],
+            procfs::pid_namespace(process::id())
+        );
         assert_eq!(conflict["sender"]["pid"], serde_json::Value::Null);
         assert_eq!(conflict["sender"]["host_pid"], outsider.pid());
         assert_eq!(conflict["sender"]["scm_pid"], 0);
@@ -108,8 +106,7 @@ fn an_observer_in_a_namespace_sees_it_and_no_other() {
     let mut sibling = in_namespace(env!("CARGO_BIN_EXE_sender"));
     sibling.arg("claim").arg(observer.socket()).arg("2");
     Agent::spawn(sibling).finish_well();
-    let conflicts =
-        observer.expect_count("conflicts", 3, |event| is(event, "namespace_conflict"));
+    let conflicts = observer.expect_count("conflicts", 3, |event| is(event, "namespace_conflict"));
     assert_eq!(conflicts[2]["sender"]["own_pid"], 1);
     assert_eq!(conflicts[2]["sender"]["pid"], serde_json::Value::Null);
 
@@ -117,7 +114,10 @@ fn an_observer_in_a_namespace_sees_it_and_no_other() {
     let namespace = format!("/proc/{}/ns/pid_for_children", observer.pid());
     let mut insider = Command::new("nsenter");
     insider.arg(format!("--pid={namespace}")).arg("--");
-    insider.arg(env!("CARGO_BIN_EXE_sender")).arg("honest").arg(observer.socket());
+    insider
+        .arg(env!("CARGO_BIN_EXE_sender"))
+        .arg("honest")
+        .arg(observer.socket());
     Agent::spawn(insider).finish_well();
     let beat = observer.expect("a beat", |event| is(event, "beat"));
     assert_eq!(beat["pid"], beat["sender"]["own_pid"]);

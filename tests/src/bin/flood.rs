@@ -1,12 +1,5 @@
 //! A process that sends too much, or what is no frame: `flood WHAT SOCKET N`.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a helper that cannot go on panics, and the test sees it"
-)]
-
 use std::{
     env,
     fs::File,

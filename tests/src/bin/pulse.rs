@@ -2,12 +2,6 @@
 //! retries a beat. COUNT 0 means until stdin is closed; after its last beat
 //! it stays until then, silent. Prints how many beats were sent.
 
-#![expect(
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a helper that cannot go on panics, and the test sees it"
-)]
-
 use std::{
     env,
     io::{self, BufRead as _},
@@ -39,7 +33,12 @@ fn main() {
     println!("{sent}");
 }
 
-fn beat(mut client: Varta<impl varta_client::BeatTransport>, interval: Duration, count: u64, ended: &AtomicBool) -> u64 {
+fn beat(
+    mut client: Varta<impl varta_client::BeatTransport>,
+    interval: Duration,
+    count: u64,
+    ended: &AtomicBool,
+) -> u64 {
     let mut sent = 0_u64;
     for number in 1_u64.. {
         if ended.load(Ordering::Relaxed) {

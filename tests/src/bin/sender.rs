@@ -2,13 +2,6 @@
 //!
 //! It prints what the test has to know as lines on stdout.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a helper that cannot go on panics, and the test sees it"
-)]
-
 use std::{
     env, fs,
     io::{self, BufRead as _, IoSlice},
@@ -63,7 +56,14 @@ fn connect(path: &str) -> UnixDatagram {
 
 fn frame(pid: u32, nonce: u64) -> [u8; FRAME_LEN] {
     let (status, timestamp, payload) = (Status::Ok, 0, 0);
-    Frame { status, pid, timestamp, nonce, payload }.encode()
+    Frame {
+        status,
+        pid,
+        timestamp,
+        nonce,
+        payload,
+    }
+    .encode()
 }
 
 fn send(socket: &UnixDatagram, pid: u32, nonce: u64) {
@@ -139,10 +139,13 @@ fn take_descriptor(socket: &UnixDatagram) -> OwnedFd {
         MsgFlags::empty(),
     )
     .expect("receives");
-    let descriptor = message.cmsgs().expect("whole").find_map(|control| match control {
-        nix::sys::socket::ControlMessageOwned::ScmRights(found) => found.first().copied(),
-        _ => None,
-    });
+    let descriptor = message
+        .cmsgs()
+        .expect("whole")
+        .find_map(|control| match control {
+            nix::sys::socket::ControlMessageOwned::ScmRights(found) => found.first().copied(),
+            _ => None,
+        });
     // SAFETY: the kernel just made the descriptor for us, and nothing else
     // knows of it.
     unsafe { OwnedFd::from_raw_fd(descriptor.expect("a descriptor")) }
@@ -217,7 +220,10 @@ fn in_child(job: impl FnOnce()) -> u64 {
         ForkResult::Parent { child } => {
             let inode = namespace(child);
             let status = waitpid(child, None).expect("it is our child");
-            assert!(matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)), "{status:?}");
+            assert!(
+                matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)),
+                "{status:?}"
+            );
             inode
         }
     }

@@ -2,13 +2,6 @@
 //!
 //! Prints what the test has to know as lines on stdout.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a helper that cannot go on panics, and the test sees it"
-)]
-
 use std::{
     env, fs,
     io::{self, BufRead as _, BufReader, Write as _},
@@ -26,8 +19,9 @@ use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
     sys::{
+        prctl::set_pdeathsig,
         signal::{SigSet, Signal, kill},
-        wait::waitpid,
+        wait::{WaitStatus, waitpid},
     },
     unistd::{ForkResult, Pid, fork, getppid},
 };
@@ -67,11 +61,22 @@ fn connect(path: &str) -> UnixDatagram {
 
 fn frame(status: Status, nonce: u64) -> [u8; FRAME_LEN] {
     let (pid, timestamp, payload) = (process::id(), 0, 0);
-    Frame { status, pid, timestamp, nonce, payload }.encode()
+    Frame {
+        status,
+        pid,
+        timestamp,
+        nonce,
+        payload,
+    }
+    .encode()
 }
 
 fn send(socket: &UnixDatagram, nonce: u64) {
-    let status = if nonce == NONCE_TERMINAL { Status::Critical } else { Status::Ok };
+    let status = if nonce == NONCE_TERMINAL {
+        Status::Critical
+    } else {
+        Status::Ok
+    };
     socket.send(&frame(status, nonce)).expect("sends");
 }
 
@@ -121,7 +126,9 @@ fn exec(socket: &str, before: u64, after: &str, from_thread: bool) {
     let mut next = Command::new(env::current_exe().expect("this program"));
     next.args(["client", socket, after]);
     let error = if from_thread {
-        thread::spawn(move || next.exec()).join().expect("it does not panic")
+        thread::spawn(move || next.exec())
+            .join()
+            .expect("it does not panic")
     } else {
         next.exec()
     };
@@ -201,7 +208,7 @@ fn namespace(control: &str, program: &str, arguments: &[&str]) {
                 kill(child, Signal::SIGTERM).expect("it is our child");
             }
             match waitpid(child, None).expect("it is our child") {
-                nix::sys::wait::WaitStatus::Exited(_, code) => process::exit(code),
+                WaitStatus::Exited(_, code) => process::exit(code),
                 status => panic!("{status:?}"),
             }
         }
@@ -213,34 +220,31 @@ fn namespace(control: &str, program: &str, arguments: &[&str]) {
 }
 
 /// The namespace's first process. When it ends, the kernel kills the rest.
-fn init(
-    listener: UnixListener,
-    signals: SigSet,
-    program: &str,
-    arguments: &[&str],
-) -> ExitStatus {
+fn init(listener: UnixListener, signals: SigSet, program: &str, arguments: &[&str]) -> ExitStatus {
+    set_pdeathsig(Signal::SIGKILL).expect("sets");
     let none: Option<&str> = None;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(none, "/", none, private, none).expect("mounts");
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none).expect("mounts");
-    // Children get the mask of the thread that makes them, so this one keeps
-    // a clean one.
+    // The program gets the mask of the thread that starts it.
     signals.thread_unblock().expect("unblocks");
-    let mut child = Command::new(program).args(arguments).spawn().expect("starts");
+    let mut child = Command::new(program)
+        .args(arguments)
+        .spawn()
+        .expect("starts");
     let pid = Pid::from_raw(child.id().cast_signed());
+    // SIGTERM would not reach the first process of a namespace, which has no
+    // handler for it; blocked, in all threads, it waits.
+    let end = SigSet::from_iter([Signal::SIGTERM]);
+    end.thread_block().expect("blocks");
     thread::spawn(move || {
         for stream in listener.incoming() {
             serve(&stream.expect("accepts"));
         }
     });
-    // SIGTERM would not reach the first process of a namespace that has no
-    // handler for it; blocked, it waits.
-    SigSet::from_iter([Signal::SIGTERM]).thread_block().expect("blocks");
     thread::spawn(move || {
-        while SigSet::from_iter([Signal::SIGTERM]).wait().is_ok() {
-            // It fails only if the program has ended.
-            drop(kill(pid, Signal::SIGTERM));
-        }
+        // It fails only once the program has ended.
+        while end.wait().is_ok() && kill(pid, Signal::SIGTERM).is_ok() {}
     });
     child.wait().expect("it is our child")
 }
@@ -252,31 +256,31 @@ fn serve(stream: &UnixStream) {
     for line in BufReader::new(stream).lines() {
         let line = line.expect("text");
         let (pid, arguments) = line.split_once(' ').expect("PID SCENARIO ...");
-        let agent = Command::new("/proc/self/exe")
-            .args(arguments.split(' '))
-            .spawn_as(pid);
+        let agent = start_as(number(pid), arguments);
         writeln!(answers, "{agent}").expect("the test listens");
     }
 }
 
-/// Starting a process with a certain pid, in a namespace with few others.
-trait SpawnAs {
-    fn spawn_as(&mut self, pid: &str) -> u32;
-}
-
-impl SpawnAs for Command {
-    fn spawn_as(&mut self, pid: &str) -> u32 {
-        // The next pid is the one behind this, in this namespace alone
-        // (`pid_ns_ctl_handler`, `kernel/pid_namespace.c`).
-        let before = number(pid).checked_sub(1).expect("a pid");
-        fs::write("/proc/sys/kernel/ns_last_pid", before.to_string()).expect("root may");
-        let mut agent = self.spawn().expect("starts");
-        let is_brief = self.get_args().next().is_some_and(|scenario| scenario == "once");
-        if is_brief {
-            assert!(agent.wait().expect("it is our child").success());
-        }
-        agent.id()
+/// Starts an agent with a certain pid, in a namespace with few others.
+#[expect(
+    clippy::zombie_processes,
+    reason = "all but those waited for end with the namespace"
+)]
+fn start_as(pid: u64, arguments: &str) -> u32 {
+    // The next pid is the one behind this, in this namespace alone
+    // (`pid_ns_ctl_handler`, `kernel/pid_namespace.c`).
+    let before = pid.checked_sub(1).expect("a pid");
+    fs::write("/proc/sys/kernel/ns_last_pid", before.to_string()).expect("root may");
+    let mut agent = Command::new("/proc/self/exe")
+        .args(arguments.split(' '))
+        .spawn()
+        .expect("starts");
+    let id = agent.id();
+    let end = thread::spawn(move || agent.wait().expect("it is our child"));
+    if arguments.starts_with("once ") {
+        assert!(end.join().expect("it does not panic").success());
     }
+    id
 }
 
 fn wait_for_end() {

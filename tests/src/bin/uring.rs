@@ -5,13 +5,6 @@
 //! its parent). HOW: `inline`, `async`, `sqpoll`, `sqpoll-async`; with
 //! `-renamed` the kernel's threads get the name of an innocent worker first.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a helper that cannot go on panics, and the test sees it"
-)]
-
 use std::{
     env, fs,
     io::{self, BufRead as _},
@@ -76,7 +69,11 @@ impl Sender {
             ring: builder.build(8).expect("a ring"),
             buffer: shared_buffer(),
             socket,
-            flags: if is_async { squeue::Flags::ASYNC } else { squeue::Flags::empty() },
+            flags: if is_async {
+                squeue::Flags::ASYNC
+            } else {
+                squeue::Flags::empty()
+            },
             renames: how.ends_with("renamed"),
         }
     }
@@ -150,7 +147,10 @@ fn in_child(sender: Sender, claimed: u32) {
         }
         ForkResult::Parent { child } => {
             let status = waitpid(child, None).expect("it is our child");
-            assert!(matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)), "{status:?}");
+            assert!(
+                matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)),
+                "{status:?}"
+            );
         }
     }
 }

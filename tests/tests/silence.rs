@@ -1,0 +1,169 @@
+//! Silence: told once, on time, and never because the observer was away.
+
+use std::{thread, time::Duration};
+
+use observer_tests::{
+    agent::Agent,
+    need_kernel,
+    observer::{Observer, is},
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+fn pulse(observer: &Observer, interval_ms: u64, count: u64) -> Agent {
+    let socket = observer.socket().display().to_string();
+    let arguments = [socket, interval_ms.to_string(), count.to_string()];
+    Agent::start(env!("CARGO_BIN_EXE_pulse"), arguments)
+}
+
+/// How late a silence was told, in nanoseconds.
+fn lateness(stall: &Value, threshold_ms: u64) -> u64 {
+    let at = |field: &str| stall[field].as_u64().expect("a time");
+    let silent = at("observer_ns").checked_sub(at("last_ns")).expect("order");
+    silent
+        .checked_sub(threshold_ms * 1_000_000)
+        .unwrap_or_else(|| panic!("told before the threshold: {stall}"))
+}
+
+#[test]
+fn a_silence_is_told_once_and_on_time() {
+    const THRESHOLD_MS: u64 = 300;
+    const AGENTS: usize = 15;
+    need_kernel!();
+    let observer = Observer::start(THRESHOLD_MS);
+    let mut agents: Vec<Agent> = (0..AGENTS)
+        .map(|_| {
+            thread::sleep(Duration::from_millis(40));
+            pulse(&observer, 50, 3)
+        })
+        .collect();
+    let stalls = observer.expect_count("stalls", AGENTS, |event| is(event, "stall"));
+    let mut late: Vec<u64> = stalls
+        .iter()
+        .map(|stall| lateness(stall, THRESHOLD_MS))
+        .collect();
+    late.sort_unstable();
+    println!("lateness in ns, sorted: {late:?}");
+    assert!(late[AGENTS / 2] <= 10_000_000, "{late:?}");
+    // Once is enough, as long as nobody beats.
+    thread::sleep(Duration::from_millis(2 * THRESHOLD_MS));
+    for agent in &mut agents {
+        let own = observer.events_where(|event| is(event, "stall") && event["pid"] == agent.pid());
+        assert_eq!(own.len(), 1);
+        assert_eq!(own[0]["last_nonce"], 3);
+        assert_eq!(own[0]["sender"]["comm"], "pulse");
+        assert!(agent.finish().success());
+    }
+    assert_eq!(observer.stop().counter("stalls"), AGENTS as u64);
+}
+
+#[test]
+fn an_agent_that_comes_back_can_go_silent_again() {
+    need_kernel!();
+    let observer = Observer::start(300);
+    let mut agent = pulse(&observer, 100, 0);
+    let of_agent = |event: &Value, name: &str| is(event, name) && event["pid"] == agent.pid();
+    let signal = |signal| {
+        let pid = rustix::process::Pid::from_raw(agent.pid().cast_signed()).expect("a pid");
+        rustix::process::kill_process(pid, signal).expect("it is our child");
+    };
+    for times in 1..=2 {
+        let beats = observer.events_where(|event| of_agent(event, "beat")).len();
+        observer.expect_count("beats", beats + 2, |event| of_agent(event, "beat"));
+        signal(Signal::STOP);
+        observer.expect_count("stalls", times, |event| of_agent(event, "stall"));
+        signal(Signal::CONT);
+    }
+    assert!(agent.finish().success());
+}
+
+/// The observer is stopped for two seconds under 40 healthy agents. Whatever
+/// beats were lost on the full queue meanwhile, nobody went silent.
+#[test]
+fn a_stopped_observer_blames_nobody() {
+    need_kernel!();
+    for threshold_ms in [1000, 500] {
+        let observer = Observer::start(threshold_ms);
+        let mut agents: Vec<Agent> = (0..40).map(|_| pulse(&observer, 100, 0)).collect();
+        for agent in &agents {
+            observer.expect("a first beat", |event| {
+                is(event, "beat") && event["pid"] == agent.pid()
+            });
+        }
+        thread::sleep(Duration::from_millis(500));
+        observer.signal(Signal::STOP);
+        thread::sleep(Duration::from_secs(2));
+        observer.signal(Signal::CONT);
+        thread::sleep(Duration::from_millis(2 * threshold_ms));
+        let stalls = observer.events_where(|event| is(event, "stall"));
+        assert!(stalls.is_empty(), "{stalls:#?}");
+        // One that really dies is still found.
+        let dead = agents.pop().expect("an agent");
+        let pid = dead.pid();
+        drop(dead);
+        observer.expect("a stall", |event| is(event, "stall") && event["pid"] == pid);
+        let remains = observer.stop();
+        assert!(remains.counter("absences") > 0, "{}", remains.counters);
+        let away_ms = remains.counter("away_ns") / 1_000_000;
+        assert!((1800..2600).contains(&away_ms), "{away_ms} ms given back");
+        for agent in &mut agents {
+            assert!(agent.finish().success());
+        }
+    }
+}
+
+/// A stop does not save an agent that died in it.
+#[test]
+fn an_agent_that_died_during_a_stop_is_found() {
+    need_kernel!();
+    let observer = Observer::start(500);
+    let agent = pulse(&observer, 100, 0);
+    let pid = agent.pid();
+    observer.expect_count("beats", 3, |event| is(event, "beat"));
+    observer.signal(Signal::STOP);
+    drop(agent);
+    thread::sleep(Duration::from_secs(1));
+    observer.signal(Signal::CONT);
+    observer.expect("a stall", |event| is(event, "stall") && event["pid"] == pid);
+}
+
+/// A flood keeps the queue from ever being empty; the dead are found all the
+/// same.
+#[test]
+fn a_flood_hides_no_silence() {
+    const THRESHOLD_MS: u64 = 300;
+    need_kernel!();
+    let observer = Observer::start(THRESHOLD_MS);
+    let mut agent = pulse(&observer, 50, 3);
+    let socket = observer.socket().display().to_string();
+    let flood = Agent::start(
+        env!("CARGO_BIN_EXE_flood"),
+        ["for-ever".to_owned(), socket, "0".to_owned()],
+    );
+    let stall = observer.expect("a stall", |event| {
+        is(event, "stall") && event["pid"] == agent.pid()
+    });
+    drop(flood);
+    let late = lateness(&stall, THRESHOLD_MS);
+    println!("{late} ns late under a flood");
+    assert!(agent.finish().success());
+}
+
+/// What was sent before the signal is told before the end.
+#[test]
+fn the_end_waits_for_what_was_sent() {
+    need_kernel!();
+    let observer = Observer::start(60_000);
+    observer.signal(Signal::STOP);
+    let mut agent = pulse(&observer, 1, 5);
+    thread::sleep(Duration::from_millis(200));
+    assert!(agent.finish().success());
+    assert_eq!(agent.number(), 5);
+    let socket = observer.socket();
+    observer.signal(Signal::TERM);
+    observer.signal(Signal::CONT);
+    let remains = observer.stop();
+    assert!(remains.status.success());
+    assert_eq!(remains.counter("beats"), 5);
+    assert!(!socket.exists());
+}
