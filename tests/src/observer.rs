@@ -65,6 +65,12 @@ impl Setup {
         Self { command, directory }
     }
 
+    /// The scratch directory that its socket is going to be in.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// One more flag.
     #[must_use]
     pub fn arg(mut self, argument: &str) -> Self {
@@ -187,6 +193,13 @@ impl Observer {
             log,
             counters,
         }
+    }
+
+    /// Stops it, and looks at what it left in its directory.
+    pub fn stop_keeping<T>(mut self, look: impl FnOnce() -> T) -> (Option<i32>, T) {
+        self.signal(Signal::TERM);
+        let status = self.wait();
+        (status.code(), look())
     }
 
     fn wait(&mut self) -> ExitStatus {

@@ -1,17 +1,73 @@
-//! The public clients, unchanged, and the wire vectors.
+//! The public clients, unchanged.
+
+use std::{env, path::PathBuf, process::Command};
+
 use observer_tests::{
+    agent::Agent,
     need_kernel,
     observer::{Observer, is},
+    workspace,
 };
+use varta_client::{BeatOutcome, Status, Varta};
+
+const LONG: u64 = 60_000;
 
 #[test]
 fn the_rust_client_is_attested() {
     need_kernel!();
-    let observer = Observer::start(5000);
-    let mut client = varta_client::Varta::connect(observer.socket()).expect("connects");
-    let _ = client.beat(varta_client::Status::Ok, 7);
-    let beat = observer.expect("a beat", |event| is(event, "beat"));
-    assert_eq!(beat["pid"], std::process::id());
-    assert_eq!(beat["sender"]["via"], "btf");
+    let observer = Observer::start(LONG);
+    let mut client = Varta::connect(observer.socket()).expect("connects");
+    let sent = [
+        (Status::Ok, 0, "ok"),
+        (Status::Degraded, 7, "degraded"),
+        (Status::Critical, u32::MAX, "critical"),
+    ];
+    for (status, payload, _) in sent {
+        assert!(matches!(client.beat(status, payload), BeatOutcome::Sent));
+    }
+    let beats = observer.expect_count("beats", sent.len(), |event| is(event, "beat"));
+    for (beat, (_, payload, status)) in beats.iter().zip(sent) {
+        assert_eq!(beat["pid"], std::process::id());
+        assert_eq!(beat["status"], status);
+        assert_eq!(beat["payload"], payload);
+        assert_eq!(beat["sender"]["via"], "btf");
+        assert_eq!(beat["origin"], "kernel_attested");
+    }
+    assert!(observer.stop().status.success());
+}
+
+/// `VARTA_PYTHON_PATH`, else where `cargo xtask setup` puts it.
+fn python_packages() -> PathBuf {
+    env::var_os("VARTA_PYTHON_PATH")
+        .map_or_else(|| workspace().join("target/tools/python"), PathBuf::from)
+}
+
+#[test]
+fn the_python_client_is_attested() {
+    need_kernel!();
+    let packages = python_packages();
+    assert!(
+        packages.join("varta").is_dir(),
+        "no Python client in {}; `cargo xtask setup` installs it",
+        packages.display()
+    );
+    let observer = Observer::start(LONG);
+    let mut command = Command::new("python3");
+    command
+        .env("PYTHONPATH", packages)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/agent.py"))
+        .arg(observer.socket())
+        .arg("5");
+    let mut agent = Agent::spawn(command);
+    assert_eq!(agent.number(), u64::from(agent.pid()));
+    let beats = observer.expect_count("beats", 5, |event| is(event, "beat"));
+    for (number, beat) in beats.iter().enumerate() {
+        assert_eq!(beat["pid"], agent.pid());
+        assert_eq!(beat["status"], "degraded");
+        assert_eq!(beat["payload"], number);
+        assert_eq!(beat["nonce"], number + 1);
+    }
+    agent.finish_well();
     assert!(observer.stop().status.success());
 }

@@ -262,10 +262,6 @@ fn serve(stream: &UnixStream) {
 }
 
 /// Starts an agent with a certain pid, in a namespace with few others.
-#[expect(
-    clippy::zombie_processes,
-    reason = "all but those waited for end with the namespace"
-)]
 fn start_as(pid: u64, arguments: &str) -> u32 {
     // The next pid is the one behind this, in this namespace alone
     // (`pid_ns_ctl_handler`, `kernel/pid_namespace.c`).

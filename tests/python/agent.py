@@ -1,0 +1,12 @@
+"""An agent on the public Python client: agent.py SOCKET COUNT."""
+
+import os
+import sys
+
+import varta
+
+agent = varta.Varta.connect(sys.argv[1])
+for number in range(int(sys.argv[2])):
+    outcome = agent.beat(varta.Status.DEGRADED, number)
+    assert outcome.is_sent, outcome
+print(os.getpid())
