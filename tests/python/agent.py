@@ -6,7 +6,8 @@ import sys
 import varta
 
 agent = varta.Varta.connect(sys.argv[1])
+statuses = (varta.Status.OK, varta.Status.DEGRADED, varta.Status.CRITICAL)
 for number in range(int(sys.argv[2])):
-    outcome = agent.beat(varta.Status.DEGRADED, number)
+    outcome = agent.beat(statuses[number % 3], number)
     assert outcome.is_sent, outcome
 print(os.getpid())

@@ -1,6 +1,6 @@
 //! The public clients, unchanged.
 
-use std::{env, path::PathBuf, process::Command};
+use std::{env, fs, os::unix::fs::symlink, path::PathBuf, process::Command};
 
 use observer_tests::{
     agent::Agent,
@@ -36,6 +36,36 @@ fn the_rust_client_is_attested() {
     assert!(observer.stop().status.success());
 }
 
+/// An agent outlives its observer: it is told that nobody is there, and its
+/// next beats reach the new one, nonces going on where they were.
+#[test]
+fn the_rust_client_reconnects_to_a_new_observer() {
+    need_kernel!();
+    let directory = tempfile::tempdir().expect("a scratch directory");
+    let path = directory.path().join("s");
+    let first = Observer::start(LONG);
+    symlink(first.socket(), &path).expect("a link");
+    let mut client = Varta::connect(&path).expect("connects");
+    client.set_reconnect_after(1);
+    assert!(matches!(client.beat(Status::Ok, 1), BeatOutcome::Sent));
+    assert_eq!(
+        first.expect("a beat", |event| is(event, "beat"))["nonce"],
+        1
+    );
+    assert!(first.stop().status.success());
+    let lost = client.beat(Status::Ok, 2);
+    assert!(matches!(lost, BeatOutcome::Dropped(_)), "{lost:?}");
+    let second = Observer::start(LONG);
+    fs::remove_file(&path).expect("the old link");
+    symlink(second.socket(), &path).expect("a link");
+    let sent = client.beat(Status::Ok, 3);
+    assert!(matches!(sent, BeatOutcome::Sent), "{sent:?}");
+    let beat = second.expect("a beat", |event| is(event, "beat"));
+    assert_eq!((&beat["nonce"], &beat["payload"]), (&3.into(), &3.into()));
+    assert_eq!(beat["origin"], "kernel_attested");
+    assert_eq!(second.stop().counter("beats"), 1);
+}
+
 /// `VARTA_PYTHON_PATH`, else where `cargo xtask setup` puts it.
 fn python_packages() -> PathBuf {
     env::var_os("VARTA_PYTHON_PATH")
@@ -64,7 +94,8 @@ fn the_python_client_is_attested() {
     let beats = observer.expect_count("beats", 5, |event| is(event, "beat"));
     for (number, beat) in beats.iter().enumerate() {
         assert_eq!(beat["pid"], agent.pid());
-        assert_eq!(beat["status"], "degraded");
+        assert_eq!(beat["status"], ["ok", "degraded", "critical"][number % 3]);
+        assert_eq!(beat["origin"], "kernel_attested");
         assert_eq!(beat["payload"], number);
         assert_eq!(beat["nonce"], number + 1);
     }

@@ -1,12 +1,21 @@
 //! Bad input: an event or a counter, and never a lost later beat.
 
-use std::{fs, path::Path, thread, time::Duration};
+use std::{
+    collections::HashMap,
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
+use observer_common::frame::{FRAME_LEN, Frame, Status};
 use observer_tests::{
     agent::Agent,
     need_kernel,
-    observer::{Observer, Setup, is},
-    procfs, workspace,
+    observer::{Observer, PATIENCE, Setup, is},
+    observer_binary, procfs, workspace,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -81,6 +90,53 @@ fn every_wire_vector_gets_its_verdict() {
     assert_works(&observer);
 }
 
+/// Valid frames of the vectors' fields in a sender's own name: each is taken
+/// as it is, to the extremes of its fields.
+#[test]
+fn every_valid_vector_in_the_senders_name_is_a_beat() {
+    need_kernel!();
+    let observer = Observer::start(LONG);
+    let vectors = vectors();
+    let mut valid = 0;
+    for vector in vectors.iter().filter(|vector| vector["error"].is_null()) {
+        // A process each: the nonces are in no order.
+        let mut sender = flood(&observer, "hex", 0);
+        let field = |name: &str| vector[name].as_u64().expect("a number");
+        let frame = Frame {
+            status: match vector["status"].as_str() {
+                Some("ok") => Status::Ok,
+                Some("degraded") => Status::Degraded,
+                Some("critical") => Status::Critical,
+                other => panic!("status {other:?}"),
+            },
+            pid: sender.pid(),
+            timestamp: field("timestamp"),
+            nonce: field("nonce"),
+            payload: field("payload").try_into().expect("32 bits"),
+        };
+        sender.tell(&hex(&frame.encode()));
+        let beat = observer.expect("a beat", |event| event["sender"]["pid"] == sender.pid());
+        let id = &vector["id"];
+        assert!(is(&beat, "beat"), "{id}: {beat}");
+        assert_eq!(beat["pid"], sender.pid(), "{id}");
+        for field in ["status", "nonce", "payload"] {
+            assert_eq!(beat[field], vector[field], "{id}");
+        }
+        sender.finish_well();
+        valid += 1;
+    }
+    assert_eq!(valid, 6);
+    assert_eq!(observer.stop().counter("beats"), 6);
+}
+
+fn hex(bytes: &[u8; FRAME_LEN]) -> String {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).expect("four bits");
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)])
+        .collect()
+}
+
 /// 253 is as many as the kernel passes on (`SCM_MAX_FD`, `include/net/scm.h`).
 #[test]
 fn attached_descriptors_are_not_taken() {
@@ -91,6 +147,7 @@ fn attached_descriptors_are_not_taken() {
         let mut sender = flood(&observer, what, count);
         let fits = |event: &Value| event["sender"]["pid"] == sender.pid();
         let count = usize::try_from(count).expect("small");
+        watch_descriptors(&observer, before, count, fits);
         observer.expect_count(what, count, |event| {
             is(event, "ctrl_truncated") && fits(event)
         });
@@ -100,6 +157,30 @@ fn attached_descriptors_are_not_taken() {
         sender.finish_well();
     }
     assert_works(&observer);
+}
+
+/// Until all that was sent has come, looks at what the observer has open: its
+/// own, and never what is attached.
+fn watch_descriptors(
+    observer: &Observer,
+    before: usize,
+    count: usize,
+    fits: impl Fn(&Value) -> bool,
+) {
+    let foreign = fs::canonicalize(env!("CARGO_BIN_EXE_flood")).expect("it is built");
+    let open = format!("/proc/{}/fd", observer.pid());
+    let end = Instant::now() + PATIENCE;
+    while observer.events_where(&fits).len() < 2 * count {
+        for link in fs::read_dir(&open).expect("it runs") {
+            // What is gone already is not open.
+            let target = fs::read_link(link.expect("a name").path());
+            assert_ne!(target.ok().as_ref(), Some(&foreign));
+        }
+        let now = procfs::descriptors(observer.pid());
+        assert!(now <= before + 4, "{now} open, {before} before");
+        assert!(Instant::now() < end, "not all of {count} come");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn queue_limit() -> usize {
@@ -180,12 +261,15 @@ fn lost_records_misjudge_no_frame() {
     let remains = observer.stop();
     assert!(remains.counter("ring_full") > 0, "{}", remains.counters);
     assert!(remains.counter("unattested") > 0, "{}", remains.counters);
+    let (mut told_honest, mut told_forged) = (0, 0);
     for event in &remains.events {
         let scm_pid = event["sender"]["scm_pid"]
             .as_u64()
             .and_then(|pid| pid.try_into().ok());
         let is_forged = scm_pid.is_some_and(|pid| forgers.contains(&pid));
         let is_honest = scm_pid.is_some_and(|pid| honest.contains(&pid));
+        told_honest += usize::from(is_honest);
+        told_forged += usize::from(is_forged);
         if is(event, "beat") {
             assert!(!is_forged, "{event}");
         } else {
@@ -193,6 +277,8 @@ fn lost_records_misjudge_no_frame() {
             assert!(!is_honest || event["cause"] == "unattested", "{event}");
         }
     }
+    // Each frame was judged, and its sender recognised above.
+    assert_eq!((told_honest, told_forged), (40, 40));
 }
 
 /// One byte 300 times a second used to take the places of honest beats: it is
@@ -211,4 +297,94 @@ fn junk_takes_no_place_in_the_queue() {
     let remains = observer.stop();
     assert_eq!(remains.counter("wrong_length"), 900);
     assert_eq!(remains.counter("datagrams"), 30);
+}
+
+/// Whatever comes, it is told by the names of the contract, with its fields.
+#[test]
+fn every_event_has_a_name_and_fields_of_the_contract() {
+    need_kernel!();
+    let observer = Observer::start(300);
+    flood(&observer, "lengths", 40).finish_well();
+    flood(&observer, "descriptor", 2).finish_well();
+    flood(&observer, "forging", 2).finish_well();
+    assert_works(&observer);
+    observer.expect_count("stalls", 2, |event| is(event, "stall"));
+    let remains = observer.stop();
+    assert!(remains.status.success());
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    for event in &remains.events {
+        let name = event["event"].as_str().expect("a name");
+        let fields: &[&str] = match name {
+            "beat" => &[
+                "pid",
+                "status",
+                "payload",
+                "nonce",
+                "origin",
+                "pid_ns_inode",
+            ],
+            "stall" => &["pid", "last_nonce", "last_ns", "origin", "pid_ns_inode"],
+            "auth_failure" => &["claimed_pid", "cause"],
+            "decode" | "ctrl_truncated" => &["error"],
+            _ => panic!("{event}"),
+        };
+        for &field in fields.iter().chain(&["observer_ns", "sender"]) {
+            assert!(!event[field].is_null(), "no {field}: {event}");
+        }
+        *seen.entry(name).or_default() += 1;
+    }
+    let expected = [
+        ("beat", 3),
+        ("stall", 2),
+        ("auth_failure", 2),
+        ("decode", 1),
+        ("ctrl_truncated", 2),
+    ];
+    assert_eq!(seen, HashMap::from(expected));
+}
+
+/// Whoever read the events is gone: the observer says so and ends, rather
+/// than watch for nobody.
+#[test]
+fn a_closed_stdout_ends_the_observer() {
+    need_kernel!();
+    let directory = tempfile::tempdir().expect("a scratch directory");
+    let socket = directory.path().join("s");
+    let mut observer = Command::new(observer_binary())
+        .args(["run", "--json", "--threshold-ms", "60000", "--socket"])
+        .arg(&socket)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    drop(observer.stdout.take());
+    let mut log = BufReader::new(observer.stderr.take().expect("stderr is piped"));
+    let mut line = String::new();
+    while line.trim_end() != "ready" {
+        line.clear();
+        assert!(log.read_line(&mut line).expect("text") > 0, "not ready");
+    }
+    let arguments = [socket.display().to_string(), "1".to_owned(), "1".to_owned()];
+    let mut agent = Agent::start(env!("CARGO_BIN_EXE_pulse"), arguments);
+    agent.finish_well();
+    assert_eq!(agent.number(), 1, "a beat to tell of");
+    let end = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = observer.try_wait().expect("it is our child") {
+            break status;
+        }
+        if Instant::now() > end {
+            observer.kill().expect("it is our child");
+            observer.wait().expect("it is our child");
+            panic!("it goes on without a reader");
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).expect("text");
+    assert_eq!(status.code(), Some(1), "{rest}");
+    assert!(rest.contains("stdout was closed by its reader"), "{rest}");
+    assert!(!rest.contains("panicked"), "{rest}");
+    assert!(!socket.exists());
 }

@@ -33,6 +33,7 @@ fn main() {
         "forging" => blocking(&socket, number, parent_id()),
         "junk" => junk(&socket, number),
         "for-ever" => for_ever(&socket),
+        "garbage-for-ever" => garbage_for_ever(&socket),
         other => panic!("unknown flood {other}"),
     }
 }
@@ -76,7 +77,9 @@ fn hex(socket: &UnixDatagram) {
 
 /// Honest frames with descriptors attached.
 fn descriptors(socket: &UnixDatagram, count: u64, each: usize) {
-    let file = File::open("/dev/null").expect("it is always there");
+    // Nobody else has this one open: it would be seen in who took it.
+    let program = env::current_exe().expect("a path");
+    let file = File::open(program).expect("it runs");
     let attached = vec![file.as_raw_fd(); each];
     for nonce in 1..=count {
         let bytes = frame(process::id(), nonce);
@@ -127,4 +130,12 @@ fn junk(socket: &UnixDatagram, count: u64) {
 fn for_ever(socket: &UnixDatagram) {
     println!("{}", process::id());
     blocking(socket, u64::MAX, process::id());
+}
+
+/// What is as long as a frame and is none, as fast as it goes, until killed.
+fn garbage_for_ever(socket: &UnixDatagram) {
+    println!("{}", process::id());
+    loop {
+        socket.send(&[0xa5; FRAME_LEN]).expect("sends");
+    }
 }

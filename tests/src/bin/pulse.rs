@@ -41,7 +41,7 @@ fn beat(
 ) -> u64 {
     let mut sent = 0_u64;
     for number in 1_u64.. {
-        if ended.load(Ordering::Relaxed) {
+        if count == 0 && ended.load(Ordering::Relaxed) {
             break;
         }
         if matches!(client.beat(Status::Ok, 0), BeatOutcome::Sent) {
