@@ -1,5 +1,6 @@
 //! The observer's loop: receive, join, judge, track.
 
+mod backlog;
 mod conclude;
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
 use observer_common::{frame::FRAME_LEN, loss::Loss};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use self::backlog::Backlog;
 use crate::{
     attention::{AWAY_NS, Attention, Now},
     attest::{Attestor, Finding, Pending},
@@ -20,7 +22,7 @@ use crate::{
     event::{Event, Via},
     judge::Policy,
     tracker::Tracker,
-    transport::{BATCH, BoundSocket, Credentials, Datagram, Payload, Receiver},
+    transport::{BoundSocket, Credentials, Datagram, Payload, Receiver},
 };
 
 /// How long a frame waits for a record that is still being written,
@@ -68,15 +70,6 @@ struct Parked {
     truncated: bool,
     received: Now,
     pending: Pending,
-}
-
-/// Whether all input that waited at some moment has been read.
-#[derive(Debug, Default)]
-struct Backlog {
-    /// The last receive took all there was.
-    drained: bool,
-    /// Datagrams read since a silence became due.
-    read_since_due: usize,
 }
 
 impl Observer {
@@ -244,7 +237,7 @@ impl Observer {
 
     /// Whether the last receive took all there was.
     pub(crate) fn is_drained(&self) -> bool {
-        self.backlog.drained
+        self.backlog.is_drained()
     }
 
     pub(crate) fn io_error(&mut self, error: io::Error) -> Event {
@@ -282,16 +275,10 @@ impl Observer {
     }
 
     fn note_backlog(&mut self, received: usize) {
-        let due = self
-            .tracker
-            .next_deadline()
-            .is_some_and(|deadline| deadline <= self.now.attended_ns);
-        self.backlog.drained = received < BATCH;
-        self.backlog.read_since_due = if due {
-            self.backlog.read_since_due.saturating_add(received)
-        } else {
-            0
-        };
+        let now = self.now.attended_ns;
+        let due = self.tracker.next_deadline();
+        self.backlog
+            .note(received, due.is_some_and(|due| due <= now));
     }
 
     /// Judges one datagram of the batch.
@@ -369,8 +356,7 @@ impl Observer {
     /// waited when it became due has been read: the queue was seen empty, or
     /// more than it can hold was read since.
     fn next_silence(&mut self) -> Option<Event> {
-        let read = self.backlog.drained || self.backlog.read_since_due > self.socket.queue_limit();
-        if !read || self.is_waiting_for_records() {
+        if !self.backlog.is_read(self.socket.queue_limit()) || self.is_waiting_for_records() {
             return None;
         }
         let silence = self.tracker.next_silent(self.now)?;

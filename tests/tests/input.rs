@@ -142,6 +142,8 @@ fn hex(bytes: &[u8; FRAME_LEN]) -> String {
 fn attached_descriptors_are_not_taken() {
     need_kernel!();
     let observer = Observer::start(LONG);
+    // It opens the last of its own when it first waits, after it is ready.
+    assert_works(&observer);
     let before = procfs::descriptors(observer.pid());
     for (what, count) in [("descriptors", 2000), ("descriptor", 100)] {
         let mut sender = flood(&observer, what, count);

@@ -1,11 +1,12 @@
 //! Silence: told once, on time, and never because the observer was away.
 
-use std::{thread, time::Duration};
+use std::{process::Command, thread, time::Duration};
 
 use observer_tests::{
     agent::Agent,
     need_kernel,
-    observer::{Observer, is},
+    observer::{Observer, Setup, is},
+    observer_binary,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -166,6 +167,35 @@ fn a_flood_hides_no_silence() {
         println!("{what}: {late} ns late under {during} datagrams");
         assert!(late < 100_000_000, "{what}: {late} ns late");
     }
+}
+
+/// Nor behind a long queue that six senders keep full.
+#[test]
+fn a_flood_through_a_long_queue_hides_no_silence() {
+    const THRESHOLD_MS: u64 = 300;
+    need_kernel!();
+    // The limit belongs to a network namespace of the observer's own.
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--", "sh", "-c"]);
+    command.arg("echo 512 > /proc/sys/net/unix/max_dgram_qlen && exec \"$@\"");
+    command.arg("sh").arg(observer_binary());
+    let observer = Setup::in_command(command, THRESHOLD_MS).start();
+    let mut agent = pulse(&observer, 50, 3);
+    observer.expect_count("beats", 3, |event| is(event, "beat"));
+    let socket = observer.socket().display().to_string();
+    let arguments = ["stale-for-ever".to_owned(), socket, "0".to_owned()];
+    let floods: Vec<Agent> = (0..6)
+        .map(|_| Agent::start(env!("CARGO_BIN_EXE_flood"), &arguments))
+        .collect();
+    let stall = observer.expect("a stall", |event| {
+        is(event, "stall") && event["pid"] == agent.pid()
+    });
+    drop(floods);
+    let late = lateness(&stall, THRESHOLD_MS);
+    println!("{late} ns late behind a long queue");
+    assert!(late < 100_000_000, "{late} ns late");
+    assert!(agent.finish().success());
+    assert!(observer.stop().counter("stale_nonces") > 1000);
 }
 
 /// What was sent before the signal is told before the end.

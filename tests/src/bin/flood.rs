@@ -33,6 +33,7 @@ fn main() {
         "forging" => blocking(&socket, number, parent_id()),
         "junk" => junk(&socket, number),
         "for-ever" => for_ever(&socket),
+        "stale-for-ever" => stale_for_ever(&socket),
         "garbage-for-ever" => garbage_for_ever(&socket),
         other => panic!("unknown flood {other}"),
     }
@@ -137,5 +138,13 @@ fn garbage_for_ever(socket: &UnixDatagram) {
     println!("{}", process::id());
     loop {
         socket.send(&[0xa5; FRAME_LEN]).expect("sends");
+    }
+}
+
+/// The same frame over and over: counted, and no event after the first.
+fn stale_for_ever(socket: &UnixDatagram) {
+    println!("{}", process::id());
+    loop {
+        socket.send(&frame(process::id(), 2)).expect("sends");
     }
 }
