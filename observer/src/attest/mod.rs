@@ -209,17 +209,7 @@ impl Attestor {
         frame: &[u8; FRAME_LEN],
         credentials: Option<&Credentials>,
     ) -> Finding {
-        let scm_pid = credentials.map(|credentials| credentials.pid);
-        if let Some(record) = self.join.claim(frame, scm_pid) {
-            let attestation = self.attestation(&record, scm_pid);
-            return Finding::Known(Some(attestation));
-        }
-        match (&self.kernel, self.mark) {
-            (Some(kernel), Some(mark)) if !kernel.ring.is_read_up_to(mark) => {
-                Finding::Pending(Pending(mark))
-            }
-            _ => Finding::Known(credentials.map(from_credentials)),
-        }
+        self.settle(frame, credentials, self.mark, false)
     }
 
     /// Asks again for a datagram whose record was pending. Once the ring has
@@ -232,18 +222,27 @@ impl Attestor {
         Pending(mark): Pending,
         give_up: bool,
     ) -> Finding {
+        self.settle(frame, credentials, Some(mark), give_up)
+    }
+
+    /// A record, or none for good, or none as long as the ring has not been
+    /// read up to the mark.
+    fn settle(
+        &mut self,
+        frame: &[u8; FRAME_LEN],
+        credentials: Option<&Credentials>,
+        mark: Option<Mark>,
+        give_up: bool,
+    ) -> Finding {
         let scm_pid = credentials.map(|credentials| credentials.pid);
         if let Some(record) = self.join.claim(frame, scm_pid) {
             return Finding::Known(Some(self.attestation(&record, scm_pid)));
         }
-        let read = self
-            .kernel
-            .as_ref()
-            .is_none_or(|kernel| kernel.ring.is_read_up_to(mark));
-        if read || give_up {
-            Finding::Known(credentials.map(from_credentials))
-        } else {
-            Finding::Pending(Pending(mark))
+        match (&self.kernel, mark) {
+            (Some(kernel), Some(mark)) if !give_up && !kernel.ring.is_read_up_to(mark) => {
+                Finding::Pending(Pending(mark))
+            }
+            _ => Finding::Known(credentials.map(from_credentials)),
         }
     }
 
