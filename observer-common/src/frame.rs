@@ -130,6 +130,10 @@ impl DecodeError {
     }
 }
 
+/// The lowest pid that VLP takes: 0 names nobody and 1 the init process.
+#[cfg(feature = "user")]
+const LOWEST_PID: u32 = 2;
+
 #[cfg(feature = "user")]
 impl Frame {
     /// Reads a frame from its bytes.
@@ -137,6 +141,19 @@ impl Frame {
     /// # Errors
     /// The first check that fails, in the order of [`DecodeError`]'s variants.
     pub fn decode(bytes: &[u8; FRAME_LEN]) -> Result<Self, DecodeError> {
+        Self::decode_from(bytes, LOWEST_PID)
+    }
+
+    /// Reads a frame whose sender may be the first process of a pid namespace
+    /// of its own: pid 1 is an honest claim there.
+    ///
+    /// # Errors
+    /// As [`Frame::decode`], with [`DecodeError::BadPid`] for pid 0 only.
+    pub fn decode_in_container(bytes: &[u8; FRAME_LEN]) -> Result<Self, DecodeError> {
+        Self::decode_from(bytes, LOWEST_PID - 1)
+    }
+
+    fn decode_from(bytes: &[u8; FRAME_LEN], lowest_pid: u32) -> Result<Self, DecodeError> {
         let wire: &Wire = zerocopy::transmute_ref!(bytes);
         if wire.magic != MAGIC {
             return Err(DecodeError::BadMagic);
@@ -162,10 +179,10 @@ impl Frame {
             nonce: wire.nonce.get(),
             payload: wire.payload.get(),
         };
-        frame.check_ranges()
+        frame.check_ranges(lowest_pid)
     }
 
-    fn check_ranges(self) -> Result<Self, DecodeError> {
+    fn check_ranges(self, lowest_pid: u32) -> Result<Self, DecodeError> {
         let Self {
             status,
             pid,
@@ -173,7 +190,7 @@ impl Frame {
             nonce,
             payload: _,
         } = self;
-        if pid <= 1 {
+        if pid < lowest_pid {
             return Err(DecodeError::BadPid(pid));
         }
         if timestamp == u64::MAX {

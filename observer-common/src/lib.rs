@@ -3,6 +3,7 @@
 //! - [`frame`]: the 32-byte VLP frame and its only codec.
 //! - [`record`]: what the eBPF programs write to the ring for each datagram.
 //! - [`layout`]: the constants that userspace injects when it loads them.
+//! - [`listener`]: which IP datagrams are the observer's.
 //! - [`loss`]: what the kernel side counts when it has to let something go.
 //!
 //! The crate is `no_std`. The `user` feature adds what only userspace needs.
@@ -11,5 +12,6 @@
 
 pub mod frame;
 pub mod layout;
+pub mod listener;
 pub mod loss;
 pub mod record;

@@ -8,8 +8,10 @@ pub const COMM_LEN: usize = 16;
 
 /// One send attempt, written by an eBPF program in the sending task.
 ///
-/// A record is an attempt, not a delivery: the filter runs before the
-/// queue-full check (`unix_dgram_sendmsg`, `net/unix/af_unix.c`).
+/// A record is an attempt, not a delivery: the socket filter runs before the
+/// queue-full check (`unix_dgram_sendmsg`, `net/unix/af_unix.c`), and the
+/// cgroup program before the packet leaves (`ip_finish_output`,
+/// `net/ipv4/ip_output.c`).
 ///
 /// Every number that names a task is a thread-group id unless it says
 /// otherwise, as the frame's `pid` field is.
@@ -61,6 +63,14 @@ pub struct Record {
     pub comm: [u8; COMM_LEN],
     /// The datagram.
     pub frame: [u8; FRAME_LEN],
+    /// Address that an IP datagram left with, IPv4 as `::ffff:a.b.c.d`. Zero
+    /// for a Unix socket.
+    pub source_address: [u8; 16],
+    /// Port that it left with, in the machine's byte order. Zero for a Unix
+    /// socket.
+    pub source_port: u16,
+    /// Zero, likewise.
+    pub reserved_tail: [u8; 6],
 }
 
 #[cfg(feature = "user")]
@@ -83,6 +93,9 @@ impl Record {
         reserved: 0,
         comm: [0; COMM_LEN],
         frame: [0; FRAME_LEN],
+        source_address: [0; 16],
+        source_port: 0,
+        reserved_tail: [0; 6],
     };
 }
 
@@ -99,6 +112,12 @@ pub enum Program {
     /// The socket filter that has helper functions only: the times, pids in
     /// the initial and the observer's namespace, nothing else.
     UnixHelper = 2,
+    /// The cgroup program for IP datagrams that reads `task_struct` through
+    /// BTF: every field.
+    UdpBtf = 3,
+    /// The cgroup program that has helper functions only: what
+    /// [`Program::UnixHelper`] fills, and the source.
+    UdpHelper = 4,
 }
 
 /// What kind of task a sender is.
@@ -132,7 +151,9 @@ macro_rules! from_number {
 }
 from_number!(Program {
     UnixBtf,
-    UnixHelper
+    UnixHelper,
+    UdpBtf,
+    UdpHelper
 });
 from_number!(TaskKind {
     Unknown,
@@ -143,7 +164,7 @@ from_number!(TaskKind {
 
 const _: () = {
     use core::mem::offset_of;
-    assert!(size_of::<Record>() == 104);
+    assert!(size_of::<Record>() == 128);
     assert!(align_of::<Record>() == 8);
     assert!(offset_of!(Record, time_ns) == 0);
     assert!(offset_of!(Record, start_ns) == 8);
@@ -160,4 +181,6 @@ const _: () = {
     assert!(offset_of!(Record, level) == 54);
     assert!(offset_of!(Record, comm) == 56);
     assert!(offset_of!(Record, frame) == 72);
+    assert!(offset_of!(Record, source_address) == 104);
+    assert!(offset_of!(Record, source_port) == 120);
 };

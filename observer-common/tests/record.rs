@@ -18,6 +18,8 @@ fn bytes_and_record_are_the_same() {
     );
     assert_eq!(record.comm[0], 56);
     assert_eq!((record.frame[0], record.frame[31]), (72, 103));
+    assert_eq!(record.source_address[0], 104);
+    assert_eq!(record.source_port, u16::from_ne_bytes([120, 121]));
 }
 
 #[test]
@@ -48,7 +50,7 @@ fn unknown_numbers_are_refused() {
         (0..=u8::MAX)
             .filter(|&number| Program::try_from(number).is_ok())
             .count(),
-        2
+        4
     );
     assert_eq!(
         (0..=u8::MAX)

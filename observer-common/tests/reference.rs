@@ -48,6 +48,20 @@ proptest! {
         prop_assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
     }
 
+    /// In a container pid 1 is a pid like any other; nothing else differs.
+    #[test]
+    fn pid_1_is_honest_in_a_container(frame in frame()) {
+        let bytes = frame.encode();
+        let expected = match Frame::decode(&bytes) {
+            Err(DecodeError::BadPid(1)) => {
+                let other = Frame { pid: 2, ..frame };
+                Frame::decode(&other.encode()).map(|_| frame)
+            }
+            result => result,
+        };
+        prop_assert_eq!(Frame::decode_in_container(&bytes), expected);
+    }
+
     /// A CRC finds every single error; magic and version are compared first.
     #[test]
     fn no_flipped_bit_passes(frame in valid_frame()) {
