@@ -1,10 +1,17 @@
 //! What userspace knows of the running kernel and of the observer.
 
-use observer_common::layout::Layout;
+use observer_common::{
+    layout::Layout,
+    listener::{Listener, Listeners, MAX_LISTENERS},
+};
 
 /// Written over by userspace before the load, frozen after it.
 #[unsafe(no_mangle)]
 pub(crate) static LAYOUT: Layout = Layout::UNRESOLVED;
+
+/// Likewise: the destinations that are the observer's own.
+#[unsafe(no_mangle)]
+pub(crate) static LISTENERS: Listeners = [Listener::NONE; MAX_LISTENERS];
 
 /// One constant of [`LAYOUT`].
 ///

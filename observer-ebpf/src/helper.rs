@@ -15,7 +15,7 @@ use crate::constants::layout;
 /// active namespace of the current task with device and inode and fails with
 /// `EINVAL` where they differ, so it is a membership test as well.
 #[inline(always)]
-pub(crate) fn describe(record: &mut Record) {
+pub(crate) fn describe(record: &mut Record, program: Program) {
     let ids = bpf_get_current_pid_tgid();
     let (device, inode) = (layout!(observer_ns_dev), layout!(observer_ns_inode));
     let mut seen = bpf_pidns_info { pid: 0, tgid: 0 };
@@ -28,7 +28,7 @@ pub(crate) fn describe(record: &mut Record) {
             size_of::<bpf_pidns_info>() as u32,
         )
     };
-    record.program = Program::UnixHelper as u8;
+    record.program = program as u8;
     record.host_tid = ids as u32;
     record.host_pid = (ids >> 32) as u32;
     if status == 0 {

@@ -1,14 +1,17 @@
 //! The observer's eBPF programs.
 //!
-//! Each is a socket filter on the observer's own receiving socket.
+//! Unix sockets: a socket filter on the observer's own receiving socket.
 //! `unix_dgram_sendmsg` (`net/unix/af_unix.c`, read in 6.1, 6.12 and 6.18)
 //! runs the receiver's filter in the sending task before it queues the
 //! datagram, so the current task is the sender, byte 0 of the packet is byte
 //! 0 of the payload, and no other socket of the host pays for it.
 //!
-//! - [`unix_btf`] names the sender from its own `task_struct`.
-//! - [`unix_helper`] does what helper functions can where BTF or
-//!   `CAP_PERFMON` is missing (Linux 6.10 and later).
+//! UDP: a program at `cgroup_skb/egress` of the root cgroup, see [`udp`].
+//!
+//! - [`unix_btf`] and [`udp_btf`] name the sender from its own `task_struct`.
+//! - [`unix_helper`] and [`udp_helper`] do what helper functions can where
+//!   BTF or `CAP_PERFMON` is missing (Linux 6.10 and later).
+//! - [`udp_length`] keeps what is no frame out of a UDP listener's queue.
 
 #![no_std]
 #![no_main]
@@ -35,20 +38,46 @@ mod constants;
 mod filter;
 mod helper;
 mod loss;
+mod output;
 mod task;
+mod udp;
 
-use aya_ebpf::{macros::socket_filter, programs::SkBuffContext};
+use aya_ebpf::{
+    macros::{cgroup_skb, socket_filter},
+    programs::SkBuffContext,
+};
+use observer_common::record::Program;
 
 /// Records each datagram with all that the sending task's own structures say.
 #[socket_filter]
 pub fn unix_btf(ctx: SkBuffContext) -> i64 {
-    filter::run(&ctx, task::describe)
+    filter::run(&ctx, |record| task::describe(record, Program::UnixBtf))
 }
 
 /// Records each datagram with what helper functions say of the sender.
 #[socket_filter]
 pub fn unix_helper(ctx: SkBuffContext) -> i64 {
-    filter::run(&ctx, helper::describe)
+    filter::run(&ctx, |record| helper::describe(record, Program::UnixHelper))
+}
+
+/// Records each datagram to a UDP listener with all that the sending task's
+/// own structures say.
+#[cgroup_skb(egress)]
+pub fn udp_btf(ctx: SkBuffContext) -> i32 {
+    udp::run(&ctx, |record| task::describe(record, Program::UdpBtf))
+}
+
+/// Records each datagram to a UDP listener with what helper functions say of
+/// the sender.
+#[cgroup_skb(egress)]
+pub fn udp_helper(ctx: SkBuffContext) -> i32 {
+    udp::run(&ctx, |record| helper::describe(record, Program::UdpHelper))
+}
+
+/// Lets nothing but frames into a UDP listener's queue.
+#[socket_filter]
+pub fn udp_length(ctx: SkBuffContext) -> i64 {
+    udp::check_length(&ctx)
 }
 
 /// Nothing here panics; the compiler asks for the function all the same.

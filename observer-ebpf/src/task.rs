@@ -21,12 +21,12 @@ type Kernel = *const u8;
 
 /// Fills in every field that the sending task knows of itself.
 #[inline(always)]
-pub(crate) fn describe(record: &mut Record) {
+pub(crate) fn describe(record: &mut Record, program: Program) {
     // SAFETY: the helper returns the current task, which cannot go away while
     // it runs this program.
     let task = unsafe { bpf_get_current_task_btf() } as Kernel;
     let leader: Kernel = load(task, layout!(task_group_leader));
-    record.program = Program::UnixBtf as u8;
+    record.program = program as u8;
     record.host_tid = load(task, layout!(task_pid));
     record.host_pid = load(task, layout!(task_tgid));
     record.start_ns = load(leader, layout!(task_start_boottime));

@@ -1,0 +1,108 @@
+//! The way out: the ring, and a record in it.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::BPF_RB_NO_WAKEUP,
+    helpers::{bpf_ktime_get_ns, bpf_skb_load_bytes},
+    macros::map,
+    maps::RingBuf,
+    programs::SkBuffContext,
+};
+use observer_common::{
+    loss::Loss,
+    record::{Record, UNKNOWN_ID},
+};
+
+use crate::loss;
+
+const _: () = assert!(size_of::<Record>().is_multiple_of(size_of::<u64>()));
+
+/// Userspace sets the size at load time.
+#[map]
+static RECORDS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// Writes a record of the datagram whose payload begins at `offset`;
+/// `describe` fills in all but the payload.
+///
+/// Where that cannot be done the loss is counted and the datagram passes
+/// without a record; userspace decides what it is worth then.
+#[inline(always)]
+pub(crate) fn record(
+    ctx: &SkBuffContext,
+    offset: u32,
+    describe: impl FnOnce(&mut MaybeUninit<Record>) -> &mut Record,
+) {
+    let Some(mut entry) = RECORDS.reserve::<Record>(0) else {
+        loss::count(Loss::RingFull);
+        return;
+    };
+    let record = describe(&mut entry);
+    if !load_bytes(ctx, offset, &mut record.frame) {
+        loss::count(Loss::Unreadable);
+        entry.discard(u64::from(BPF_RB_NO_WAKEUP));
+        return;
+    }
+    // The datagram itself wakes the observer, which drains the ring beside
+    // every receive: a wake-up of the ring's own would cost more than all of
+    // the above.
+    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+}
+
+/// Makes a record of which only the time is known. Ring memory holds what lay
+/// there before.
+///
+/// Word by word, for the compiler turns anything shorter into a call of
+/// `memset`, and its pointer arithmetic is "prohibited for !root": the
+/// verifier (`sanitize_ptr_alu`, `kernel/bpf/verifier.c`) refuses it to a
+/// loader without `CAP_PERFMON`.
+#[inline(always)]
+pub(crate) fn blank(memory: &mut MaybeUninit<Record>) -> &mut Record {
+    let words = memory.as_mut_ptr().cast::<u64>();
+    for index in 0..WORDS {
+        // SAFETY: a record is so many words, and aligned for them.
+        unsafe { words.add(index).write_volatile(0) };
+    }
+    // SAFETY: every byte was just written, and any bytes make a record.
+    let record = unsafe { memory.assume_init_mut() };
+    record.uid = UNKNOWN_ID;
+    record.gid = UNKNOWN_ID;
+    // SAFETY: the helper takes nothing and cannot fail.
+    record.time_ns = unsafe { bpf_ktime_get_ns() };
+    record
+}
+
+/// Makes a copy, word by word for the same reason.
+#[inline(always)]
+pub(crate) fn copy<'a>(from: &Record, memory: &'a mut MaybeUninit<Record>) -> &'a mut Record {
+    let from = (&raw const *from).cast::<u64>();
+    let words = memory.as_mut_ptr().cast::<u64>();
+    for index in 0..WORDS {
+        // SAFETY: both are records, which are so many words.
+        unsafe {
+            words
+                .add(index)
+                .write_volatile(from.add(index).read_volatile())
+        };
+    }
+    // SAFETY: every byte was just written.
+    unsafe { memory.assume_init_mut() }
+}
+
+/// How many words a record has.
+const WORDS: usize = size_of::<Record>() / size_of::<u64>();
+
+/// Copies bytes of the packet; false if they are not there.
+#[inline(always)]
+pub(crate) fn load_bytes<const LEN: usize>(
+    ctx: &SkBuffContext,
+    offset: u32,
+    bytes: &mut [u8; LEN],
+) -> bool {
+    // SAFETY: the destination is `LEN` bytes; the verifier checks destination
+    // and length once more, the helper checks the offset.
+    let status =
+        unsafe { bpf_skb_load_bytes(ctx.as_ptr(), offset, bytes.as_mut_ptr().cast(), LEN as u32) };
+    status == 0
+}
