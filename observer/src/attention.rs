@@ -4,6 +4,8 @@
 //! must not blame its agents. So silence is measured on a clock that stands
 //! still while the observer is away.
 
+use std::time::Duration;
+
 use rustix::time::{ClockId, clock_gettime};
 
 /// A pass that comes later than this after something was to be done shows
@@ -52,21 +54,24 @@ impl Attention {
         self.away_ns
     }
 
-    /// The observer looks at its input. `oldest_sent_ns` (`CLOCK_MONOTONIC`)
-    /// is when the oldest unread record was written, `deadline` (attended)
-    /// when something was to be judged. What either shows of an absence is
-    /// given back; the moment after that is returned, and how long the
-    /// absence was.
+    /// The observer looks at its input. `waited_ns` is how long the oldest
+    /// datagram has waited, `deadline` (attended) when something was to be
+    /// judged. What either shows of an absence is given back; the moment
+    /// after that is returned, and how long the absence was.
+    ///
+    /// How long a datagram waited has to come from the kernel's own stamp: a
+    /// record is an attempt, and one that never became a datagram, which a
+    /// sender can arrange, shows nothing of an absence.
     ///
     /// An absence cannot reach back beyond the last look, whatever senders
     /// do: a flood that keeps the observer busy is no absence.
     pub(crate) fn look(
         &mut self,
         now: Now,
-        oldest_sent_ns: Option<u64>,
+        waited_ns: Option<u64>,
         deadline: Option<u64>,
     ) -> (Now, u64) {
-        let sent = oldest_sent_ns.map(|sent| sent.saturating_sub(self.started_ns));
+        let sent = waited_ns.map(|waited| now.observer_ns.saturating_sub(waited));
         let due = deadline.map(|due| due.saturating_add(self.away_ns));
         let since = [sent, due]
             .into_iter()
@@ -88,6 +93,15 @@ impl Attention {
             attended_ns: observer_ns.saturating_sub(self.away_ns),
         }
     }
+}
+
+/// How long ago a time of `CLOCK_REALTIME` was, nanoseconds; 0 if it is yet to
+/// come. A clock that is set meanwhile makes one wrong absence, no longer than
+/// the time since the last look.
+pub(crate) fn since(stamp: Duration) -> u64 {
+    let now = clock_gettime(ClockId::Realtime);
+    let now = Duration::try_from(now).unwrap_or_default();
+    u64::try_from(now.saturating_sub(stamp).as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds, the clock of `bpf_ktime_get_ns`.

@@ -4,7 +4,9 @@
 //! what the kernel attached to it.
 
 mod receive;
+mod udp;
 mod unix;
 
 pub use receive::{BATCH, Credentials, Datagram, Payload, Receiver};
+pub use udp::{ClosedUdpSocket, UdpError, UdpSocket};
 pub use unix::{BindError, BoundSocket, FileKind, SocketOptions, UnboundSocket};

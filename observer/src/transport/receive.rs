@@ -1,16 +1,26 @@
 //! Receives datagrams in batches.
 
+mod control;
+mod source;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    io, mem,
+    io,
+    net::SocketAddr,
     os::fd::{AsRawFd as _, BorrowedFd},
     ptr,
+    time::Duration,
 };
 
 use observer_common::frame::FRAME_LEN;
-use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+pub use self::control::Credentials;
+pub(super) use self::control::{ask_for_time, ask_for_time_and_credentials};
+use self::{
+    control::{CONTROL_LEN, Control},
+    source::{SOURCE_LEN, Source},
+};
 
 /// How many datagrams one system call takes at most.
 pub const BATCH: usize = 64;
@@ -20,38 +30,6 @@ const BATCH_LEN: libc::c_uint = 64;
 
 const _: () = assert!(BATCH_LEN as usize == BATCH);
 
-/// Room for exactly one `SCM_CREDENTIALS` message, and for nothing after it.
-///
-/// The kernel delivers credentials first (`scm_recv`, `include/net/scm.h` in
-/// 6.1; `__scm_recv_common`, `net/core/scm.c` in 6.18). With no room left
-/// `scm_detach_fds` installs none of the descriptors that a sender attached,
-/// drops them, and sets `MSG_CTRUNC`: nothing foreign ever enters the
-/// process, so there is nothing to close.
-///
-/// The kernel closes what it drops in the receiving task if the sender has
-/// closed its own already, and a file may take its time for that: a TCP
-/// socket with `SO_LINGER` and unsent data keeps `recvmmsg` for the time that
-/// it lingers. Only `SO_PASSRIGHTS` (Linux 6.16) makes the kernel refuse
-/// descriptors at the sender.
-const CONTROL_LEN: usize = size_of::<CredentialsMessage>();
-
-/// A control message with `struct ucred` as `put_cmsg` (`net/core/scm.c`)
-/// writes it on a 64-bit kernel: `struct cmsghdr`, then the data, padded to a
-/// multiple of 8.
-#[derive(Clone, Copy, FromBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct CredentialsMessage {
-    length: usize,
-    level: i32,
-    kind: i32,
-    pid: i32,
-    uid: u32,
-    gid: u32,
-    padding: u32,
-}
-
-const _: () = assert!(CONTROL_LEN == 32, "CMSG_SPACE(sizeof(struct ucred))");
-
 /// One received datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram {
@@ -60,6 +38,9 @@ pub struct Datagram {
     /// What `SCM_CREDENTIALS` says of its sender; `None` if the kernel gave
     /// none.
     pub credentials: Option<Credentials>,
+    /// Where it came from, if it came by IP; anyone can write any address
+    /// there.
+    pub source: Option<SocketAddr>,
     /// The sender attached control data that was not taken (`MSG_CTRUNC`).
     pub truncated_control: bool,
 }
@@ -73,22 +54,12 @@ pub enum Payload {
     WrongLength,
 }
 
-/// `struct ucred` in the receiver's namespaces. The kernel fills it in unless
-/// a privileged sender did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Credentials {
-    /// The sender; 0 if the receiver's pid namespace does not see it.
-    pub pid: u32,
-    /// Real user id.
-    pub uid: u32,
-    /// Real group id.
-    pub gid: u32,
-}
-
 /// Buffers for a batch of datagrams.
 pub struct Receiver {
     payloads: Box<[[u8; FRAME_LEN]; BATCH]>,
-    controls: Box<[Control; BATCH]>,
+    controls: Box<[ControlBuffer; BATCH]>,
+    /// Only where datagrams have a source that is of use.
+    sources: Option<Box<[Source; BATCH]>>,
     results: [Received; BATCH],
     received: usize,
 }
@@ -96,7 +67,7 @@ pub struct Receiver {
 /// A control buffer, aligned as the kernel's headers are.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-struct Control([u8; CONTROL_LEN]);
+struct ControlBuffer([u8; CONTROL_LEN]);
 
 /// What the kernel said of one datagram.
 #[derive(Clone, Copy, Default)]
@@ -106,19 +77,24 @@ struct Received {
     control_len: usize,
 }
 
-impl Default for Receiver {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Receiver {
-    /// Empty buffers.
+    /// Buffers for datagrams of a Unix socket: with credentials.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn for_unix() -> Self {
+        Self::new(None)
+    }
+
+    /// Buffers for datagrams of a UDP socket: with the source's address.
+    #[must_use]
+    pub fn for_udp() -> Self {
+        Self::new(Some(Box::new([Source::default(); BATCH])))
+    }
+
+    fn new(sources: Option<Box<[Source; BATCH]>>) -> Self {
         Self {
             payloads: Box::new([[0; FRAME_LEN]; BATCH]),
-            controls: Box::new([Control([0; CONTROL_LEN]); BATCH]),
+            controls: Box::new([ControlBuffer([0; CONTROL_LEN]); BATCH]),
+            sources,
             results: [Received::default(); BATCH],
             received: 0,
         }
@@ -149,25 +125,36 @@ impl Receiver {
     /// A datagram of the last batch.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<Datagram> {
-        if index >= self.received {
-            return None;
-        }
-        let Received {
-            length,
-            flags,
-            control_len,
-        } = *self.results.get(index)?;
+        let Received { length, flags, .. } = self.result(index)?;
         let whole = length == FRAME_LEN && flags & libc::MSG_TRUNC == 0;
-        let control = self.controls.get(index)?.0.get(..control_len)?;
+        let source = self.sources.as_ref().and_then(|all| all.get(index));
         Some(Datagram {
             payload: if whole {
                 Payload::Frame(*self.payloads.get(index)?)
             } else {
                 Payload::WrongLength
             },
-            credentials: credentials(control),
+            credentials: self.control(index)?.credentials,
+            source: source.and_then(Source::address),
             truncated_control: flags & libc::MSG_CTRUNC != 0,
         })
+    }
+
+    /// When the first datagram of the last batch began to wait: a time of
+    /// `CLOCK_REALTIME`, from the kernel and not from the sender.
+    pub(crate) fn first_queued(&self) -> Option<Duration> {
+        self.control(0)?.queued
+    }
+
+    fn result(&self, index: usize) -> Option<Received> {
+        let results = self.results.get(..self.received)?;
+        results.get(index).copied()
+    }
+
+    fn control(&self, index: usize) -> Option<Control> {
+        let Received { control_len, .. } = self.result(index)?;
+        let ControlBuffer(bytes) = self.controls.get(index)?;
+        Some(Control::read(bytes.get(..control_len)?))
     }
 
     /// The headers are built anew each time: about 200 ns for a batch, and no
@@ -176,6 +163,7 @@ impl Receiver {
         let Self {
             payloads,
             controls,
+            sources,
             results,
             received: _,
         } = self;
@@ -194,10 +182,19 @@ impl Receiver {
             header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
             header.msg_hdr.msg_controllen = CONTROL_LEN;
         }
+        for (header, source) in headers
+            .iter_mut()
+            .zip(sources.iter_mut().flat_map(|all| all.iter_mut()))
+        {
+            *source = Source::default();
+            header.msg_hdr.msg_name = ptr::from_mut(source).cast();
+            header.msg_hdr.msg_namelen = SOURCE_LEN;
+        }
         // SAFETY: `headers` holds `BATCH` headers. Each points to one iovec
         // of this frame, a payload buffer of `FRAME_LEN` bytes and a control
-        // buffer of `CONTROL_LEN` bytes; all are distinct, borrowed mutably
-        // and live until the call returns, and the kernel keeps none of them.
+        // buffer of `CONTROL_LEN` bytes, and to none or to `SOURCE_LEN` bytes
+        // for a name; all are distinct, borrowed mutably and live until the
+        // call returns, and the kernel keeps none of them.
         let status = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -234,20 +231,3 @@ const EMPTY_HEADER: libc::mmsghdr = libc::mmsghdr {
     },
     msg_len: 0,
 };
-
-/// Reads `SCM_CREDENTIALS` from the control data of one datagram.
-fn credentials(control: &[u8]) -> Option<Credentials> {
-    let message = CredentialsMessage::read_from_bytes(control).ok()?;
-    let expected = mem::offset_of!(CredentialsMessage, padding);
-    if message.length != expected
-        || message.level != libc::SOL_SOCKET
-        || message.kind != libc::SCM_CREDENTIALS
-    {
-        return None;
-    }
-    Some(Credentials {
-        pid: u32::try_from(message.pid).ok()?,
-        uid: message.uid,
-        gid: message.gid,
-    })
-}

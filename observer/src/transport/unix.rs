@@ -17,7 +17,7 @@ use std::{
 use rustix::{
     fs::Mode,
     io::Errno,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
 };
 
 pub use self::error::{BindError, FileKind};
@@ -26,6 +26,7 @@ use self::{
     file::{SocketFile, remove_stale},
     path::Directory,
 };
+use super::receive::ask_for_time_and_credentials;
 
 /// Where the socket is to be, and who may send to it.
 #[derive(Clone, Debug)]
@@ -56,8 +57,8 @@ pub struct BoundSocket {
 }
 
 impl BoundSocket {
-    /// Creates the socket. It asks for `SCM_CREDENTIALS` before anyone can
-    /// send to it, so no datagram comes without.
+    /// Creates the socket. It asks for time and `SCM_CREDENTIALS` before
+    /// anyone can send to it, so no datagram comes without.
     ///
     /// # Errors
     /// If the system refuses.
@@ -66,8 +67,7 @@ impl BoundSocket {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
             .map_err(|error| BindError::Create(error.into()))?;
-        sockopt::set_socket_passcred(&socket, true)
-            .map_err(|error| BindError::Create(error.into()))?;
+        ask_for_time_and_credentials(&socket).map_err(BindError::Create)?;
         Ok(UnboundSocket {
             socket,
             queue_limit,

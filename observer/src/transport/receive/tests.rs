@@ -14,19 +14,19 @@ use std::{
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 
-use super::{BATCH, Credentials, Datagram, Payload, Receiver, credentials};
+use super::{BATCH, Datagram, Payload, Receiver, ask_for_time_and_credentials};
 
 /// A sender and the socket it sends to. The queue of such a pair is bounded
 /// by the sender's buffer only (`unix_dgram_sendmsg` spares a peer that is
 /// connected back).
 fn pair() -> (UnixDatagram, UnixDatagram) {
     let (sender, socket) = UnixDatagram::pair().expect("sockets");
-    sockopt::set_socket_passcred(&socket, true).expect("an option");
+    ask_for_time_and_credentials(&socket).expect("options");
     (sender, socket)
 }
 
 fn receive_all(socket: BorrowedFd<'_>) -> Vec<Datagram> {
-    let mut receiver = Receiver::new();
+    let mut receiver = Receiver::for_unix();
     let mut all = Vec::new();
     loop {
         let count = receiver.receive(socket).expect("receives");
@@ -108,7 +108,7 @@ fn send_descriptors(sender: &UnixDatagram, descriptors: &[BorrowedFd<'_>]) {
 #[test]
 fn a_long_queue_comes_in_full_batches_and_in_order() {
     let (sender, socket) = pair();
-    let mut receiver = Receiver::new();
+    let mut receiver = Receiver::for_unix();
     for number in 0..150 {
         sender.send(&[number; 32]).expect("sends");
     }
@@ -128,7 +128,7 @@ fn a_long_queue_comes_in_full_batches_and_in_order() {
 #[test]
 fn nothing_of_one_datagram_is_left_for_the_next() {
     let (sender, socket) = pair();
-    let mut receiver = Receiver::new();
+    let mut receiver = Receiver::for_unix();
     sender.send(&[7; 100]).expect("sends");
     sender.send(&[7; 32]).expect("sends");
     assert_eq!(receiver.receive(socket.as_fd()).expect("receives"), 2);
@@ -138,6 +138,7 @@ fn nothing_of_one_datagram_is_left_for_the_next() {
     let expected = Datagram {
         payload: Payload::Frame([8; 32]),
         credentials: None,
+        source: None,
         truncated_control: false,
     };
     assert_eq!(receiver.get(0), Some(expected));
@@ -147,46 +148,10 @@ fn nothing_of_one_datagram_is_left_for_the_next() {
 #[test]
 fn a_failure_is_returned_and_leaves_no_batch() {
     let (sender, socket) = pair();
-    let mut receiver = Receiver::new();
+    let mut receiver = Receiver::for_unix();
     sender.send(&[7; 32]).expect("sends");
     receiver.receive(socket.as_fd()).expect("receives");
     let no_socket = File::open("/dev/null").expect("a file");
     assert!(receiver.receive(no_socket.as_fd()).is_err());
     assert_eq!(receiver.get(0), None);
-}
-
-/// A control message as the kernel writes it.
-fn control(length: usize, level: i32, kind: i32, pid: i32) -> Vec<u8> {
-    let mut bytes = length.to_ne_bytes().to_vec();
-    for word in [level, kind, pid, 1000, 1001, 0] {
-        bytes.extend(word.to_ne_bytes());
-    }
-    bytes
-}
-
-#[test]
-fn an_invisible_sender_is_pid_0_and_not_nobody() {
-    let bytes = control(28, libc::SOL_SOCKET, libc::SCM_CREDENTIALS, 0);
-    let expected = Credentials {
-        pid: 0,
-        uid: 1000,
-        gid: 1001,
-    };
-    assert_eq!(credentials(&bytes), Some(expected));
-}
-
-#[test]
-fn what_is_no_credentials_message_is_none() {
-    let whole = control(28, libc::SOL_SOCKET, libc::SCM_CREDENTIALS, 5);
-    for length in 0..whole.len() {
-        assert_eq!(credentials(&whole[..length]), None);
-    }
-    for (length, level, kind, pid) in [
-        (27, libc::SOL_SOCKET, libc::SCM_CREDENTIALS, 5),
-        (28, libc::SOL_IP, libc::SCM_CREDENTIALS, 5),
-        (28, libc::SOL_SOCKET, libc::SCM_RIGHTS, 5),
-        (28, libc::SOL_SOCKET, libc::SCM_CREDENTIALS, -1),
-    ] {
-        assert_eq!(credentials(&control(length, level, kind, pid)), None);
-    }
 }

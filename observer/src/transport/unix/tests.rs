@@ -81,7 +81,7 @@ fn a_stale_socket_is_replaced() {
     leave_stale(&path);
     let socket = bind(&path).expect("binds");
     sender(&path).send(&[0; 32]).expect("sends");
-    let received = Receiver::new().receive(socket.as_fd());
+    let received = Receiver::for_unix().receive(socket.as_fd());
     assert_eq!(received.expect("receives"), 1);
 }
 

@@ -1,0 +1,70 @@
+//! Socket options that no library at hand has a safe call for.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
+
+/// Length of an int option.
+const INT_LEN: libc::socklen_t = 4;
+
+const _: () = assert!(INT_LEN as usize == size_of::<libc::c_int>());
+
+/// Switches an option of level `SOL_SOCKET` on that takes an int.
+///
+/// # Errors
+/// What `setsockopt` fails with.
+pub(crate) fn switch_on(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: pointer and length are those of `on`, which outlives the call.
+    // An option that takes more than an int refuses the length.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw const on).cast(),
+            INT_LEN,
+        )
+    };
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// How many datagrams the socket has dropped: no room, a bad checksum, or a
+/// filter that refused them (`sk_drops`, `include/net/sock.h`; told by
+/// `SO_MEMINFO`, `sk_getsockopt`, `net/core/sock.c`).
+///
+/// # Errors
+/// What `getsockopt` fails with.
+pub(crate) fn drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    /// `SK_MEMINFO_VARS` and `SK_MEMINFO_DROPS`,
+    /// `include/uapi/linux/sock_diag.h`
+    const WORDS: usize = 9;
+    const DROPS: usize = 8;
+    let mut words = [0_u32; WORDS];
+    let mut length = MEMINFO_LEN;
+    // SAFETY: the kernel writes at most `length` bytes to `words`, which has
+    // as many; both outlive the call.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            words.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if status != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let [.., drops] = words;
+    const { assert!(DROPS + 1 == WORDS && MEMINFO_LEN as usize == WORDS * 4) };
+    Ok(drops)
+}
+
+/// Length of `SO_MEMINFO`'s answer.
+const MEMINFO_LEN: libc::socklen_t = 36;
