@@ -8,7 +8,10 @@
 //! kernel ran the filter again after a blocking wait, as it does up to 6.13)
 //! is kept for a while, then counted and forgotten; it never becomes a beat.
 
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    hash::{BuildHasher, RandomState},
+    net::{IpAddr, SocketAddr},
+};
 
 use hashbrown::HashTable;
 use observer_common::{frame::FRAME_LEN, record::Record};
@@ -52,6 +55,32 @@ pub struct JoinCounts {
     pub expired: u64,
     /// Forgotten early because [`MAX_WAITING`] or [`MAX_RIVALS`] was reached.
     pub displaced: u64,
+}
+
+/// What a datagram itself says of its sender: enough to choose among records
+/// of the same bytes, never enough to be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// The pid in `SCM_CREDENTIALS`.
+    Pid(u32),
+    /// The source address, which translation (NAT) may have changed after the
+    /// record was written.
+    Source(SocketAddr),
+}
+
+impl Hint {
+    fn fits(self, record: &Record) -> bool {
+        match self {
+            Self::Pid(pid) => record.pid == pid,
+            Self::Source(source) => {
+                let address = match source.ip() {
+                    IpAddr::V4(address) => address.to_ipv6_mapped(),
+                    IpAddr::V6(address) => address,
+                };
+                record.source_port == source.port() && record.source_address == address.octets()
+            }
+        }
+    }
 }
 
 /// Attempts of one task to send the same bytes.
@@ -122,16 +151,17 @@ impl Join {
 
     /// Finds who sent a datagram, and uses the attempt up.
     ///
-    /// Of several tasks that sent the same bytes, the one that
-    /// `SCM_CREDENTIALS` names is taken, else the oldest: with equal bytes
-    /// the outcome of both datagrams together is the same either way.
-    pub fn claim(&mut self, frame: &[u8; FRAME_LEN], scm_pid: Option<u32>) -> Option<Record> {
+    /// Of several tasks that sent the same bytes, the one that the hint fits
+    /// is taken, else the oldest: with equal bytes the outcome of both
+    /// datagrams together is the same either way.
+    pub fn claim(&mut self, frame: &[u8; FRAME_LEN], hint: Option<Hint>) -> Option<Record> {
         let oldest = self.find(self.hasher.hash_one(frame), frame)?;
         let chosen = self
             .chain(oldest)
             .find(|&index| {
                 self.get(index)
-                    .is_some_and(|entry| Some(entry.record.pid) == scm_pid)
+                    .zip(hint)
+                    .is_some_and(|(entry, hint)| hint.fits(&entry.record))
             })
             .unwrap_or(oldest);
         let entry = self.waiting.get_mut(chosen as usize)?;

@@ -1,23 +1,17 @@
 //! Loads the eBPF programs and attaches them.
 
-use std::{
-    io,
-    os::{
-        fd::{AsFd, AsRawFd as _, BorrowedFd},
-        unix::net::UnixDatagram,
-    },
-    path::Path,
-    process,
-};
+mod self_test;
+
+use std::{io, net::SocketAddr, os::fd::BorrowedFd, path::Path};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{MapData, MapError, PerCpuArray, RingBuf},
-    programs::{ProgramError, SocketFilter},
+    programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, SocketFilter},
 };
 use observer_common::{
-    frame::FRAME_LEN,
     layout::Layout,
+    listener::{Listener, Listeners, MAX_LISTENERS},
     loss::Loss,
     record::{Program, Record},
 };
@@ -25,11 +19,13 @@ use thiserror::Error;
 use zerocopy::IntoBytes as _;
 
 use super::{
+    cgroup::{Cgroup, CgroupError},
     layout::{self, LayoutError},
     namespace::PidNamespace,
     object,
     ring::Ring,
 };
+use crate::sockopt::switch_on;
 
 /// Why a tier cannot be used on this host.
 #[derive(Debug, Error)]
@@ -43,6 +39,12 @@ pub enum KernelError {
     /// The field offsets cannot be had.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// There is no cgroup to attach the program for UDP to.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// The eBPF object has room for so many listeners only.
+    #[error("there can be at most {MAX_LISTENERS} UDP listeners")]
+    TooManyListeners,
     /// The kernel refused a map or the object itself.
     #[error("the kernel refused the eBPF maps: {}", chain(.0))]
     Object(#[from] EbpfError),
@@ -82,46 +84,79 @@ pub(super) struct Kernel {
 /// a tenth of a second of the fastest flood that one sender can make.
 pub(crate) const DEFAULT_RING_BYTES: u32 = 1 << 20;
 
+/// Which datagrams a program is to see.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Route<'a> {
+    /// Those to the Unix socket that it is attached to.
+    Unix,
+    /// Those to UDP listeners.
+    Udp {
+        /// The cgroup whose processes are seen; `None`: the root.
+        cgroup: Option<&'a Path>,
+        /// What the listeners are bound to.
+        listeners: &'a [SocketAddr],
+    },
+}
+
+/// What a tier is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan<'a> {
+    pub(super) program: Program,
+    pub(super) route: Route<'a>,
+    /// Where the kernel's type information is.
+    pub(super) btf: &'a Path,
+    /// Size of the ring in bytes.
+    pub(super) ring_bytes: u32,
+}
+
 impl Kernel {
     /// Loads a program and has it prove itself on a datagram of the
     /// observer's own.
     ///
     /// The depth of the observer's pid namespace is learnt on the way: in a
     /// container `/proc` does not tell it, the program does.
-    pub(super) fn load(program: Program, btf: &Path, ring_bytes: u32) -> Result<Self, KernelError> {
+    pub(super) fn load(plan: &Plan<'_>) -> Result<Self, KernelError> {
         let namespace = PidNamespace::of_self().map_err(KernelError::Namespace)?;
-        let (mut kernel, own) = Self::load_at(program, btf, ring_bytes, &namespace, 0)?;
+        let (kernel, own) = Self::load_at(plan, &namespace, 0)?;
         let level = u32::from(own.level);
         if level == 0 {
-            kernel.check(&own, &namespace)?;
+            self_test::check(plan.program, &own, &namespace)?;
             return Ok(kernel);
         }
-        let (mut kernel, own) = Self::load_at(program, btf, ring_bytes, &namespace, level)?;
-        kernel.check(&own, &namespace)?;
+        // Detached before the next is attached.
+        drop(kernel);
+        let (kernel, own) = Self::load_at(plan, &namespace, level)?;
+        self_test::check(plan.program, &own, &namespace)?;
         Ok(kernel)
     }
 
     fn load_at(
-        program: Program,
-        btf: &Path,
-        ring_bytes: u32,
+        plan: &Plan<'_>,
         namespace: &PidNamespace,
         level: u32,
     ) -> Result<(Self, Record), KernelError> {
+        let Plan {
+            program,
+            route,
+            btf,
+            ring_bytes,
+        } = *plan;
         let layout = match program {
-            Program::UnixBtf => layout::resolve(btf, namespace, level)?,
-            Program::UnixHelper => Layout {
+            Program::UnixBtf | Program::UdpBtf => layout::resolve(btf, namespace, level)?,
+            Program::UnixHelper | Program::UdpHelper => Layout {
                 observer_ns_inode: namespace.inode,
                 observer_ns_dev: namespace.device,
                 ..Layout::UNRESOLVED
             },
         };
+        let listeners = listeners(route)?;
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .override_global("LAYOUT", layout.as_bytes(), true)
+            .override_global("LISTENERS", listeners.as_bytes(), true)
             .map_max_entries("RECORDS", ring_bytes)
             .load(object::bytes().ok_or(KernelError::NoObject)?)?;
-        filter(&mut ebpf, program)?.load()?;
+        load_programs(&mut ebpf, program, route)?;
         let mut kernel = Self {
             ring: Ring::new(RingBuf::try_from(take(&mut ebpf, "RECORDS")?)?)
                 .map_err(system("cannot map the ring"))?,
@@ -131,16 +166,27 @@ impl Kernel {
             ebpf,
             program,
         };
-        let own = kernel.record_of_self()?;
+        let own = match route {
+            Route::Unix => kernel.record_by_unix()?,
+            Route::Udp { listeners, .. } => kernel.record_by_udp(listeners)?,
+        };
         Ok((kernel, own))
     }
 
-    /// Attaches the program to a socket and locks it there: from now on every
-    /// datagram to the socket has a record, and who gets hold of the
-    /// descriptor cannot take the filter off.
+    /// Attaches a filter to a socket and locks it there: who gets hold of the
+    /// descriptor cannot take it off. On the Unix socket it is the program
+    /// itself: from now on every datagram to it has a record. On a UDP socket
+    /// it keeps out what is no frame by its length.
+    ///
+    /// The lock cannot be taken off (`SO_LOCK_FILTER`, `sk_setsockopt`,
+    /// `net/core/sock.c`).
     pub(super) fn attach(&mut self, socket: BorrowedFd<'_>) -> Result<(), KernelError> {
-        filter(&mut self.ebpf, self.program)?.attach(socket)?;
-        lock_filter(socket).map_err(system("SO_LOCK_FILTER"))
+        let name = match self.program {
+            Program::UnixBtf | Program::UnixHelper => name(self.program),
+            Program::UdpBtf | Program::UdpHelper => UDP_LENGTH,
+        };
+        socket_filter(&mut self.ebpf, name)?.attach(socket)?;
+        switch_on(socket, libc::SO_LOCK_FILTER).map_err(system("SO_LOCK_FILTER"))
     }
 
     /// Reads a counter, summed over the CPUs.
@@ -150,48 +196,63 @@ impl Kernel {
             .map(|per_cpu| per_cpu.iter().fold(0, |sum: u64, n| sum.saturating_add(*n)))
             .unwrap_or_default()
     }
+}
 
-    /// What the program writes when the observer sends to itself.
-    fn record_of_self(&mut self) -> Result<Record, KernelError> {
-        let (sender, receiver) = UnixDatagram::pair().map_err(system("socketpair"))?;
-        filter(&mut self.ebpf, self.program)?.attach(&receiver)?;
-        sender
-            .send(&[0; FRAME_LEN])
-            .map_err(system("send to self"))?;
-        let mut own = None;
-        self.ring
-            .read_up_to(self.ring.mark(), |record| own = Some(*record));
-        own.ok_or_else(|| KernelError::SelfTest("it wrote no record".into()))
-    }
+/// The filter that keeps UDP listeners' queues free of what is no frame.
+const UDP_LENGTH: &str = "udp_length";
 
-    /// A program that is wrong about the observer is wrong about everyone:
-    /// its offsets do not fit this kernel.
-    fn check(&mut self, own: &Record, namespace: &PidNamespace) -> Result<(), KernelError> {
-        let expected = [
-            ("pid", u64::from(own.pid), u64::from(process::id())),
-            ("own pid", u64::from(own.own_pid), u64::from(process::id())),
-            (
-                "pid namespace",
-                u64::from(own.pid_ns_inode),
-                u64::from(namespace.inode),
-            ),
-            ("program", u64::from(own.program), self.program as u64),
-        ];
-        for (what, found, expected) in expected {
-            if found != expected {
-                let finding = format!("{what} is {found}, should be {expected}");
-                return Err(KernelError::SelfTest(finding));
-            }
-        }
-        Ok(())
+/// A program's name in the eBPF object.
+fn name(program: Program) -> &'static str {
+    match program {
+        Program::UnixBtf => "unix_btf",
+        Program::UnixHelper => "unix_helper",
+        Program::UdpBtf => "udp_btf",
+        Program::UdpHelper => "udp_helper",
     }
 }
 
-fn filter(ebpf: &mut Ebpf, program: Program) -> Result<&mut SocketFilter, KernelError> {
-    let name = match program {
-        Program::UnixBtf => "unix_btf",
-        Program::UnixHelper => "unix_helper",
+fn listeners(route: Route<'_>) -> Result<Listeners, KernelError> {
+    let mut constants = [Listener::NONE; MAX_LISTENERS];
+    let Route::Udp { listeners, .. } = route else {
+        return Ok(constants);
     };
+    if listeners.len() > constants.len() {
+        return Err(KernelError::TooManyListeners);
+    }
+    for (constant, &address) in constants.iter_mut().zip(listeners) {
+        *constant = address.into();
+    }
+    Ok(constants)
+}
+
+/// Loads what the route needs. The program for UDP is attached at once, by a
+/// link that goes away with the observer, however it ends.
+///
+/// The kernel attaches each link beside those that others made
+/// (`cgroup_bpf_link_attach`, `kernel/bpf/cgroup.c`: `BPF_F_ALLOW_MULTI`) and
+/// takes no flags for it up to Linux 6.15, so none is given.
+fn load_programs(ebpf: &mut Ebpf, program: Program, route: Route<'_>) -> Result<(), KernelError> {
+    let Route::Udp { cgroup, .. } = route else {
+        return Ok(socket_filter(ebpf, name(program))?.load()?);
+    };
+    let cgroup = Cgroup::open(cgroup)?;
+    socket_filter(ebpf, UDP_LENGTH)?.load()?;
+    let name = name(program);
+    let program = ebpf.program_mut(name).ok_or(KernelError::Absent(name))?;
+    let program: &mut CgroupSkb = program.try_into()?;
+    program.load()?;
+    program.attach(
+        &cgroup,
+        CgroupSkbAttachType::Egress,
+        CgroupAttachMode::Single,
+    )?;
+    Ok(())
+}
+
+fn socket_filter<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut SocketFilter, KernelError> {
     let program = ebpf.program_mut(name).ok_or(KernelError::Absent(name))?;
     Ok(program.try_into()?)
 }
@@ -203,33 +264,6 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, KernelErr
 fn system(what: &'static str) -> impl Fn(io::Error) -> KernelError {
     move |error| KernelError::System { what, error }
 }
-
-/// Forbids to detach or replace the filter (`SO_LOCK_FILTER`,
-/// `sk_setsockopt`, `net/core/sock.c`); the lock cannot be taken off.
-fn lock_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: the option takes an int; pointer and length are those of `on`,
-    // which outlives the call.
-    let status = unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LOCK_FILTER,
-            (&raw const on).cast(),
-            INT_LEN,
-        )
-    };
-    if status == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
-/// Length of an int option.
-const INT_LEN: libc::socklen_t = 4;
-
-const _: () = assert!(INT_LEN as usize == size_of::<libc::c_int>());
 
 /// An error with its causes on one line.
 fn chain(error: &dyn std::error::Error) -> String {

@@ -1,9 +1,11 @@
 //! Who really sent a datagram: everything eBPF.
 //!
-//! A program on the receiving socket's send path writes a record of each
-//! datagram and its sender to a ring; `Attestor` reads the ring and joins
-//! records with datagrams. Nothing outside this module names aya.
+//! A program on the send path writes a record of each datagram and its sender
+//! to a ring; `Attestor` reads the ring and joins records with datagrams.
+//! There is one for the Unix socket and one for all UDP listeners, each with a
+//! ring of its own: no flood on one can cost the other its records. Nothing outside this module names aya.
 
+mod cgroup;
 #[cfg(feature = "ebpf-log")]
 mod debug_log;
 mod io_worker;
@@ -23,22 +25,23 @@ use observer_common::{
     record::{Program, Record, UNKNOWN_ID},
 };
 
-pub use join::{Join, JoinCounts, MAX_RIVALS, MAX_WAITING, RECORD_LIFETIME_NS};
-pub(crate) use kernel::DEFAULT_RING_BYTES;
+pub use cgroup::{Cgroup, CgroupError};
+pub use join::{Hint, Join, JoinCounts, MAX_RIVALS, MAX_WAITING, RECORD_LIFETIME_NS};
 pub use kernel::KernelError;
+pub(crate) use kernel::{DEFAULT_RING_BYTES, Route};
 pub use layout::{KERNEL_BTF, LayoutError};
 pub use namespace::PidNamespace;
 pub use object::object_is_built_in;
 
 use crate::{
     event::{Attestation, Comm, TaskKind, Via},
-    judge::AttestMode,
-    transport::Credentials,
+    judge::{AttestMode, Channel},
+    transport::{Credentials, Datagram},
 };
-use kernel::Kernel;
+use kernel::{Kernel, Plan};
 use ring::Mark;
 
-/// How the attestation of a socket is set up.
+/// How attestation is set up.
 #[derive(Clone, Debug)]
 pub(crate) struct AttestOptions {
     pub(crate) mode: AttestMode,
@@ -79,7 +82,7 @@ pub fn tier_name(via: Via) -> &'static str {
     }
 }
 
-/// Tells who sent the datagrams of one socket.
+/// Tells who sent the datagrams of one route.
 pub(crate) struct Attestor {
     /// `None`: `SCM_CREDENTIALS` only.
     kernel: Option<Kernel>,
@@ -87,6 +90,28 @@ pub(crate) struct Attestor {
     via: Via,
     mark: Option<Mark>,
     fallback: Option<String>,
+}
+
+/// Who sent what came by each way.
+pub(crate) struct Attestors {
+    pub(crate) unix: Attestor,
+    pub(crate) udp: Attestor,
+}
+
+impl Attestors {
+    /// The one that knows the senders on a channel.
+    pub(crate) fn of(&mut self, channel: Channel) -> &mut Attestor {
+        match channel {
+            Channel::Unix => &mut self.unix,
+            Channel::Udp(_) => &mut self.udp,
+        }
+    }
+
+    /// Forgets records whose datagrams will not come.
+    pub(crate) fn expire(&mut self, now: u64) {
+        self.unix.expire(now);
+        self.udp.expire(now);
+    }
 }
 
 /// What is known of a datagram's sender.
@@ -101,18 +126,9 @@ pub(crate) enum Finding {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pending(Mark);
 
-/// What a pass over the ring showed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Absorbed {
-    /// How many records were read.
-    pub(crate) records: u64,
-    /// When the oldest of them was written (`CLOCK_MONOTONIC`).
-    pub(crate) oldest_ns: Option<u64>,
-}
-
 impl Attestor {
     /// Loads the strongest tier that options and host allow.
-    pub(crate) fn load(options: &AttestOptions) -> Result<Self, CannotAttest> {
+    pub(crate) fn load(options: &AttestOptions, route: Route<'_>) -> Result<Self, CannotAttest> {
         let AttestOptions {
             mode,
             tier,
@@ -127,11 +143,13 @@ impl Attestor {
         };
         let mut refusals = Vec::new();
         for &via in tiers {
-            let program = match via {
-                Via::Btf => Program::UnixBtf,
-                Via::Helper | Via::Scm => Program::UnixHelper,
+            let plan = Plan {
+                program: program(via, route),
+                route,
+                btf,
+                ring_bytes: *ring_bytes,
             };
-            match Kernel::load(program, btf, *ring_bytes) {
+            match Kernel::load(&plan) {
                 Ok(kernel) => return Ok(Self::new(Some(kernel), via, &refusals)),
                 Err(error) => refusals.push((via, error)),
             }
@@ -156,12 +174,18 @@ impl Attestor {
         }
     }
 
+    /// Without a program, and so without knowledge of anyone.
+    pub(crate) fn none() -> Self {
+        Self::new(None, Via::Scm, &[])
+    }
+
     /// Sees to it that every datagram to the socket has a record. To be
-    /// called before anyone can send to it.
-    pub(crate) fn attach(&mut self, socket: BorrowedFd<'_>) -> Result<(), KernelError> {
+    /// called before anyone can send to it. Says whether the socket has a
+    /// filter now.
+    pub(crate) fn attach(&mut self, socket: BorrowedFd<'_>) -> Result<bool, KernelError> {
         match &mut self.kernel {
-            Some(kernel) => kernel.attach(socket),
-            None => Ok(()),
+            Some(kernel) => kernel.attach(socket).map(|()| true),
+            None => Ok(false),
         }
     }
 
@@ -175,41 +199,35 @@ impl Attestor {
         self.fallback.as_deref()
     }
 
-    /// Reads the records of all datagrams received so far.
-    pub(crate) fn absorb(&mut self, now: u64) -> Absorbed {
+    /// Reads the records of all datagrams received so far; returns how many
+    /// there were.
+    pub(crate) fn absorb(&mut self, now: u64) -> u64 {
         let Self {
             kernel, join, mark, ..
         } = self;
-        let mut absorbed = Absorbed::default();
         let Some(kernel) = kernel else {
-            return absorbed;
+            return 0;
         };
         #[cfg(feature = "ebpf-log")]
         kernel.debug_log.pass_on();
+        let mut records = 0_u64;
         let current = kernel.ring.mark();
         kernel.ring.read_up_to(current, |record| {
-            absorbed.records = absorbed.records.saturating_add(1);
-            let oldest = absorbed.oldest_ns.unwrap_or(record.time_ns);
-            absorbed.oldest_ns = Some(oldest.min(record.time_ns));
+            records = records.saturating_add(1);
             join.record(record, now);
         });
         *mark = Some(current);
-        absorbed
+        records
     }
 
-    /// Forgets records whose datagrams will not come.
-    pub(crate) fn expire(&mut self, now: u64) {
+    fn expire(&mut self, now: u64) {
         self.join.expire(now);
     }
 
     /// Who sent a datagram that was received before the last
     /// [`Attestor::absorb`].
-    pub(crate) fn identify(
-        &mut self,
-        frame: &[u8; FRAME_LEN],
-        credentials: Option<&Credentials>,
-    ) -> Finding {
-        self.settle(frame, credentials, self.mark, false)
+    pub(crate) fn identify(&mut self, frame: &[u8; FRAME_LEN], datagram: &Datagram) -> Finding {
+        self.settle(frame, datagram, self.mark, false)
     }
 
     /// Asks again for a datagram whose record was pending. Once the ring has
@@ -218,11 +236,11 @@ impl Attestor {
     pub(crate) fn identify_again(
         &mut self,
         frame: &[u8; FRAME_LEN],
-        credentials: Option<&Credentials>,
+        datagram: &Datagram,
         Pending(mark): Pending,
         give_up: bool,
     ) -> Finding {
-        self.settle(frame, credentials, Some(mark), give_up)
+        self.settle(frame, datagram, Some(mark), give_up)
     }
 
     /// A record, or none for good, or none as long as the ring has not been
@@ -230,12 +248,14 @@ impl Attestor {
     fn settle(
         &mut self,
         frame: &[u8; FRAME_LEN],
-        credentials: Option<&Credentials>,
+        datagram: &Datagram,
         mark: Option<Mark>,
         give_up: bool,
     ) -> Finding {
+        let credentials = datagram.credentials.as_ref();
         let scm_pid = credentials.map(|credentials| credentials.pid);
-        if let Some(record) = self.join.claim(frame, scm_pid) {
+        let hint = scm_pid.map(Hint::Pid).or(datagram.source.map(Hint::Source));
+        if let Some(record) = self.join.claim(frame, hint) {
             return Finding::Known(Some(self.attestation(&record, scm_pid)));
         }
         match (&self.kernel, mark) {
@@ -279,6 +299,16 @@ impl Attestor {
             via: self.via,
             task_kind: io_worker::task_kind(record),
         }
+    }
+}
+
+/// The program that a tier uses on a route.
+fn program(via: Via, route: Route<'_>) -> Program {
+    match (via, route) {
+        (Via::Btf, Route::Unix) => Program::UnixBtf,
+        (Via::Helper | Via::Scm, Route::Unix) => Program::UnixHelper,
+        (Via::Btf, Route::Udp { .. }) => Program::UdpBtf,
+        (Via::Helper | Via::Scm, Route::Udp { .. }) => Program::UdpHelper,
     }
 }
 

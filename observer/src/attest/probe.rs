@@ -7,20 +7,24 @@
 use std::{
     fmt, fs,
     io::{self, Read as _},
+    net::Ipv4Addr,
     os::unix::fs::MetadataExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use aya::{
     programs::{ProgramError, ProgramType},
     sys::{BpfHelper, is_helper_supported, is_program_supported},
 };
-use observer_common::record::Program;
 use rustix::thread::{CapabilitySet, capabilities};
 use serde::Serialize;
 
-use super::{DEFAULT_RING_BYTES, KERNEL_BTF, kernel::Kernel, object_is_built_in};
-use crate::event::Via;
+use super::{
+    Cgroup, DEFAULT_RING_BYTES, KERNEL_BTF, Route,
+    kernel::{Kernel, Plan},
+    object_is_built_in, program,
+};
+use crate::{event::Via, transport::ClosedUdpSocket};
 
 mod findings;
 
@@ -59,6 +63,12 @@ pub struct HostReport {
     pub object_built_in: bool,
     /// The eBPF tiers, strongest first, each tried out.
     pub tiers: Vec<Tier>,
+    /// Where the program for UDP is attached; `None`: no cgroup2 file system
+    /// is mounted.
+    pub cgroup: Option<CgroupRoot>,
+    /// The eBPF tiers for UDP, likewise: loaded, attached to the cgroup for a
+    /// moment, and asked about a datagram on the loopback interface.
+    pub udp_tiers: Vec<Tier>,
     /// Inode of this process's pid namespace; `None`: unknown.
     pub pid_ns_inode: Option<u64>,
     /// Whether that is the initial one. `None`: unknown.
@@ -82,11 +92,30 @@ impl HostReport {
             .map(|tier| tier.via)
     }
 
+    /// The strongest eBPF tier that works for UDP, which `--udp` with
+    /// `--attest require` uses; `None`: this host cannot attest UDP senders.
+    #[must_use]
+    pub fn attested_udp_tier(&self) -> Option<Via> {
+        self.udp_tiers
+            .iter()
+            .find(|tier| tier.error.is_none())
+            .map(|tier| tier.via)
+    }
+
     /// The tier that `--attest prefer` uses.
     #[must_use]
     pub fn tier(&self) -> Via {
         self.attested_tier().unwrap_or(Via::Scm)
     }
+}
+
+/// A cgroup directory as UDP attestation sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CgroupRoot {
+    /// Where it is mounted.
+    pub path: PathBuf,
+    /// Whether it holds every process of the host.
+    pub is_root: bool,
 }
 
 /// State of the kernel's lockdown (`/sys/kernel/security/lockdown`).
@@ -140,7 +169,8 @@ pub struct Capabilities {
     pub bpf: bool,
     /// `CAP_PERFMON`: read kernel structures from a program.
     pub perfmon: bool,
-    /// `CAP_NET_ADMIN`: attach to a cgroup. Unix sockets need none of it.
+    /// `CAP_NET_ADMIN`: attach to a cgroup, which UDP needs and Unix sockets
+    /// do not.
     pub net_admin: bool,
     /// `CAP_SYS_ADMIN`: stands for the first two.
     pub sys_admin: bool,
@@ -202,9 +232,14 @@ pub fn probe() -> HostReport {
         },
         object_built_in: object_is_built_in(),
         tiers: vec![
-            try_out(Via::Btf, Program::UnixBtf),
-            try_out(Via::Helper, Program::UnixHelper),
+            try_out(Via::Btf, Route::Unix),
+            try_out(Via::Helper, Route::Unix),
         ],
+        cgroup: Cgroup::open(None).ok().map(|cgroup| CgroupRoot {
+            path: cgroup.path().to_owned(),
+            is_root: cgroup.is_root(),
+        }),
+        udp_tiers: vec![try_out_udp(Via::Btf), try_out_udp(Via::Helper)],
         pid_ns_inode,
         initial_pid_ns: pid_ns_inode.map(|inode| inode == INITIAL_PID_NS),
         max_dgram_qlen: number("/proc/sys/net/unix/max_dgram_qlen"),
@@ -280,11 +315,32 @@ fn support(answer: Result<bool, ProgramError>) -> Support {
     }
 }
 
-fn try_out(via: Via, program: Program) -> Tier {
-    let result = Kernel::load(program, Path::new(KERNEL_BTF), DEFAULT_RING_BYTES);
+fn try_out(via: Via, route: Route<'_>) -> Tier {
+    let result = Kernel::load(&Plan {
+        program: program(via, route),
+        route,
+        btf: Path::new(KERNEL_BTF),
+        ring_bytes: DEFAULT_RING_BYTES,
+    });
     Tier {
         via,
         error: result.err().map(|error| error.to_string()),
+    }
+}
+
+fn try_out_udp(via: Via) -> Tier {
+    match ClosedUdpSocket::bind((Ipv4Addr::LOCALHOST, 0).into()) {
+        Ok(listener) => try_out(
+            via,
+            Route::Udp {
+                cgroup: None,
+                listeners: &[listener.address()],
+            },
+        ),
+        Err(error) => Tier {
+            via,
+            error: Some(error.to_string()),
+        },
     }
 }
 

@@ -8,7 +8,7 @@ use observer_common::{
 };
 use proptest::prelude::*;
 
-use super::{Join, MAX_RIVALS, MAX_WAITING, RECORD_LIFETIME_NS};
+use super::{Hint, Join, MAX_RIVALS, MAX_WAITING, RECORD_LIFETIME_NS};
 
 /// A record of a task's attempt to send some bytes.
 fn attempt(task: u32, bytes: u8) -> Record {
@@ -24,8 +24,32 @@ fn attempt(task: u32, bytes: u8) -> Record {
 }
 
 fn claim(join: &mut Join, bytes: u8, scm_pid: u32) -> Option<u32> {
-    join.claim(&[bytes; FRAME_LEN], Some(scm_pid))
+    join.claim(&[bytes; FRAME_LEN], Some(Hint::Pid(scm_pid)))
         .map(|record| record.pid)
+}
+
+/// Two senders of the same bytes by UDP: the source tells them apart, unless
+/// it was translated on the way.
+#[test]
+fn the_source_chooses_among_rivals() {
+    let from = |task, port| Record {
+        source_address: std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets(),
+        source_port: port,
+        ..attempt(task, 1)
+    };
+    let mut join = Join::new();
+    for (task, port) in [(7, 70), (8, 80), (9, 90)] {
+        join.record(&from(task, port), 0);
+    }
+    let mut claim = |source: &str| {
+        let hint = Hint::Source(source.parse().unwrap());
+        join.claim(&[1; FRAME_LEN], Some(hint))
+            .map(|record| record.pid)
+    };
+    assert_eq!(claim("127.0.0.1:80"), Some(8));
+    assert_eq!(claim("192.0.2.1:90"), Some(7), "translated: the oldest");
+    assert_eq!(claim("127.0.0.1:90"), Some(9));
+    assert_eq!(claim("127.0.0.1:90"), None);
 }
 
 #[test]

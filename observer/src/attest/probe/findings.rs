@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{Btf, HostReport, Lockdown};
 
 mod bpf;
+mod udp;
 
 /// The kernel's default for `net.unix.max_dgram_qlen`
 /// (`unix_net_init`, `net/unix/af_unix.c`).
@@ -59,6 +60,8 @@ impl HostReport {
             ),
         ]);
         findings.extend(self.tiers());
+        findings.push(self.cgroup());
+        findings.extend(self.udp_tiers());
         findings.extend([self.pid_namespace(), self.queue_length(), self.io_uring()]);
         findings
     }

@@ -22,6 +22,11 @@ fn good() -> HostReport {
         },
         object_built_in: true,
         tiers: tiers(None, None),
+        cgroup: Some(CgroupRoot {
+            path: "/sys/fs/cgroup".into(),
+            is_root: true,
+        }),
+        udp_tiers: tiers(None, None),
         pid_ns_inode: Some(INITIAL_PID_NS),
         initial_pid_ns: Some(true),
         max_dgram_qlen: Some(512),
@@ -155,4 +160,37 @@ fn this_host_can_be_probed() {
     assert!(report.pid_ns_inode.is_some());
     assert_eq!(report.object_built_in, object_is_built_in());
     assert_eq!(report.tiers.len(), 2);
+}
+
+#[test]
+fn what_udp_lacks_is_a_limit_and_no_more() {
+    let refused = "the kernel refused the eBPF program: Operation not permitted";
+    let without = HostReport {
+        udp_tiers: tiers(Some(refused), Some(refused)),
+        ..good()
+    };
+    assert_eq!(without.attested_tier(), Some(Via::Btf));
+    assert_eq!(without.attested_udp_tier(), None);
+    for check in ["udp_tier_btf", "udp_tier_helper"] {
+        let finding = find(&without, check);
+        assert_eq!(finding.state, State::Limited);
+        assert!(finding.action.unwrap().contains("CAP_NET_ADMIN"));
+    }
+    assert_eq!(find(&good(), "udp_tier_btf").state, State::Ok);
+
+    let unmounted = HostReport {
+        cgroup: None,
+        ..good()
+    };
+    assert_eq!(find(&unmounted, "cgroup").state, State::Limited);
+    let container = HostReport {
+        cgroup: Some(CgroupRoot {
+            path: "/sys/fs/cgroup".into(),
+            is_root: false,
+        }),
+        ..good()
+    };
+    let finding = find(&container, "cgroup");
+    assert_eq!(finding.state, State::Limited);
+    assert!(finding.action.unwrap().contains("--cgroup"));
 }

@@ -40,7 +40,7 @@ impl HostReport {
             self.capability("cap_perfmon", perfmon, sys_admin),
             ok(
                 "cap_net_admin",
-                held(net_admin, "not held; Unix sockets do not need it"),
+                held(net_admin, "not held; only --udp needs it"),
             ),
             ok("cap_sys_admin", held(sys_admin, "not held, and not needed")),
         ]

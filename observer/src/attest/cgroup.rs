@@ -1,0 +1,208 @@
+//! The root of the unified cgroup hierarchy, where the program for UDP is
+//! attached.
+
+use std::{
+    fs, io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStringExt as _,
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{Mode, OFlags};
+use thiserror::Error;
+
+/// Inode of the hierarchy's root: `kernfs` numbers its nodes from 1
+/// (`__kernfs_new_node`, `fs/kernfs/dir.c`), and a cgroup namespace or a bind
+/// mount shows a node further down.
+const ROOT_INODE: u64 = 1;
+
+/// `CGROUP2_SUPER_MAGIC` (`include/uapi/linux/magic.h`)
+const CGROUP2_MAGIC: u64 = 0x6367_7270;
+
+/// Why there is no cgroup to attach to.
+#[derive(Debug, Error)]
+pub enum CgroupError {
+    /// No cgroup2 file system is mounted.
+    #[error(
+        "no cgroup2 file system is mounted; mount one (mount -t cgroup2 none /sys/fs/cgroup), or \
+         name it with --cgroup"
+    )]
+    NotMounted,
+    /// The directory or the table of mounts cannot be read.
+    #[error("cannot open {path}: {error}")]
+    Unreadable {
+        /// What was to be opened.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The directory is no cgroup of the unified hierarchy.
+    #[error("{0} is no cgroup2 directory")]
+    NotACgroup(PathBuf),
+}
+
+/// An open cgroup directory.
+#[derive(Debug)]
+pub struct Cgroup {
+    directory: OwnedFd,
+    path: PathBuf,
+    is_root: bool,
+}
+
+impl Cgroup {
+    /// Opens the cgroup that was named, or the root that is mounted.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn open(named: Option<&Path>) -> Result<Self, CgroupError> {
+        let path = match named {
+            Some(path) => path.to_owned(),
+            None => mounted()?,
+        };
+        Self::open_directory(&path).map_err(|error| match error {
+            None => CgroupError::NotACgroup(path.clone()),
+            Some(error) => CgroupError::Unreadable {
+                path: path.clone(),
+                error,
+            },
+        })
+    }
+
+    fn open_directory(path: &Path) -> Result<Self, Option<io::Error>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let system = |errno: rustix::io::Errno| Some(errno.into());
+        let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(system)?;
+        let kind = rustix::fs::fstatfs(&directory).map_err(system)?.f_type;
+        if u64::try_from(kind) != Ok(CGROUP2_MAGIC) {
+            return Err(None);
+        }
+        let inode = rustix::fs::fstat(&directory).map_err(system)?.st_ino;
+        Ok(Self {
+            directory,
+            path: path.to_owned(),
+            is_root: inode == ROOT_INODE,
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it holds every process of the host. Senders outside of it are
+    /// not seen.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.is_root
+    }
+}
+
+impl AsFd for Cgroup {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}
+
+/// The first cgroup2 mount whose own root is the hierarchy's, else the first.
+fn mounted() -> Result<PathBuf, CgroupError> {
+    let table = Path::new("/proc/self/mountinfo");
+    let mounts = fs::read(table).map_err(|error| CgroupError::Unreadable {
+        path: table.to_owned(),
+        error,
+    })?;
+    find(&mounts).ok_or(CgroupError::NotMounted)
+}
+
+fn find(mounts: &[u8]) -> Option<PathBuf> {
+    let mut cgroups = mounts.split(|&byte| byte == b'\n').filter_map(parse);
+    let first = cgroups.next()?;
+    if first.is_whole {
+        return Some(first.point);
+    }
+    let whole = cgroups.find(|mount| mount.is_whole);
+    Some(whole.unwrap_or(first).point)
+}
+
+/// A cgroup2 mount.
+struct Mount {
+    point: PathBuf,
+    /// It shows the hierarchy from its root, or from the root of the cgroup
+    /// namespace.
+    is_whole: bool,
+}
+
+/// One line: `ID PARENT DEVICE ROOT POINT OPTIONS [TAG]... - TYPE SOURCE
+/// OPTIONS` (`proc_pid_mountinfo(5)`).
+fn parse(line: &[u8]) -> Option<Mount> {
+    let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
+    let (before, after) =
+        fields.split_at_checked(fields.iter().position(|field| *field == b"-")?)?;
+    if after.get(1) != Some(&b"cgroup2".as_slice()) {
+        return None;
+    }
+    Some(Mount {
+        point: PathBuf::from(std::ffi::OsString::from_vec(unescape(before.get(4)?))),
+        is_whole: before.get(3) == Some(&b"/".as_slice()),
+    })
+}
+
+/// The kernel writes space, tab, newline and backslash as three octal digits
+/// (`mangle_path`, `fs/seq_file.c`).
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let escaped = tail
+            .get(..3)
+            .filter(|_| byte == b'\\')
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        bytes.push(escaped.unwrap_or(byte));
+        rest = match escaped {
+            Some(_) => tail.get(3..).unwrap_or_default(),
+            None => tail,
+        };
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &[u8] = b"40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd
+41 31 0:38 /some/slice /mnt/a\\040b rw,relatime shared:7 - cgroup2 cgroup2 rw
+42 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+";
+
+    #[test]
+    fn the_mount_that_shows_all_is_preferred() {
+        assert_eq!(find(HYBRID), Some("/sys/fs/cgroup/unified".into()));
+        let partial = HYBRID.split(|&byte| byte == b'\n').nth(1).unwrap();
+        assert_eq!(find(partial), Some("/mnt/a b".into()));
+    }
+
+    #[test]
+    fn what_is_no_cgroup2_mount_is_passed_over() {
+        for line in [
+            "",
+            "-",
+            "41 31 0:38 / /x rw",
+            "a - cgroup2 x y",
+            "1 2 3 / /x rw - cgroup c rw",
+        ] {
+            assert_eq!(find(line.as_bytes()), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_of_another_kind_is_refused() {
+        let error = Cgroup::open(Some(Path::new("/proc"))).expect_err("no cgroup");
+        assert!(matches!(error, CgroupError::NotACgroup(_)), "{error}");
+        let error = Cgroup::open(Some(Path::new("/nowhere"))).expect_err("not there");
+        assert!(matches!(error, CgroupError::Unreadable { .. }), "{error}");
+    }
+}

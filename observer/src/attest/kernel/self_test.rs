@@ -1,0 +1,107 @@
+//! A program proves itself on datagrams of the observer's own.
+
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    os::unix::net::UnixDatagram,
+    process,
+};
+
+use observer_common::{
+    frame::FRAME_LEN,
+    record::{Program, Record},
+};
+
+use super::{Kernel, KernelError, name, socket_filter, system};
+use crate::attest::namespace::PidNamespace;
+
+impl Kernel {
+    /// What the program writes when the observer sends to itself.
+    pub(super) fn record_by_unix(&mut self) -> Result<Record, KernelError> {
+        let (sender, receiver) = UnixDatagram::pair().map_err(system("socketpair"))?;
+        socket_filter(&mut self.ebpf, name(self.program))?.attach(&receiver)?;
+        let frame = probe();
+        sender.send(&frame).map_err(system("send to self"))?;
+        self.find(&frame, 0)
+            .ok_or_else(|| KernelError::SelfTest("it wrote no record".into()))
+    }
+
+    /// What the program writes when the observer sends to each of its
+    /// listeners, which take nothing yet.
+    pub(super) fn record_by_udp(
+        &mut self,
+        listeners: &[SocketAddr],
+    ) -> Result<Record, KernelError> {
+        let mut found = Err(KernelError::SelfTest("there is no listener".into()));
+        for &listener in listeners {
+            let record = self.record_by_listener(listener).ok_or_else(|| {
+                KernelError::SelfTest(format!(
+                    "it wrote no record of a datagram to {listener}; does a firewall drop what \
+                     goes there, or is the observer outside of the cgroup?"
+                ))
+            });
+            found = Ok(record?);
+        }
+        found
+    }
+
+    /// One that cannot be sent has no record either.
+    fn record_by_listener(&mut self, listener: SocketAddr) -> Option<Record> {
+        let (any, loopback): (IpAddr, IpAddr) = match listener {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::LOCALHOST.into()),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::LOCALHOST.into()),
+        };
+        let mut destination = listener;
+        if listener.ip().is_unspecified() {
+            destination.set_ip(loopback);
+        }
+        let sender = UdpSocket::bind((any, 0)).ok()?;
+        let frame = probe();
+        sender.send_to(&frame, destination).ok()?;
+        self.find(&frame, sender.local_addr().ok()?.port())
+    }
+
+    /// The record of one datagram; others may send at the same time.
+    fn find(&mut self, frame: &[u8; FRAME_LEN], source_port: u16) -> Option<Record> {
+        let mut found = None;
+        self.ring.read_up_to(self.ring.mark(), |record| {
+            if record.frame == *frame && record.source_port == source_port {
+                found = Some(*record);
+            }
+        });
+        found
+    }
+}
+
+/// Bytes that nobody else sends. They go nowhere: no listener takes anything
+/// yet.
+fn probe() -> [u8; FRAME_LEN] {
+    let mut frame = [0; FRAME_LEN];
+    let (words, _) = frame.as_chunks_mut::<8>();
+    for word in words {
+        *word = RandomState::new().hash_one(process::id()).to_ne_bytes();
+    }
+    frame
+}
+
+/// A program that is wrong about the observer is wrong about everyone: its
+/// offsets do not fit this kernel.
+pub(super) fn check(
+    program: Program,
+    own: &Record,
+    namespace: &PidNamespace,
+) -> Result<(), KernelError> {
+    let expected = [
+        ("pid", own.pid, process::id()),
+        ("own pid", own.own_pid, process::id()),
+        ("pid namespace", own.pid_ns_inode, namespace.inode),
+        ("program", own.program.into(), program as u32),
+    ];
+    for (what, found, expected) in expected {
+        if found != expected {
+            let finding = format!("{what} is {found}, should be {expected}");
+            return Err(KernelError::SelfTest(finding));
+        }
+    }
+    Ok(())
+}

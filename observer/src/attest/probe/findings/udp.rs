@@ -1,0 +1,61 @@
+//! What UDP listeners need beyond the Unix socket.
+
+use super::{Finding, HostReport, State, finding, ok};
+use crate::{attest::tier_name, event::Via};
+
+impl HostReport {
+    pub(super) fn cgroup(&self) -> Finding {
+        let check = "cgroup";
+        match &self.cgroup {
+            None => Finding {
+                action: Some(
+                    "for --udp: mount -t cgroup2 none /sys/fs/cgroup; in a container, mount the \
+                     host's and name it with --cgroup"
+                        .into(),
+                ),
+                ..finding(check, State::Limited, "no cgroup2 file system is mounted")
+            },
+            Some(root) if root.is_root => ok(check, format!("{}, the root", root.path.display())),
+            Some(root) => Finding {
+                action: Some(
+                    "for --udp: give the container the host's cgroup root (docker: \
+                     -v /sys/fs/cgroup:/host/cgroup:ro) and name it with --cgroup"
+                        .into(),
+                ),
+                ..finding(
+                    check,
+                    State::Limited,
+                    format!(
+                        "{} is not the root: UDP senders outside of it are not attested",
+                        root.path.display()
+                    ),
+                )
+            },
+        }
+    }
+
+    pub(super) fn udp_tiers(&self) -> impl Iterator<Item = Finding> {
+        self.udp_tiers.iter().map(|tier| {
+            let check = match tier.via {
+                Via::Btf => "udp_tier_btf",
+                Via::Helper => "udp_tier_helper",
+                Via::Scm => "udp_tier_scm",
+            };
+            match (&tier.error, self.attested_udp_tier()) {
+                (None, _) => ok(check, "loaded, attached and found truthful"),
+                (Some(error), Some(Via::Btf)) => ok(check, format!("not needed; {error}")),
+                (Some(error), attested) => Finding {
+                    action: Some(match attested {
+                        Some(via) => {
+                            format!("tier {} is used instead; it knows less", tier_name(via))
+                        }
+                        None => "for --udp: add CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON; the Unix \
+                                 socket works without the first"
+                            .into(),
+                    }),
+                    ..finding(check, State::Limited, error.as_str())
+                },
+            }
+        })
+    }
+}
