@@ -3,7 +3,7 @@
 use observer_common::frame::Frame;
 use proptest::prelude::*;
 
-use super::{AttestMode, Policy, Verdict, judge};
+use super::{AttestMode, Channel, Namespaces, Network, Policy, Senders, Verdict, may_claim_pid_1};
 use crate::event::{Attestation, AuthFailureCause, BeatOrigin, Status, TaskKind, Via};
 
 const OBSERVER_NS: u64 = 4_026_531_836;
@@ -14,7 +14,21 @@ const fn policy(attest: AttestMode) -> Policy {
     Policy {
         attest,
         observer_ns_inode: Some(OBSERVER_NS),
+        namespaces: Namespaces::Refuse,
+        senders: Senders {
+            uids: Vec::new(),
+            gids: Vec::new(),
+        },
     }
+}
+
+/// Judges a frame that came over the Unix socket.
+fn judge(frame: &Frame, sender: Option<&Attestation>, policy: &Policy) -> Verdict {
+    super::judge(frame, sender, Channel::Unix, policy)
+}
+
+fn judge_udp(sender: Option<&Attestation>, network: Network, policy: &Policy) -> Verdict {
+    super::judge(&frame(42), sender, Channel::Udp(network), policy)
 }
 
 const fn frame(pid: u32) -> Frame {
@@ -46,9 +60,14 @@ const fn sender(pid: u32) -> Attestation {
     }
 }
 
-const AUTHENTIC: Verdict = Verdict::Authentic {
-    origin: BeatOrigin::KernelAttested,
-};
+/// An attested frame of the process that the observer sees as 42.
+const AUTHENTIC: Verdict = authentic(BeatOrigin::KernelAttested, 42);
+
+const fn authentic(origin: BeatOrigin, pid: u32) -> Verdict {
+    Verdict::Authentic { origin, pid }
+}
+
+const MODES: [AttestMode; 3] = [AttestMode::Require, AttestMode::Prefer, AttestMode::Off];
 
 fn failure(cause: AuthFailureCause) -> Verdict {
     Verdict::AuthFailure(cause)
@@ -153,12 +172,150 @@ fn without_a_record_the_policy_decides() {
         assert_eq!(judge(&frame(42), Some(&scm), &policy), AUTHENTIC);
         let mismatch = failure(AuthFailureCause::PidMismatch);
         assert_eq!(judge(&frame(43), Some(&scm), &policy), mismatch);
-        let origin = BeatOrigin::SocketModeOnly;
-        assert_eq!(
-            judge(&frame(42), None, &policy),
-            Verdict::Authentic { origin }
-        );
+        let bare = authentic(BeatOrigin::SocketModeOnly, 42);
+        assert_eq!(judge(&frame(42), None, &policy), bare);
     }
+}
+
+#[test]
+fn a_local_sender_by_udp_is_judged_as_one_on_the_socket() {
+    let local = Attestation {
+        scm_pid: None,
+        ..sender(42)
+    };
+    let liar = Attestation {
+        pid: Some(43),
+        ..local
+    };
+    for network in [Network::Refused, Network::Unverified, Network::Trusted] {
+        assert_eq!(judge_udp(Some(&local), network, &REQUIRE), AUTHENTIC);
+        let mismatch = failure(AuthFailureCause::PidMismatch);
+        assert_eq!(judge_udp(Some(&liar), network, &REQUIRE), mismatch);
+    }
+}
+
+#[test]
+fn what_no_local_process_sent_is_worth_what_the_operator_said() {
+    for mode in MODES {
+        let trusted = authentic(BeatOrigin::OperatorAttestedTransport, 42);
+        assert_eq!(judge_udp(None, Network::Trusted, &policy(mode)), trusted);
+        let unverified = authentic(BeatOrigin::NetworkUnverified, 42);
+        assert_eq!(
+            judge_udp(None, Network::Unverified, &policy(mode)),
+            unverified
+        );
+        let refused = match mode {
+            AttestMode::Require => failure(AuthFailureCause::Unattested),
+            AttestMode::Prefer | AttestMode::Off => unverified,
+        };
+        assert_eq!(judge_udp(None, Network::Refused, &policy(mode)), refused);
+    }
+}
+
+/// An agent that the observer sees as 42, as 7 in a namespace of its own.
+const CONTAINED: Attestation = Attestation {
+    own_pid: Some(7),
+    pid_ns_inode: Some(1),
+    ..sender(42)
+};
+
+fn translating() -> Policy {
+    Policy {
+        namespaces: Namespaces::Translate,
+        ..REQUIRE
+    }
+}
+
+#[test]
+fn a_translated_agent_claims_its_own_pid() {
+    let policy = translating();
+    assert_eq!(judge(&frame(7), Some(&CONTAINED), &policy), AUTHENTIC);
+    for claimed in [42, 8] {
+        let mismatch = failure(AuthFailureCause::PidMismatch);
+        assert_eq!(judge(&frame(claimed), Some(&CONTAINED), &policy), mismatch);
+    }
+    let forger = Attestation {
+        scm_pid: Some(7),
+        ..CONTAINED
+    };
+    let forged = failure(AuthFailureCause::ForgedCredentials);
+    assert_eq!(judge(&frame(7), Some(&forger), &policy), forged);
+}
+
+#[test]
+fn outside_of_the_observers_namespace_nothing_is_translated() {
+    let outside = Attestation {
+        pid: None,
+        ..CONTAINED
+    };
+    let unknown = Attestation {
+        pid_ns_inode: None,
+        ..CONTAINED
+    };
+    let nameless = Attestation {
+        own_pid: None,
+        ..CONTAINED
+    };
+    for sender in [outside, unknown, nameless] {
+        for claimed in [7, 42] {
+            let verdict = judge(&frame(claimed), Some(&sender), &translating());
+            assert_eq!(verdict, Verdict::NamespaceConflict, "{sender:?}");
+        }
+    }
+    let lost = Policy {
+        observer_ns_inode: None,
+        ..translating()
+    };
+    let verdict = judge(&frame(7), Some(&CONTAINED), &lost);
+    assert_eq!(verdict, Verdict::NamespaceConflict);
+}
+
+#[test]
+fn pid_1_is_for_the_first_process_of_a_translated_namespace() {
+    let first = Attestation {
+        own_pid: Some(1),
+        ..CONTAINED
+    };
+    let invisible = Attestation { pid: None, ..first };
+    assert!(may_claim_pid_1(Some(&first), &translating()));
+    assert_eq!(judge(&frame(1), Some(&first), &translating()), AUTHENTIC);
+    assert!(!may_claim_pid_1(Some(&first), &REQUIRE));
+    for other in [None, Some(&CONTAINED), Some(&invisible)] {
+        assert!(!may_claim_pid_1(other, &translating()), "{other:?}");
+    }
+}
+
+#[test]
+fn lists_of_users_and_groups_keep_others_out() {
+    let policy = Policy {
+        senders: Senders {
+            uids: vec![1000],
+            gids: vec![100, 101],
+        },
+        ..REQUIRE
+    };
+    let with_ids = |uid, gid| Attestation {
+        uid,
+        gid,
+        ..sender(42)
+    };
+    for (uid, gid) in [(1000, 5), (5, 100), (5, 101), (1000, 100)] {
+        let sender = with_ids(Some(uid), Some(gid));
+        assert_eq!(judge(&frame(42), Some(&sender), &policy), AUTHENTIC);
+    }
+    for (uid, gid) in [(Some(0), Some(0)), (Some(100), Some(1000)), (None, None)] {
+        let sender = with_ids(uid, gid);
+        let verdict = judge(&frame(42), Some(&sender), &policy);
+        assert_eq!(verdict, Verdict::Refused, "{uid:?} {gid:?}");
+        // A lie is told as a lie, whoever tells it.
+        let mismatch = failure(AuthFailureCause::PidMismatch);
+        assert_eq!(judge(&frame(43), Some(&sender), &policy), mismatch);
+    }
+    let anyone = Policy {
+        attest: AttestMode::Off,
+        ..policy
+    };
+    assert_eq!(judge(&frame(42), None, &anyone), Verdict::Refused);
 }
 
 fn any_sender() -> impl Strategy<Value = Attestation> {
@@ -171,16 +328,45 @@ fn any_sender() -> impl Strategy<Value = Attestation> {
         TaskKind::IoWorker,
         TaskKind::SqPoll,
     ]);
-    (pid(), pid(), namespace, via, kind).prop_map(|(pid, scm_pid, pid_ns_inode, via, task_kind)| {
-        Attestation {
+    let uid = prop::option::of(0..2u32);
+    (pid(), pid(), pid(), namespace, via, kind, uid).prop_map(
+        |(pid, own_pid, scm_pid, pid_ns_inode, via, task_kind, uid)| Attestation {
             pid,
+            own_pid,
             pid_ns_inode,
             scm_pid,
             via,
             task_kind,
+            uid,
             ..sender(2)
-        }
-    })
+        },
+    )
+}
+
+fn any_channel() -> impl Strategy<Value = Channel> {
+    prop::sample::select(vec![
+        Channel::Unix,
+        Channel::Udp(Network::Refused),
+        Channel::Udp(Network::Unverified),
+        Channel::Udp(Network::Trusted),
+    ])
+}
+
+fn any_policy() -> impl Strategy<Value = Policy> {
+    let namespaces = vec![Namespaces::Refuse, Namespaces::Translate];
+    (
+        prop::sample::select(MODES.to_vec()),
+        prop::sample::select(namespaces),
+        prop::collection::vec(0..2u32, 0..2),
+    )
+        .prop_map(|(attest, namespaces, uids)| Policy {
+            namespaces,
+            senders: Senders {
+                uids,
+                gids: Vec::new(),
+            },
+            ..policy(attest)
+        })
 }
 
 proptest! {
@@ -190,21 +376,34 @@ proptest! {
     fn attested_means_that_all_evidence_agrees(
         claimed in 2..5u32,
         sender in prop::option::of(any_sender()),
-        mode in prop::sample::select(vec![AttestMode::Require, AttestMode::Prefer, AttestMode::Off]),
+        channel in any_channel(),
+        policy in any_policy(),
     ) {
-        let verdict = judge(&frame(claimed), sender.as_ref(), &policy(mode));
-        if verdict == AUTHENTIC {
+        let verdict = super::judge(&frame(claimed), sender.as_ref(), channel, &policy);
+        let Verdict::Authentic { origin, pid } = verdict else {
+            return Ok(());
+        };
+        if origin == BeatOrigin::KernelAttested {
             let sender = sender.expect("someone was named");
-            prop_assert_eq!(sender.pid, Some(claimed));
-            prop_assert!(sender.scm_pid.is_none_or(|pid| pid == claimed));
-            prop_assert!(sender.pid_ns_inode.is_none_or(|inode| inode == OBSERVER_NS));
+            let neighbour = sender.pid_ns_inode.is_none_or(|inode| inode == OBSERVER_NS);
+            prop_assert_eq!(sender.pid, Some(pid));
+            prop_assert_eq!(if neighbour { sender.pid } else { sender.own_pid }, Some(claimed));
+            prop_assert!(neighbour || policy.namespaces == Namespaces::Translate);
+            prop_assert!(sender.scm_pid.is_none_or(|scm_pid| scm_pid == pid));
             prop_assert!(sender.via != Via::Btf || sender.pid_ns_inode.is_some());
             prop_assert_ne!(sender.task_kind, TaskKind::SqPoll);
-            prop_assert!(mode != AttestMode::Require || sender.via != Via::Scm);
-        }
-        if mode == AttestMode::Require {
-            let bare = Verdict::Authentic { origin: BeatOrigin::SocketModeOnly };
-            prop_assert_ne!(verdict, bare);
+            prop_assert!(policy.senders.is_everyone()
+                || sender.uid.is_some_and(|uid| policy.senders.uids.contains(&uid)));
+            prop_assert!(policy.attest != AttestMode::Require
+                || channel != Channel::Unix
+                || sender.via != Via::Scm);
+        } else {
+            prop_assert!(sender.is_none());
+            prop_assert_eq!(pid, claimed);
+            let bare = origin == BeatOrigin::SocketModeOnly;
+            prop_assert_eq!(bare, channel == Channel::Unix);
+            prop_assert!(policy.attest != AttestMode::Require
+                || matches!(channel, Channel::Udp(Network::Unverified | Network::Trusted)));
         }
     }
 }

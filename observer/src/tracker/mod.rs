@@ -21,12 +21,12 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use crate::event::Attestation;
+use crate::event::{Attestation, BeatOrigin};
 use crate::index_list::{Links, List, MAX_ELEMENTS};
 use slot::{Advance, Slot, known};
 
 pub use crate::attention::Now;
-pub use sighting::{Outcome, Sighting, Silence, TrackerCounts};
+pub use sighting::{OriginPolicy, Outcome, Sighting, Silence, TrackerCounts};
 
 /// A bounded table of agents.
 pub struct Tracker {
@@ -47,6 +47,7 @@ pub struct Tracker {
     /// By when the stall was surfaced, the longest ago first.
     silent: List,
     free: List,
+    origin_policy: OriginPolicy,
     /// The latest attended time that was seen; a step back counts as none.
     latest_ns: u64,
     counts: TrackerCounts,
@@ -56,10 +57,11 @@ impl Tracker {
     /// A tracker for so many agents at most, each of which is silent once its
     /// last beat is `threshold_ns` or more ago.
     #[must_use]
-    pub fn new(max_agents: usize, threshold_ns: u64) -> Self {
+    pub fn new(max_agents: usize, threshold_ns: u64, origin_policy: OriginPolicy) -> Self {
         Self {
             max_agents: max_agents.min(MAX_ELEMENTS as usize),
             threshold_ns,
+            origin_policy,
             index: HashTable::new(),
             hasher: RandomState::new(),
             slots: Vec::new(),
@@ -177,6 +179,12 @@ impl Tracker {
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return Outcome::TableFull;
         };
+        if self.origin_policy == OriginPolicy::Strongest
+            && sighting.origin == BeatOrigin::KernelAttested
+            && slot.is_unverified()
+        {
+            return self.displace(index, sighting, now);
+        }
         if let Some(conflict) = slot.conflict(sighting) {
             return conflict;
         }
@@ -195,6 +203,27 @@ impl Tracker {
             self.live.move_to_back(&mut self.links, index);
         }
         Outcome::Accepted
+    }
+
+    /// An attested agent takes its slot from a claim without proof.
+    fn displace(&mut self, index: u32, sighting: &Sighting, now: Now) -> Outcome {
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return Outcome::TableFull;
+        };
+        let before = std::mem::replace(slot, Slot::new(sighting, now));
+        if let Some(sender) = self.senders.get_mut(index as usize) {
+            *sender = sighting.sender;
+        }
+        if before.silent {
+            self.silent.remove(&mut self.links, index);
+            self.live.push_back(&mut self.links, index);
+        } else {
+            self.live.move_to_back(&mut self.links, index);
+        }
+        count(&mut self.counts.displaced);
+        Outcome::Displaced {
+            displaced_origin: before.origin,
+        }
     }
 
     fn note_session(&mut self, index: u32, sighting: &Sighting, advance: Advance, adopted: bool) {

@@ -5,7 +5,7 @@
 
 use proptest::prelude::*;
 
-use super::{Now, Outcome, Sighting, Silence, Tracker, TrackerCounts};
+use super::{Now, OriginPolicy, Outcome, Sighting, Silence, Tracker, TrackerCounts};
 use crate::event::BeatOrigin;
 
 const THRESHOLD: u64 = 10;
@@ -63,9 +63,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn behaves_as_the_naive_one(max in 0..5_usize, ops in prop::collection::vec(op(), 0..120)) {
-        let mut tracker = Tracker::new(max, THRESHOLD);
-        let mut naive = Naive { max, ..Naive::default() };
+    fn behaves_as_the_naive_one(max in 0..5_usize, strongest: bool, ops in prop::collection::vec(op(), 0..120)) {
+        let policy = if strongest { OriginPolicy::Strongest } else { OriginPolicy::First };
+        let mut tracker = Tracker::new(max, THRESHOLD, policy);
+        let mut naive = Naive { max, strongest, ..Naive::default() };
         let mut now = Now { observer_ns: 100, attended_ns: 100 };
         for op in ops {
             match op {
@@ -93,6 +94,7 @@ proptest! {
 #[derive(Default)]
 struct Naive {
     max: usize,
+    strongest: bool,
     agents: Vec<Agent>,
     latest_ns: u64,
     /// Numbers the beats and the stalls, for those of one instant.
@@ -115,6 +117,25 @@ struct Agent {
     sessions: Vec<(Option<u64>, u64)>,
 }
 
+impl Agent {
+    fn new(sighting: &Sighting, now: Now, turn: u64) -> Self {
+        Self {
+            pid: sighting.pid,
+            start_ns: sighting.start_ns,
+            namespace: sighting.pid_ns_inode,
+            origin: sighting.origin,
+            last: now,
+            last_nonce: sighting.nonce,
+            turn,
+            silent: false,
+            sessions: vec![(
+                Some(sighting.nonce).filter(|&nonce| nonce != u64::MAX),
+                turn,
+            )],
+        }
+    }
+}
+
 impl Naive {
     fn tick(&mut self, now: Now) -> Now {
         self.turn += 1;
@@ -132,6 +153,16 @@ impl Naive {
             return self.enter(sighting, now);
         };
         let agent = &mut self.agents[at];
+        let unverified = [BeatOrigin::NetworkUnverified, BeatOrigin::SocketModeOnly];
+        if self.strongest
+            && sighting.origin == BeatOrigin::KernelAttested
+            && unverified.contains(&agent.origin)
+        {
+            let displaced_origin = agent.origin;
+            *agent = Agent::new(sighting, now, turn);
+            self.counts.displaced += 1;
+            return Outcome::Displaced { displaced_origin };
+        }
         if agent.origin != sighting.origin {
             return Outcome::OriginConflict {
                 slot_origin: agent.origin,
@@ -209,20 +240,7 @@ impl Naive {
             self.counts.evicted_silent += 1;
         }
         self.counts.new_agents += 1;
-        self.agents.push(Agent {
-            pid: sighting.pid,
-            start_ns: sighting.start_ns,
-            namespace: sighting.pid_ns_inode,
-            origin: sighting.origin,
-            last: now,
-            last_nonce: sighting.nonce,
-            turn: self.turn,
-            silent: false,
-            sessions: vec![(
-                Some(sighting.nonce).filter(|&nonce| nonce != u64::MAX),
-                self.turn,
-            )],
-        });
+        self.agents.push(Agent::new(sighting, now, self.turn));
         Outcome::Accepted
     }
 

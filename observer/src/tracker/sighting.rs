@@ -20,11 +20,29 @@ pub struct Sighting {
     pub sender: Option<Attestation>,
 }
 
+/// Who keeps a slot that beats of different origins claim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OriginPolicy {
+    /// The first.
+    #[default]
+    First,
+    /// A kernel-attested one takes it from an unverified one; otherwise one
+    /// forged datagram from the network would lock the real agent out.
+    Strongest,
+}
+
 /// What the tracker makes of a [`Sighting`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The agent is alive.
     Accepted,
+    /// The agent is alive, and took its slot from one that claimed its pid
+    /// without proof. What was known of that one is forgotten.
+    Displaced {
+        /// The origin of the claim that gave way.
+        displaced_origin: BeatOrigin,
+    },
     /// The nonce is not above the last of its session. Counted, the slot is
     /// not changed: a replay keeps no agent alive.
     StaleNonce,
@@ -71,6 +89,8 @@ pub struct TrackerCounts {
     pub stale_nonces: u64,
     /// Beats of new agents that found the table full of live ones.
     pub refused_full: u64,
+    /// Unverified claims that gave way to a kernel-attested agent.
+    pub displaced: u64,
     /// Silent agents that made room for a live one.
     pub evicted_silent: u64,
     /// Silent agents forgotten because their pid belongs to a younger process.

@@ -62,6 +62,14 @@ impl Slot {
         })
     }
 
+    /// Whether the slot is held by a claim that nobody vouches for.
+    pub(super) fn is_unverified(&self) -> bool {
+        match self.origin {
+            BeatOrigin::NetworkUnverified | BeatOrigin::SocketModeOnly => true,
+            BeatOrigin::KernelAttested | BeatOrigin::OperatorAttestedTransport => false,
+        }
+    }
+
     /// Where the nonce leads; `None` if it is stale.
     ///
     /// From a sender that the kernel names, a low nonce is a restart: nobody

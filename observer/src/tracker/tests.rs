@@ -3,7 +3,7 @@
 mod identity;
 mod sessions;
 
-use super::{Now, Outcome, Sighting, Silence, Tracker};
+use super::{Now, OriginPolicy, Outcome, Sighting, Silence, Tracker};
 use crate::event::{Attestation, BeatOrigin, TaskKind, Via};
 use BeatOrigin::KernelAttested;
 use Outcome::{Accepted, TableFull};
@@ -13,7 +13,7 @@ const THRESHOLD: u64 = 100;
 const MORE_THAN_THERE_ARE: usize = 16;
 
 fn tracker(max_agents: usize) -> Tracker {
-    Tracker::new(max_agents, THRESHOLD)
+    Tracker::new(max_agents, THRESHOLD, OriginPolicy::First)
 }
 
 fn at(ns: u64) -> Now {
@@ -162,7 +162,7 @@ fn time_may_step_back() {
 
 #[test]
 fn times_at_the_end_of_the_clock_do_not_overflow() {
-    let mut tracker = Tracker::new(4, u64::MAX);
+    let mut tracker = Tracker::new(4, u64::MAX, OriginPolicy::First);
     tracker.sight(&attested(2, 1, 1), at(u64::MAX - 1));
     assert_eq!(tracker.next_deadline(), Some(u64::MAX));
     assert_eq!(tracker.next_silent(at(u64::MAX - 1)), None);

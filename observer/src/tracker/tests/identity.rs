@@ -1,10 +1,13 @@
 //! Which agent a beat belongs to, and what is pinned of it.
 
-use super::{at, attested, claimed, outcomes, sender, silences, silent_pids, tracker};
-use crate::event::BeatOrigin::{KernelAttested, NetworkUnverified, SocketModeOnly};
+use super::{THRESHOLD, at, attested, claimed, outcomes, sender, silences, silent_pids, tracker};
+use crate::event::BeatOrigin::{
+    KernelAttested, NetworkUnverified, OperatorAttestedTransport, SocketModeOnly,
+};
 use crate::tracker::{
+    OriginPolicy,
     Outcome::{self, Accepted, StaleNonce},
-    Sighting,
+    Sighting, Tracker,
 };
 
 #[test]
@@ -41,6 +44,42 @@ fn an_unverified_first_comer_is_not_overridden() {
     };
     assert_eq!(tracker.sight(&attested(9, 1, 6), at(0)), conflict);
     assert_eq!(tracker.len(), 1);
+}
+
+/// One forged frame from the network must not keep the real agent out.
+#[test]
+fn under_the_other_policy_the_kernel_has_the_last_word() {
+    for unverified in [NetworkUnverified, SocketModeOnly] {
+        let mut tracker = Tracker::new(4, THRESHOLD, OriginPolicy::Strongest);
+        tracker.sight(&claimed(9, unverified, 500), at(0));
+        assert_eq!(silent_pids(&mut tracker, 100), [9]);
+        let displaced = Outcome::Displaced {
+            displaced_origin: unverified,
+        };
+        assert_eq!(tracker.sight(&attested(9, 1, 6), at(101)), displaced);
+        assert_eq!(tracker.len(), 1);
+        let conflict = Outcome::OriginConflict {
+            slot_origin: KernelAttested,
+        };
+        assert_eq!(
+            tracker.sight(&claimed(9, unverified, 501), at(102)),
+            conflict
+        );
+        assert_eq!(tracker.sight(&attested(9, 1, 7), at(103)), Accepted);
+        let silence = silences(&mut tracker, 203)[0];
+        assert_eq!((silence.last_nonce, silence.origin), (7, KernelAttested));
+        assert_eq!(silence.sender, Some(sender(9, Some(1))));
+    }
+}
+
+#[test]
+fn what_the_operator_vouches_for_is_not_displaced() {
+    let mut tracker = Tracker::new(4, THRESHOLD, OriginPolicy::Strongest);
+    tracker.sight(&claimed(9, OperatorAttestedTransport, 5), at(0));
+    let conflict = Outcome::OriginConflict {
+        slot_origin: OperatorAttestedTransport,
+    };
+    assert_eq!(tracker.sight(&attested(9, 1, 6), at(0)), conflict);
 }
 
 #[test]
