@@ -94,7 +94,7 @@ fn join(c: &mut Criterion) {
                 }
                 for record in &records {
                     assert!(
-                        join.claim(black_box(&record.frame), Some(record.pid))
+                        join.claim(black_box(&record.frame), Some(Hint::Pid(record.pid)))
                             .is_some()
                     );
                 }
@@ -178,7 +178,7 @@ impl Fleet {
     /// neighbours in the list of the live are none in memory.
     fn new(agents: usize, order: Order) -> Self {
         let mut fleet = Self {
-            tracker: Tracker::new(agents, u64::MAX),
+            tracker: Tracker::new(agents, u64::MAX, OriginPolicy::First),
             agents,
             order: Order::InTurn,
             random: 1,

@@ -1,19 +1,20 @@
 //! How an observer is set up.
 
-use std::{os::fd::AsFd as _, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, os::fd::AsFd as _, path::PathBuf, time::Duration};
 
+use observer_common::listener::MAX_LISTENERS;
 use thiserror::Error;
 
 use crate::{
     attest::{
-        AttestOptions, Attestor, CannotAttest, DEFAULT_RING_BYTES, KERNEL_BTF, KernelError,
-        PidNamespace,
+        AttestOptions, Attestor, Attestors, CannotAttest, DEFAULT_RING_BYTES, KERNEL_BTF,
+        KernelError, PidNamespace, Route,
     },
     event::Via,
-    judge::{AttestMode, Policy},
-    observer::Observer,
-    tracker::Tracker,
-    transport::{BindError, BoundSocket, SocketOptions},
+    judge::{AttestMode, Channel, Namespaces, Network, Policy, Senders},
+    observer::{Inlet, Observer},
+    tracker::{OriginPolicy, Tracker},
+    transport::{BindError, BoundSocket, ClosedUdpSocket, SocketOptions, UdpError},
 };
 
 /// How many agents are known at most where nobody asks for another bound.
@@ -35,6 +36,13 @@ pub struct Builder {
     tier: Option<Via>,
     max_agents: usize,
     ring_bytes: u32,
+    udp: Vec<SocketAddr>,
+    trusted_udp: Vec<SocketAddr>,
+    accept_network_beats: bool,
+    cgroup: Option<PathBuf>,
+    namespaces: Namespaces,
+    senders: Senders,
+    origin_policy: OriginPolicy,
 }
 
 /// Why an observer cannot start.
@@ -53,15 +61,35 @@ pub enum StartError {
     /// The kernel takes rings of a power of two and a page or more.
     #[error("the ring's size must be a power of two of {0} bytes or more")]
     RingSize(usize),
+    /// More UDP listeners than the eBPF program can compare.
+    #[error("there can be at most {MAX_LISTENERS} UDP listeners, not {0}")]
+    TooManyListeners(usize),
+    /// Other hosts could reach the listener, and nobody agreed to that.
+    #[error(
+        "udp {0} can be reached from other hosts, of which the kernel here attests nothing: \
+         anyone there could claim to be any agent. Bind a loopback address, or take such beats \
+         for what they are with --accept-network-beats (network_unverified), or vouch for the \
+         network with --trust-udp"
+    )]
+    NoConsent(SocketAddr),
+    /// Lists of users need a kernel record that names one.
+    #[error("--allow-uid and --allow-gid need tier btf, for tier helper does not tell users: {0}")]
+    UsersUnknown(String),
     /// No tier of attestation works here, and the policy demands one.
     #[error(transparent)]
     CannotAttest(#[from] CannotAttest),
     /// The program was loaded and cannot be attached.
     #[error("cannot attest the socket: {0}")]
     Attach(#[from] KernelError),
+    /// No tier of attestation works for UDP, and the policy demands one.
+    #[error("udp: {0}; without --udp no cgroup is needed")]
+    CannotAttestUdp(CannotAttest),
     /// The socket cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A UDP listener cannot be had.
+    #[error(transparent)]
+    Udp(#[from] UdpError),
 }
 
 impl Default for Builder {
@@ -75,6 +103,13 @@ impl Default for Builder {
             tier: None,
             max_agents: DEFAULT_MAX_AGENTS,
             ring_bytes: DEFAULT_RING_BYTES,
+            udp: Vec::new(),
+            trusted_udp: Vec::new(),
+            accept_network_beats: false,
+            cgroup: None,
+            namespaces: Namespaces::default(),
+            senders: Senders::default(),
+            origin_policy: OriginPolicy::default(),
         }
     }
 }
@@ -129,14 +164,72 @@ impl Builder {
         self
     }
 
-    /// Loads the eBPF program, binds the socket and starts to observe.
+    /// Adds a UDP port that agents send to. Beats of local processes are
+    /// attested; what no local process was seen to send is refused, unless
+    /// [`Builder::accept_network_beats`] or the attestation mode says
+    /// otherwise.
+    pub fn udp(mut self, address: SocketAddr) -> Self {
+        self.udp.push(address);
+        self
+    }
+
+    /// Adds a UDP port, or names one that was added, whose network the
+    /// operator vouches for: what no local process was seen to send has the
+    /// origin [`OperatorAttestedTransport`] there. A local process that lies
+    /// is caught all the same.
     ///
-    /// The program is attached before the socket has a name, so there is no
-    /// datagram without a record.
+    /// [`OperatorAttestedTransport`]: crate::event::BeatOrigin
+    pub fn trust_udp(mut self, address: SocketAddr) -> Self {
+        self.trusted_udp.push(address);
+        self
+    }
+
+    /// Agrees to take beats from the network, as [`NetworkUnverified`], and
+    /// to UDP listeners that other hosts can reach. Default: no.
+    ///
+    /// [`NetworkUnverified`]: crate::event::BeatOrigin
+    pub fn accept_network_beats(mut self, accept: bool) -> Self {
+        self.accept_network_beats = accept;
+        self
+    }
+
+    /// The cgroup whose processes' UDP datagrams are attested. Default: the
+    /// root of the hierarchy that is mounted, with every process.
+    pub fn cgroup(mut self, directory: Option<PathBuf>) -> Self {
+        self.cgroup = directory;
+        self
+    }
+
+    /// What becomes of agents in pid namespaces below the observer's.
+    /// Default: [`Namespaces::Refuse`].
+    pub fn namespaces(mut self, namespaces: Namespaces) -> Self {
+        self.namespaces = namespaces;
+        self
+    }
+
+    /// Users and groups that may be agents. Default: whoever the socket's
+    /// mode lets in.
+    pub fn senders(mut self, senders: Senders) -> Self {
+        self.senders = senders;
+        self
+    }
+
+    /// Who keeps an agent's slot that beats of different origins claim.
+    /// Default: [`OriginPolicy::First`].
+    pub fn origin_policy(mut self, policy: OriginPolicy) -> Self {
+        self.origin_policy = policy;
+        self
+    }
+
+    /// Loads the eBPF programs, binds the sockets and starts to observe.
+    ///
+    /// The program is attached before the Unix socket has a name, and before
+    /// a UDP listener takes anything, so there is no datagram without a
+    /// record.
     ///
     /// # Errors
     /// If a setting is missing or out of range, this host cannot attest as
-    /// the policy demands, or the socket cannot be had.
+    /// the policy demands, or a socket cannot be had.
     pub fn bind(self) -> Result<Observer, StartError> {
         let path = self
             .socket
@@ -144,14 +237,17 @@ impl Builder {
             .ok_or(StartError::Incomplete("socket path"))?;
         let threshold_ns = self.threshold_ns()?;
         self.check_bounds()?;
-        let mut attestor = Attestor::load(&AttestOptions {
+        let options = AttestOptions {
             mode: self.attest,
             tier: self.tier,
             ring_bytes: self.ring_bytes,
             btf: KERNEL_BTF.into(),
-        })?;
+        };
+        let (udp, listeners) = self.listen(&options)?;
+        let mut unix = Attestor::load(&options, Route::Unix)?;
         let unbound = BoundSocket::open()?;
-        attestor.attach(unbound.as_fd())?;
+        unix.attach(unbound.as_fd())?;
+        self.check_users(&unix)?;
         let socket = unbound.bind(&SocketOptions {
             path,
             mode: self.socket_mode,
@@ -160,9 +256,76 @@ impl Builder {
         let policy = Policy {
             attest: self.attest,
             observer_ns_inode: PidNamespace::of_self().ok().map(|ns| u64::from(ns.inode)),
+            namespaces: self.namespaces,
+            senders: self.senders,
         };
-        let tracker = Tracker::new(self.max_agents, threshold_ns);
-        Ok(Observer::new(socket, attestor, policy, tracker))
+        let tracker = Tracker::new(self.max_agents, threshold_ns, self.origin_policy);
+        let inlets = std::iter::once(Inlet::unix(socket))
+            .chain(listeners)
+            .collect();
+        let attestors = Attestors { unix, udp };
+        Ok(Observer::new(inlets, attestors, policy, tracker))
+    }
+
+    /// Binds the UDP listeners, attaches the program, and opens them.
+    fn listen(&self, options: &AttestOptions) -> Result<(Attestor, Vec<Inlet>), StartError> {
+        let wanted = self.wanted_listeners()?;
+        if wanted.is_empty() {
+            return Ok((Attestor::none(), Vec::new()));
+        }
+        let mut closed = Vec::new();
+        for (address, network) in wanted {
+            closed.push((ClosedUdpSocket::bind(address)?, network));
+        }
+        let bound: Vec<SocketAddr> = closed.iter().map(|(socket, _)| socket.address()).collect();
+        let route = Route::Udp {
+            cgroup: self.cgroup.as_deref(),
+            listeners: &bound,
+        };
+        let mut attestor = Attestor::load(options, route).map_err(StartError::CannotAttestUdp)?;
+        let mut inlets = Vec::new();
+        for (socket, network) in closed {
+            let filtered = attestor.attach(socket.as_fd())?;
+            inlets.push(Inlet::udp(socket.open(filtered)?, Channel::Udp(network)));
+        }
+        Ok((attestor, inlets))
+    }
+
+    /// What to listen on, each address once, and what its datagrams are worth
+    /// without a record.
+    fn wanted_listeners(&self) -> Result<Vec<(SocketAddr, Network)>, StartError> {
+        let unverified = match self.accept_network_beats {
+            true => Network::Unverified,
+            false => Network::Refused,
+        };
+        let mut wanted: Vec<(SocketAddr, Network)> = Vec::new();
+        let trusted = self.trusted_udp.iter().map(|&at| (at, Network::Trusted));
+        let others = self.udp.iter().map(|&at| (at, unverified));
+        for (address, network) in trusted.chain(others) {
+            // Port 0 asks for another port each time.
+            let is_new = address.port() == 0 || wanted.iter().all(|&(other, _)| other != address);
+            if !is_new {
+                continue;
+            }
+            if network == Network::Refused && !address.ip().to_canonical().is_loopback() {
+                return Err(StartError::NoConsent(address));
+            }
+            wanted.push((address, network));
+        }
+        if wanted.len() > MAX_LISTENERS {
+            return Err(StartError::TooManyListeners(wanted.len()));
+        }
+        Ok(wanted)
+    }
+
+    /// Under tier `helper` no record names a user: every sender would be
+    /// refused.
+    fn check_users(&self, attestor: &Attestor) -> Result<(), StartError> {
+        if self.senders.is_everyone() || attestor.via() != Via::Helper {
+            return Ok(());
+        }
+        let reason = attestor.fallback().unwrap_or("it was asked for");
+        Err(StartError::UsersUnknown(reason.to_owned()))
     }
 
     fn threshold_ns(&self) -> Result<u64, StartError> {

@@ -3,7 +3,7 @@
 /// Counts since the observer started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counters {
-    /// Datagrams received from the socket.
+    /// Datagrams received from the sockets.
     pub datagrams: u64,
     /// Datagrams that were not 32 bytes long; with eBPF they are dropped in
     /// the kernel, before they take a place in the queue.
@@ -22,6 +22,10 @@ pub struct Counters {
     pub namespace_conflicts: u64,
     /// Frames that came by another way than their agent's first.
     pub origin_conflicts: u64,
+    /// Beats of senders that no list of users or groups names.
+    pub refused_senders: u64,
+    /// Unverified claims of a pid that gave way to a kernel-attested agent.
+    pub displaced: u64,
     /// Frames with a nonce that was not above the last: replays, reordering.
     pub stale_nonces: u64,
     /// Beats of new agents that found the table full of live ones.
@@ -34,6 +38,9 @@ pub struct Counters {
     pub io_errors: u64,
     /// Records read from the ring.
     pub records: u64,
+    /// Datagrams that a UDP listener had no room for, as its socket counts
+    /// them.
+    pub udp_dropped: u64,
     /// Datagrams that passed without a record because the ring was full.
     pub ring_full: u64,
     /// Datagrams that passed without a record because they could not be read.

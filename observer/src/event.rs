@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 
 pub use observer_common::frame::{DecodeError, Status};
 use observer_common::record::COMM_LEN;
@@ -32,6 +33,8 @@ pub enum Event {
         observer_ns: u64,
         /// The kernel's record of who sent it.
         sender: Option<Attestation>,
+        /// Address that it came from by UDP; anyone can write any there.
+        source: Option<SocketAddr>,
     },
     /// An agent has been silent for longer than the threshold. Surfaced once
     /// per silence.
@@ -52,8 +55,9 @@ pub enum Event {
         sender: Option<Attestation>,
     },
     /// A 32-byte payload that is no valid VLP frame: why it is none, when it
-    /// was received (`observer_ns`), and the kernel's record of who sent it.
-    Decode(DecodeError, u64, Option<Attestation>),
+    /// was received (`observer_ns`), the kernel's record of who sent it, and
+    /// the address that it came from by UDP.
+    Decode(DecodeError, u64, Option<Attestation>, Option<SocketAddr>),
     /// The frame's pid is not the kernel-verified sender's.
     AuthFailure {
         /// Process that the frame claims as its sender.
@@ -64,13 +68,19 @@ pub enum Event {
         cause: AuthFailureCause,
         /// The kernel's record of who sent it.
         sender: Option<Attestation>,
+        /// Address that it came from by UDP; anyone can write any there.
+        source: Option<SocketAddr>,
     },
-    /// An agent's beat came by another way than its first. The slot is not
-    /// changed, the beat is dropped.
+    /// An agent's beat came by another way than the one that it is known by.
+    /// The slot is not changed, the beat is dropped.
+    ///
+    /// Under [`OriginPolicy::Strongest`](crate::tracker::OriginPolicy) also
+    /// the claim of an unverified origin that had to give way: the event
+    /// comes before the beat that displaced it.
     OriginConflict {
         /// Process that the frame claims as its sender.
         claimed_pid: u32,
-        /// Origin of this frame.
+        /// Origin of the frame, or of the claim that gave way.
         observed_origin: BeatOrigin,
         /// Origin that the agent is known by.
         slot_origin: BeatOrigin,
@@ -78,6 +88,8 @@ pub enum Event {
         observer_ns: u64,
         /// The kernel's record of who sent it.
         sender: Option<Attestation>,
+        /// Address that it came from by UDP; anyone can write any there.
+        source: Option<SocketAddr>,
     },
     /// The sender is in another pid namespace. The beat is dropped, the
     /// tracker is not touched.
@@ -92,6 +104,8 @@ pub enum Event {
         observer_ns: u64,
         /// The kernel's record of who sent it.
         sender: Option<Attestation>,
+        /// Address that it came from by UDP; anyone can write any there.
+        source: Option<SocketAddr>,
     },
     /// A receive failed with something other than "would block": the error,
     /// and when (`observer_ns`).
@@ -129,7 +143,9 @@ pub enum AuthFailureCause {
     /// An `io_uring` SQPOLL thread sent it: whoever maps the ring sends in
     /// the name of the ring's creator.
     Sqpoll,
-    /// There is no kernel record, and the policy demands one.
+    /// There is no kernel record, and the policy demands one: of a datagram
+    /// by UDP, that no local process was seen to send it, and nobody agreed
+    /// to take beats from the network.
     Unattested,
 }
 

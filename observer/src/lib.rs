@@ -61,6 +61,7 @@ mod index_list;
 pub mod judge;
 mod observer;
 pub mod sinks;
+mod sockopt;
 mod stream;
 pub mod tracker;
 pub mod transport;

@@ -2,43 +2,39 @@
 
 mod backlog;
 mod conclude;
+mod inlet;
+mod parked;
 
 use std::{
     collections::VecDeque,
     io,
-    os::fd::{AsFd, BorrowedFd},
+    net::SocketAddr,
+    os::fd::{AsFd as _, BorrowedFd},
     time::Duration,
 };
 
-use observer_common::{frame::FRAME_LEN, loss::Loss};
+use observer_common::{listener::MAX_LISTENERS, loss::Loss};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use self::backlog::Backlog;
+pub(crate) use self::inlet::Inlet;
+use self::{
+    conclude::Delivery,
+    parked::{PARK_RETRY_NS, Queue},
+};
 use crate::{
-    attention::{AWAY_NS, Attention, Now},
-    attest::{Attestor, Finding, Pending},
+    attention::{Attention, Now, since},
+    attest::{Attestor, Attestors, Finding},
     builder::Builder,
     counters::{Counters, count},
     event::{Event, Via},
-    judge::Policy,
+    judge::{Channel, Policy},
     tracker::Tracker,
-    transport::{BoundSocket, Credentials, Datagram, Payload, Receiver},
+    transport::{BATCH, Datagram, Payload},
 };
-
-/// How long a frame waits for a record that is still being written,
-/// nanoseconds. The writer is a sender that was preempted within some hundred
-/// instructions; after this its record counts as lost.
-const PARK_NS: u64 = 100_000_000;
 
 /// An absence that an operator should hear of, nanoseconds. Shorter ones are
 /// counted.
 const WORTH_A_WARNING_NS: u64 = 500_000_000;
-
-/// How often the ring is looked at while a frame waits, nanoseconds.
-const PARK_RETRY_NS: u64 = 1_000_000;
-
-/// How many frames wait at most; beyond it the oldest is decided at once.
-const MAX_PARKED: usize = 1024;
 
 /// Tells which agents are alive, which went silent, and which beats were
 /// lies.
@@ -46,30 +42,19 @@ const MAX_PARKED: usize = 1024;
 /// Drive it with [`Observer::poll`] and [`Observer::wait`], or as a
 /// [`Stream`](futures_core::Stream) in a tokio runtime.
 pub struct Observer {
-    socket: BoundSocket,
-    receiver: Receiver,
-    /// How much of the last batch is still to be judged.
-    unread: std::ops::Range<usize>,
-    attestor: Attestor,
+    inlets: Vec<Inlet>,
+    attestors: Attestors,
     policy: Policy,
     tracker: Tracker,
     attention: Attention,
     /// The moment of the last pass: what was received in it is dated so.
     now: Now,
-    parked: VecDeque<Parked>,
+    parked: Queue,
     ready: VecDeque<Event>,
-    backlog: Backlog,
     counters: Counters,
+    /// When the log last spoke of a refused sender.
+    refusal_told_ns: Option<u64>,
     pub(crate) wake: crate::stream::Wake,
-}
-
-/// A frame whose record is still being written.
-struct Parked {
-    frame: [u8; FRAME_LEN],
-    credentials: Option<Credentials>,
-    truncated: bool,
-    received: Now,
-    pending: Pending,
 }
 
 impl Observer {
@@ -79,24 +64,22 @@ impl Observer {
     }
 
     pub(crate) fn new(
-        socket: BoundSocket,
-        attestor: Attestor,
+        inlets: Vec<Inlet>,
+        attestors: Attestors,
         policy: Policy,
         tracker: Tracker,
     ) -> Self {
         Self {
-            socket,
-            receiver: Receiver::new(),
-            unread: 0..0,
-            attestor,
+            inlets,
+            attestors,
             policy,
             tracker,
             attention: Attention::start(),
             now: Now::default(),
-            parked: VecDeque::new(),
+            parked: Queue::new(),
             ready: VecDeque::new(),
-            backlog: Backlog::default(),
             counters: Counters::default(),
+            refusal_told_ns: None,
             wake: crate::stream::Wake::default(),
         }
     }
@@ -127,10 +110,12 @@ impl Observer {
             (timeout, due) => timeout.or(due),
         };
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        poll(
-            &mut [PollFd::new(&self.socket, PollFlags::IN)],
-            timeout.as_ref(),
-        )?;
+        let mut sockets: Vec<_> = self
+            .inlets
+            .iter()
+            .map(|inlet| PollFd::new(inlet, PollFlags::IN))
+            .collect();
+        poll(&mut sockets, timeout.as_ref())?;
         Ok(())
     }
 
@@ -152,36 +137,59 @@ impl Observer {
     /// What was counted so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let joined = self.attestor.join_counts();
+        let Attestors { unix, udp } = &self.attestors;
         let tracked = self.tracker.counts();
+        let both = |count: fn(&Attestor) -> u64| count(unix).saturating_add(count(udp));
+        let dropped: u64 = self.inlets.iter().map(Inlet::dropped).sum();
         Counters {
             wrong_length: self
                 .counters
                 .wrong_length
-                .saturating_add(self.attestor.loss(Loss::WrongLength)),
+                .saturating_add(both(|attestor| attestor.loss(Loss::WrongLength))),
             stale_nonces: tracked.stale_nonces,
             refused_full: tracked.refused_full,
             evicted_silent: tracked.evicted_silent,
-            ring_full: self.attestor.loss(Loss::RingFull),
-            unreadable: self.attestor.loss(Loss::Unreadable),
-            records_malformed: self.attestor.malformed(),
-            records_expired: joined.expired,
-            records_displaced: joined.displaced,
+            displaced: tracked.displaced,
+            udp_dropped: dropped.saturating_sub(udp.loss(Loss::WrongLength)),
+            ring_full: both(|attestor| attestor.loss(Loss::RingFull)),
+            unreadable: both(|attestor| attestor.loss(Loss::Unreadable)),
+            records_malformed: both(Attestor::malformed),
+            records_expired: both(|attestor| attestor.join_counts().expired),
+            records_displaced: both(|attestor| attestor.join_counts().displaced),
             away_ns: self.attention.away_ns(),
             ..self.counters
         }
     }
 
-    /// By which means senders are known.
+    /// By which means senders on the Unix socket are known.
     #[must_use]
     pub fn via(&self) -> Via {
-        self.attestor.via()
+        self.attestors.unix.via()
     }
 
-    /// Why a weaker means than the strongest is in use.
+    /// Why a weaker means than the strongest is in use there.
     #[must_use]
     pub fn degraded(&self) -> Option<&str> {
-        self.attestor.fallback()
+        self.attestors.unix.fallback()
+    }
+
+    /// By which means local senders to UDP listeners are known;
+    /// [`Via::Scm`]: not at all.
+    #[must_use]
+    pub fn udp_via(&self) -> Via {
+        self.attestors.udp.via()
+    }
+
+    /// Why a weaker means than the strongest is in use there.
+    #[must_use]
+    pub fn udp_degraded(&self) -> Option<&str> {
+        self.attestors.udp.fallback()
+    }
+
+    /// What the UDP listeners are bound to, in the order in which they were
+    /// asked for, trusted ones last.
+    pub fn udp_listeners(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.inlets.iter().filter_map(Inlet::udp_address)
     }
 
     /// Inode of the observer's own pid namespace.
@@ -202,42 +210,87 @@ impl Observer {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
-            if let Some(index) = self.unread.next() {
-                self.take(index);
-                continue;
-            }
-            if self.take_parked() {
+            if self.take_received() || self.take_parked() {
                 continue;
             }
             return self.next_silence();
         }
     }
 
-    /// Receives a batch and reads the records that belong to it; returns how
-    /// many datagrams there were.
+    /// Receives a batch from each socket and reads the records that belong to
+    /// it; returns how many datagrams there were.
     pub(crate) fn receive(&mut self) -> usize {
-        let now = self.attention.now();
-        let received = match self.receiver.receive(self.socket.as_fd()) {
-            Ok(received) => received,
-            Err(error) => {
-                let event = self.io_error(error);
-                self.ready.push_back(event);
-                0
-            }
-        };
-        self.counters.datagrams = self.counters.datagrams.saturating_add(received as u64);
-        self.unread = 0..received;
-        let absorbed = self.attestor.absorb(now.attended_ns);
-        self.counters.records = self.counters.records.saturating_add(absorbed.records);
-        self.give_back_absence(now, absorbed.oldest_ns);
-        self.attestor.expire(self.now.attended_ns);
-        self.note_backlog(received);
-        received
+        let mut pass = self.start_pass();
+        self.read_others(&mut pass);
+        self.finish_pass(&pass)
     }
 
-    /// Whether the last receive took all there was.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.backlog.is_drained()
+    /// Begins to receive. Each socket has its turn in each pass, for one
+    /// batch: none waits for another that is never empty.
+    pub(crate) fn start_pass(&self) -> Pass {
+        Pass {
+            now: self.attention.now(),
+            waited_ns: None,
+            batches: [None; MAX_INLETS],
+        }
+    }
+
+    /// Takes a batch from one socket; whether that was all it had.
+    pub(crate) fn read(&mut self, pass: &mut Pass, socket: usize) -> bool {
+        let Some((inlet, batch)) = self
+            .inlets
+            .get_mut(socket)
+            .zip(pass.batches.get_mut(socket))
+        else {
+            return true;
+        };
+        let received = inlet.receive();
+        pass.waited_ns = pass.waited_ns.max(inlet.first_queued().map(since));
+        let received = received.unwrap_or_else(|error| {
+            let event = self.io_error(error);
+            self.ready.push_back(event);
+            0
+        });
+        *batch = Some(received);
+        received < BATCH
+    }
+
+    /// Reads the records of what was received; returns how many datagrams
+    /// that were. No silence is judged by sockets that nobody looked at.
+    pub(crate) fn finish_pass(&mut self, pass: &Pass) -> usize {
+        let mut pass = *pass;
+        let deadline = self.tracker.next_deadline();
+        if deadline.is_some_and(|due| due <= pass.now.attended_ns) {
+            self.read_others(&mut pass);
+        }
+        let all = pass.batches.iter().flatten().sum();
+        self.counters.datagrams = self.counters.datagrams.saturating_add(all as u64);
+        let Attestors { unix, udp } = &mut self.attestors;
+        let records = unix
+            .absorb(pass.now.attended_ns)
+            .saturating_add(udp.absorb(pass.now.attended_ns));
+        self.counters.records = self.counters.records.saturating_add(records);
+        self.give_back_absence(pass.now, pass.waited_ns);
+        self.attestors.expire(self.now.attended_ns);
+        self.note_backlogs(&pass);
+        all
+    }
+
+    /// Takes a batch from each socket that has not had its turn.
+    fn read_others(&mut self, pass: &mut Pass) {
+        for socket in 0..self.inlets.len() {
+            if pass.batches.get(socket).is_some_and(Option::is_none) {
+                self.read(pass, socket);
+            }
+        }
+    }
+
+    /// What wakes the observer: its sockets, in a fixed order, and whether
+    /// each is one of UDP.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
+        self.inlets
+            .iter()
+            .map(|inlet| (inlet.as_fd(), inlet.udp_address().is_some()))
     }
 
     pub(crate) fn io_error(&mut self, error: io::Error) -> Event {
@@ -245,12 +298,9 @@ impl Observer {
         Event::Io(error, self.attention.now().observer_ns)
     }
 
-    fn give_back_absence(&mut self, now: Now, oldest_sent_ns: Option<u64>) {
-        let deadline = self
-            .tracker
-            .next_deadline()
-            .map(|due| self.evidence(now, due));
-        let (now, absence) = self.attention.look(now, oldest_sent_ns, deadline);
+    fn give_back_absence(&mut self, now: Now, waited_ns: Option<u64>) {
+        let deadline = self.tracker.next_deadline();
+        let (now, absence) = self.attention.look(now, waited_ns, deadline);
         self.now = now;
         if absence > 0 {
             count(&mut self.counters.absences);
@@ -263,100 +313,57 @@ impl Observer {
         }
     }
 
-    /// What a deadline that has passed shows of an absence: that the observer
-    /// was away from then on. Without records nothing tells when the absence
-    /// began, and a long one is taken to have begun at the last look.
-    fn evidence(&self, now: Now, due: u64) -> u64 {
-        let late = now.attended_ns.saturating_sub(due);
-        match self.via() {
-            Via::Scm if late > AWAY_NS.saturating_mul(10) => 0,
-            _ => due,
+    fn note_backlogs(&mut self, pass: &Pass) {
+        let now = self.now.attended_ns;
+        let due = self.tracker.next_deadline().is_some_and(|due| due <= now);
+        for (inlet, batch) in self.inlets.iter_mut().zip(pass.batches) {
+            if let Some(received) = batch {
+                inlet.note_backlog(received, due);
+            }
         }
     }
 
-    fn note_backlog(&mut self, received: usize) {
-        let now = self.now.attended_ns;
-        let due = self.tracker.next_deadline();
-        self.backlog
-            .note(received, due.is_some_and(|due| due <= now));
+    /// Judges one datagram of each batch in turn; whether there was one.
+    fn take_received(&mut self) -> bool {
+        let mut any = false;
+        for at in 0..self.inlets.len() {
+            let Some(inlet) = self.inlets.get_mut(at) else {
+                break;
+            };
+            let channel = inlet.channel;
+            if let Some(datagram) = inlet.next() {
+                self.take(&datagram, channel);
+                any = true;
+            }
+        }
+        any
     }
 
-    /// Judges one datagram of the batch.
-    fn take(&mut self, index: usize) {
-        let Some(datagram) = self.receiver.get(index) else {
-            return;
-        };
-        let Datagram {
-            payload,
-            credentials,
-            truncated_control,
-        } = datagram;
-        let Payload::Frame(frame) = payload else {
+    fn take(&mut self, datagram: &Datagram, channel: Channel) {
+        let Payload::Frame(frame) = &datagram.payload else {
             count(&mut self.counters.wrong_length);
             return;
         };
-        match self.attestor.identify(&frame, credentials.as_ref()) {
-            Finding::Known(sender) => self.conclude(&frame, sender, truncated_control, self.now),
-            Finding::Pending(pending) => self.park(Parked {
+        match self.attestors.of(channel).identify(frame, datagram) {
+            Finding::Known(sender) => self.conclude(
                 frame,
-                credentials,
-                truncated: truncated_control,
-                received: self.now,
-                pending,
-            }),
-        }
-    }
-
-    fn park(&mut self, parked: Parked) {
-        count(&mut self.counters.parked);
-        if self.parked.len() >= MAX_PARKED
-            && let Some(oldest) = self.parked.pop_front()
-        {
-            self.decide(oldest, true);
-        }
-        self.parked.push_back(parked);
-    }
-
-    /// Decides the frame that has waited longest, if it can be.
-    fn take_parked(&mut self) -> bool {
-        let Some(oldest) = self.parked.pop_front() else {
-            return false;
-        };
-        let waited = self
-            .now
-            .observer_ns
-            .saturating_sub(oldest.received.observer_ns);
-        self.decide(oldest, waited > PARK_NS)
-    }
-
-    fn decide(&mut self, parked: Parked, give_up: bool) -> bool {
-        let Parked {
-            frame,
-            credentials,
-            truncated,
-            received,
-            pending,
-        } = &parked;
-        let finding = self
-            .attestor
-            .identify_again(frame, credentials.as_ref(), *pending, give_up);
-        match finding {
-            Finding::Known(sender) => {
-                self.conclude(frame, sender, *truncated, *received);
-                true
-            }
-            Finding::Pending(_) => {
-                self.parked.push_front(parked);
-                false
-            }
+                &Delivery {
+                    channel,
+                    sender,
+                    source: datagram.source,
+                    truncated: datagram.truncated_control,
+                    now: self.now,
+                },
+            ),
+            Finding::Pending(pending) => self.park(frame, datagram, channel, pending),
         }
     }
 
     /// The next agent that has been silent for too long, once all input that
-    /// waited when it became due has been read: the queue was seen empty, or
+    /// waited when it became due has been read: each queue was seen empty, or
     /// more than it can hold was read since.
     fn next_silence(&mut self) -> Option<Event> {
-        if !self.backlog.is_read(self.socket.queue_limit()) || self.is_waiting_for_records() {
+        if !self.inlets.iter().all(Inlet::is_read) || self.is_waiting_for_records() {
             return None;
         }
         let silence = self.tracker.next_silent(self.now)?;
@@ -371,20 +378,17 @@ impl Observer {
             sender: silence.sender,
         })
     }
-
-    /// Whether a silence may yet be broken by a frame that waits for its
-    /// record. It postpones no silence for longer than a frame may wait.
-    fn is_waiting_for_records(&self) -> bool {
-        let overdue = self
-            .tracker
-            .next_deadline()
-            .is_some_and(|deadline| deadline.saturating_add(PARK_NS) <= self.now.attended_ns);
-        !self.parked.is_empty() && !overdue
-    }
 }
 
-impl AsFd for Observer {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
+/// One round of receiving.
+#[derive(Clone, Copy)]
+pub(crate) struct Pass {
+    now: Now,
+    /// How long the oldest datagram had waited.
+    waited_ns: Option<u64>,
+    /// How many datagrams each socket gave, of those that had their turn.
+    batches: [Option<usize>; MAX_INLETS],
 }
+
+/// The Unix socket and the UDP listeners.
+pub(crate) const MAX_INLETS: usize = MAX_LISTENERS + 1;

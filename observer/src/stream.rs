@@ -3,7 +3,8 @@
 use std::{
     future::Future as _,
     io,
-    os::{fd::AsFd as _, unix::net::UnixDatagram as StdUnixDatagram},
+    net::UdpSocket as StdUdpSocket,
+    os::{fd::OwnedFd, unix::net::UnixDatagram as StdUnixDatagram},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -11,21 +12,32 @@ use std::{
 use futures_core::Stream;
 use tokio::{
     io::Interest,
-    net::UnixDatagram,
+    net::{UdpSocket, UnixDatagram},
     time::{Instant, Sleep, sleep_until},
 };
 
-use crate::{event::Event, observer::Observer};
+use crate::{
+    event::Event,
+    observer::{MAX_INLETS, Observer},
+};
 
 /// How many batches without an event are worked off before other tasks of
 /// the runtime get their turn.
 const BUDGET: usize = 16;
 
-/// What wakes the stream: the socket, and a deadline.
+/// What wakes the stream: the sockets, and a deadline.
 #[derive(Default)]
 pub(crate) struct Wake {
-    socket: Option<UnixDatagram>,
+    /// Empty until the stream is polled for the first time.
+    sockets: Vec<Watched>,
     timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// A socket of the observer's, known to the runtime by a descriptor of its
+/// own.
+enum Watched {
+    Unix(UnixDatagram),
+    Udp(UdpSocket),
 }
 
 /// The stream never ends. A receive that fails is an [`Event::Io`] in it.
@@ -53,43 +65,54 @@ impl Stream for Observer {
 }
 
 impl Observer {
-    /// Receives once, as soon as the socket is readable or something is due.
+    /// Receives once, as soon as a socket is readable or something is due.
     fn poll_pass(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let socket = match self.wake.socket.take() {
-            Some(socket) => socket,
-            None => match self.register() {
-                Ok(socket) => socket,
+        if self.wake.sockets.is_empty() {
+            match self.register() {
+                Ok(sockets) => self.wake.sockets = sockets,
                 Err(error) => return Poll::Ready(Err(error)),
-            },
-        };
-        let readable = socket
-            .poll_recv_ready(cx)
-            .map_ok(|()| self.receive_ready(&socket));
-        self.wake.socket = Some(socket);
-        if readable.is_ready() || self.poll_timer(cx).is_pending() {
-            return readable;
+            }
         }
-        self.receive();
+        let mut ready = [false; MAX_INLETS];
+        for (ready, socket) in ready.iter_mut().zip(&self.wake.sockets) {
+            match socket.poll_recv_ready(cx) {
+                Poll::Ready(Ok(())) => *ready = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {}
+            }
+        }
+        if ready.contains(&true) {
+            self.receive_ready(&ready);
+        } else if self.poll_timer(cx).is_ready() {
+            self.receive();
+        } else {
+            return Poll::Pending;
+        }
         Poll::Ready(Ok(()))
     }
 
-    /// Receives, and asks to be woken again once the queue was seen empty.
-    /// tokio notes its readiness before the receive, so a datagram that comes
-    /// after it is not forgotten.
-    fn receive_ready(&mut self, socket: &UnixDatagram) {
-        let result = socket.try_io(Interest::READABLE, || {
-            self.receive();
-            if self.is_drained() {
-                return Err(io::ErrorKind::WouldBlock.into());
+    /// Receives from those that are ready, and asks to be woken again for
+    /// each that was seen empty. tokio notes its readiness before the
+    /// receive, so a datagram that comes after it is not forgotten.
+    fn receive_ready(&mut self, ready: &[bool; MAX_INLETS]) {
+        let sockets = std::mem::take(&mut self.wake.sockets);
+        let mut pass = self.start_pass();
+        for (at, socket) in sockets.iter().enumerate() {
+            if ready.get(at) == Some(&true) {
+                socket.try_read(|| self.read(&mut pass, at));
             }
-            Ok(())
-        });
-        debug_assert!(result.is_ok() || self.is_drained());
+        }
+        self.wake.sockets = sockets;
+        self.finish_pass(&pass);
     }
 
-    fn register(&self) -> io::Result<UnixDatagram> {
-        let socket = self.as_fd().try_clone_to_owned()?;
-        UnixDatagram::from_std(StdUnixDatagram::from(socket))
+    fn register(&self) -> io::Result<Vec<Watched>> {
+        self.sockets()
+            .map(|(socket, is_udp)| {
+                let socket = socket.try_clone_to_owned()?;
+                Watched::new(socket, is_udp)
+            })
+            .collect()
     }
 
     /// Ready when something is due. The timer is only ever set earlier: each
@@ -113,5 +136,37 @@ impl Observer {
             timer.as_mut().reset(deadline);
         }
         timer.as_mut().poll(cx)
+    }
+}
+
+impl Watched {
+    fn new(socket: OwnedFd, is_udp: bool) -> io::Result<Self> {
+        if is_udp {
+            UdpSocket::from_std(StdUdpSocket::from(socket)).map(Self::Udp)
+        } else {
+            UnixDatagram::from_std(StdUnixDatagram::from(socket)).map(Self::Unix)
+        }
+    }
+
+    fn poll_recv_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Unix(socket) => socket.poll_recv_ready(cx),
+            Self::Udp(socket) => socket.poll_recv_ready(cx),
+        }
+    }
+
+    /// Reads; `read` says whether nothing is left.
+    fn try_read(&self, read: impl FnOnce() -> bool) {
+        let attempt = || match read() {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => Ok(()),
+        };
+        // An error is the "would block" above, or that another poll of the
+        // socket has taken its readiness meanwhile.
+        let _is_empty = match self {
+            Self::Unix(socket) => socket.try_io(Interest::READABLE, attempt),
+            Self::Udp(socket) => socket.try_io(Interest::READABLE, attempt),
+        }
+        .is_err();
     }
 }

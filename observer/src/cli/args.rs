@@ -1,11 +1,14 @@
 //! The arguments of each command, checked as far as they can be without
 //! touching the socket.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, builder::RangedU64ValueParser, value_parser};
 use observer::event::{Status, Via};
+use observer::judge::{Namespaces, Senders};
+use observer::tracker::OriginPolicy;
 use observer::{AttestMode, DEFAULT_MAX_AGENTS};
 
 /// A threshold beyond a year is a slip of the hand.
@@ -50,6 +53,44 @@ pub(super) struct Run {
     #[arg(long, value_name = "NAME|GID", value_parser = parse_group)]
     pub(super) socket_group: Option<u32>,
 
+    /// UDP address to receive on besides; may be given several times. Beats
+    /// of local processes are attested as on the socket
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(super) udp: Vec<SocketAddr>,
+
+    /// UDP address to receive on whose network is trusted: beats that no
+    /// local process sent count as operator_attested_transport there
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(super) trust_udp: Vec<SocketAddr>,
+
+    /// Take beats that no local process sent, as network_unverified, and
+    /// allow --udp addresses that other hosts can reach
+    #[arg(long)]
+    pub(super) accept_network_beats: bool,
+
+    /// Who keeps an agent that beats of different origins claim
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = Origins::First)]
+    origin_policy: Origins,
+
+    /// What becomes of agents in pid namespaces below the observer's
+    #[arg(long = "namespaces", value_name = "POLICY", value_enum, default_value_t = Foreign::Refuse)]
+    foreign: Foreign,
+
+    /// User whose processes may be agents: a number, or a name in
+    /// /etc/passwd; may be given several times [default: whoever may write
+    /// to the socket]
+    #[arg(long, value_name = "NAME|UID", value_parser = parse_user)]
+    allow_uid: Vec<u32>,
+
+    /// Group whose processes may be agents, likewise; enough by itself
+    #[arg(long, value_name = "NAME|GID", value_parser = parse_group)]
+    allow_gid: Vec<u32>,
+
+    /// cgroup2 directory whose processes' UDP datagrams are attested
+    /// [default: the mounted root, with every process]
+    #[arg(long, value_name = "DIR")]
+    pub(super) cgroup: Option<PathBuf>,
+
     /// Agents to keep track of at the same time
     #[arg(
         long,
@@ -91,6 +132,27 @@ impl Run {
         }
     }
 
+    pub(super) fn senders(&self) -> Senders {
+        Senders {
+            uids: self.allow_uid.clone(),
+            gids: self.allow_gid.clone(),
+        }
+    }
+
+    pub(super) fn namespaces(&self) -> Namespaces {
+        match self.foreign {
+            Foreign::Refuse => Namespaces::Refuse,
+            Foreign::Translate => Namespaces::Translate,
+        }
+    }
+
+    pub(super) fn origin_policy(&self) -> OriginPolicy {
+        match self.origin_policy {
+            Origins::First => OriginPolicy::First,
+            Origins::Strongest => OriginPolicy::Strongest,
+        }
+    }
+
     pub(super) fn tier(&self) -> Option<Via> {
         self.tier.map(|tier| match tier {
             Tier::Btf => Via::Btf,
@@ -112,8 +174,12 @@ pub(super) struct Doctor {
 #[derive(Debug, Args)]
 pub(super) struct Beat {
     /// Socket of the observer
-    #[arg(long, value_name = "PATH")]
-    pub(super) socket: PathBuf,
+    #[arg(long, value_name = "PATH", required_unless_present = "udp")]
+    pub(super) socket: Option<PathBuf>,
+
+    /// UDP address of the observer
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "socket")]
+    pub(super) udp: Option<SocketAddr>,
 
     /// Time between two beats, in milliseconds
     #[arg(
@@ -175,6 +241,23 @@ impl From<Attest> for AttestMode {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Origins {
+    /// The first; others are origin conflicts
+    First,
+    /// A kernel-attested beat takes the agent from an unverified claim
+    Strongest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Foreign {
+    /// Their beats are namespace conflicts
+    Refuse,
+    /// They claim the pid that they have in their own namespace, and are
+    /// tracked by the one that the observer sees
+    Translate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
     /// One aligned line per event; colour on a terminal only
     Human,
@@ -210,27 +293,38 @@ fn parse_mode(text: &str) -> Result<u32, String> {
     }
 }
 
-/// Looks names up in `/etc/group` and nowhere else: a directory service may
-/// hang, and the daemon starts at boot.
 fn parse_group(text: &str) -> Result<u32, String> {
+    parse_id(text, "/etc/group", "group")
+}
+
+fn parse_user(text: &str) -> Result<u32, String> {
+    parse_id(text, "/etc/passwd", "user")
+}
+
+/// Looks names up in one file and nowhere else: a directory service may hang,
+/// and the daemon starts at boot.
+fn parse_id(text: &str, file: &str, kind: &str) -> Result<u32, String> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // The kernel takes the highest number for "leave it as it is".
+        // The kernel takes the highest number for "leave it as it is", and
+        // for "unknown".
         return match text.parse() {
-            Ok(gid) if gid != u32::MAX => Ok(gid),
-            _ => Err("not a group id".into()),
+            Ok(id) if id != u32::MAX => Ok(id),
+            _ => Err(format!("not a {kind} id")),
         };
     }
-    let groups = std::fs::read("/etc/group")
-        .map_err(|error| format!("cannot read /etc/group ({error}); give the group's number"))?;
-    find_group(&String::from_utf8_lossy(&groups), text).ok_or_else(|| {
-        "no such group in /etc/group; for one from elsewhere give its number, which `getent \
-         group` shows"
-            .into()
+    let names = std::fs::read(file)
+        .map_err(|error| format!("cannot read {file} ({error}); give the {kind}'s number"))?;
+    find_id(&String::from_utf8_lossy(&names), text).ok_or_else(|| {
+        format!(
+            "no such {kind} in {file}; for one from elsewhere give its number, which `getent` shows"
+        )
     })
 }
 
-fn find_group(groups: &str, name: &str) -> Option<u32> {
-    groups.lines().find_map(|line| {
+/// The number of a name: both files have it in the third field
+/// (`passwd(5)`, `group(5)`).
+fn find_id(names: &str, name: &str) -> Option<u32> {
+    names.lines().find_map(|line| {
         let mut fields = line.split(':');
         (fields.next() == Some(name)).then_some(())?;
         fields.nth(1)?.parse().ok()
@@ -261,10 +355,10 @@ mod tests {
     #[test]
     fn groups() {
         let file = "root:x:0:\nstaff:x:50:alice,bob\nbroken\nodd:x:many:\n";
-        assert_eq!(find_group(file, "staff"), Some(50));
-        assert_eq!(find_group(file, "root"), Some(0));
+        assert_eq!(find_id(file, "staff"), Some(50));
+        assert_eq!(find_id(file, "root"), Some(0));
         for missing in ["", "sta", "broken", "odd", "x"] {
-            assert_eq!(find_group(file, missing), None, "{missing}");
+            assert_eq!(find_id(file, missing), None, "{missing}");
         }
         assert_eq!(parse_group("1234"), Ok(1234));
         assert!(parse_group("4294967295").is_err());

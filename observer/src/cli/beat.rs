@@ -1,12 +1,12 @@
 //! `observer beat`: an agent for trying things out.
 
 use std::io;
-use std::os::unix::net::UnixDatagram;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use observer_common::frame::Frame;
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::args::Beat;
@@ -37,7 +37,7 @@ struct Agent<'a> {
     args: &'a Beat,
     start: Instant,
     /// `None` until the observer is there, and again when it has gone.
-    socket: Option<UnixDatagram>,
+    socket: Option<Socket>,
     /// What keeps beats from arriving at present; said once, when it begins.
     trouble: Option<io::ErrorKind>,
     sent: u64,
@@ -117,10 +117,16 @@ impl<'a> Agent<'a> {
         result.map(|_| ())
     }
 
-    fn connect(&self) -> io::Result<UnixDatagram> {
-        let socket = UnixDatagram::unbound()?;
-        socket.set_nonblocking(true)?;
-        socket.connect(&self.args.socket)?;
+    fn connect(&self) -> io::Result<Socket> {
+        let (domain, address) = match (&self.args.udp, &self.args.socket) {
+            (Some(address), _) => (Domain::for_address(*address), SockAddr::from(*address)),
+            (None, path) => {
+                let path = path.as_deref().unwrap_or("".as_ref());
+                (Domain::UNIX, SockAddr::unix(path)?)
+            }
+        };
+        let socket = Socket::new(domain, Type::DGRAM.cloexec().nonblocking(), None)?;
+        socket.connect(&address)?;
         Ok(socket)
     }
 
@@ -135,9 +141,12 @@ impl<'a> Agent<'a> {
 
     fn failed(&mut self, error: &io::Error) {
         if self.trouble.replace(error.kind()) != Some(error.kind()) {
-            let path = self.args.socket.display();
+            let target = match (&self.args.udp, &self.args.socket) {
+                (Some(address), _) => format!("udp {address}"),
+                (None, path) => path.clone().unwrap_or_default().display().to_string(),
+            };
             super::say(format_args!(
-                "{path}: {error}: {}; going on",
+                "{target}: {error}: {}; going on",
                 advice(error.kind())
             ));
         }

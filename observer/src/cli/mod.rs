@@ -41,6 +41,7 @@ enum Command {
 const EXIT_CODES: &str = "Exit codes: 0 clean, 1 failure while running, 2 usage, \
                           3 this host cannot attest.";
 const FAILURE: u8 = 1;
+const USAGE: u8 = 2;
 const CANNOT_ATTEST: u8 = 3;
 
 /// Runs the command that the arguments name. A usage error ends the process
@@ -88,7 +89,13 @@ fn explain(error: &anyhow::Error) -> String {
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<StartError>() {
-        Some(StartError::CannotAttest(_) | StartError::Attach(_)) => ExitCode::from(CANNOT_ATTEST),
+        Some(
+            StartError::CannotAttest(_)
+            | StartError::CannotAttestUdp(_)
+            | StartError::Attach(_)
+            | StartError::UsersUnknown(_),
+        ) => ExitCode::from(CANNOT_ATTEST),
+        Some(StartError::NoConsent(_) | StartError::TooManyListeners(_)) => ExitCode::from(USAGE),
         _ => ExitCode::from(FAILURE),
     }
 }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use futures_core::Stream as _;
 use observer::attest::{probe, tier_name};
+use observer::event::Via;
+use observer::judge::Namespaces;
 use observer::sinks::{Format, Sink};
 use observer::{Counters, Observer, StartError};
 
@@ -65,7 +67,18 @@ fn bind(args: &Run) -> Result<Observer, StartError> {
         .threshold(args.threshold())
         .attest(args.attest.into())
         .tier(args.tier())
-        .max_agents(args.max_agents);
+        .max_agents(args.max_agents)
+        .accept_network_beats(args.accept_network_beats)
+        .cgroup(args.cgroup.clone())
+        .namespaces(args.namespaces())
+        .senders(args.senders())
+        .origin_policy(args.origin_policy());
+    for &address in &args.udp {
+        builder = builder.udp(address);
+    }
+    for &address in &args.trust_udp {
+        builder = builder.trust_udp(address);
+    }
     if let Some(bytes) = args.ring_bytes {
         builder = builder.ring_bytes(bytes);
     }
@@ -86,6 +99,17 @@ fn announce(args: &Run, observer: &Observer) {
     );
     if let Some(reason) = observer.degraded() {
         tracing::warn!("weaker attestation: {reason}");
+    }
+    for address in observer.udp_listeners() {
+        tracing::info!("udp {address}, tier {}", tier_name(observer.udp_via()));
+    }
+    if let Some(reason) = observer.udp_degraded() {
+        tracing::warn!("weaker attestation of udp: {reason}");
+    }
+    if args.namespaces() == Namespaces::Translate && observer.via() != Via::Btf {
+        tracing::warn!(
+            "--namespaces translate needs tier btf: agents in other pid namespaces are refused"
+        );
     }
     super::say(format_args!("ready"));
 }

@@ -22,11 +22,6 @@ impl Backlog {
         };
     }
 
-    /// Whether the last receive took all there was.
-    pub(super) fn is_drained(&self) -> bool {
-        self.drained
-    }
-
     /// Whether everything that waited when the silence became due has been
     /// read: the queue was seen empty, or more than it can hold was read
     /// since. A flood that never lets it be empty hides no silence.
@@ -43,7 +38,6 @@ mod tests {
     fn an_empty_queue_has_been_read() {
         let mut backlog = Backlog::default();
         backlog.note(BATCH - 1, false);
-        assert!(backlog.is_drained());
         assert!(backlog.is_read(512));
     }
 
@@ -57,7 +51,6 @@ mod tests {
         }
         assert!(!backlog.is_read(512));
         backlog.note(BATCH, true);
-        assert!(!backlog.is_drained());
         assert!(backlog.is_read(512));
     }
 

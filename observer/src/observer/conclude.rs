@@ -1,119 +1,196 @@
 //! From a frame whose sender is settled to an event.
 
-use std::io;
+use std::{io, net::SocketAddr};
 
-use observer_common::frame::{FRAME_LEN, Frame};
+use observer_common::frame::{DecodeError, FRAME_LEN, Frame};
 
 use super::Observer;
 use crate::{
     attention::Now,
     counters::count,
     event::{Attestation, AuthFailureCause, BeatOrigin, Event},
-    judge::{Verdict, judge},
+    judge::{Channel, Policy, Verdict, judge, may_claim_pid_1},
     tracker::{Outcome, Sighting},
 };
 
+/// All that is known of a frame but its content.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delivery {
+    pub(super) channel: Channel,
+    /// The kernel's record of who sent it.
+    pub(super) sender: Option<Attestation>,
+    /// Where it came from, if by UDP.
+    pub(super) source: Option<SocketAddr>,
+    /// The sender attached control data.
+    pub(super) truncated: bool,
+    pub(super) now: Now,
+}
+
 impl Observer {
     /// Says what a frame whose sender is settled is worth.
-    pub(super) fn conclude(
-        &mut self,
-        bytes: &[u8; FRAME_LEN],
-        sender: Option<Attestation>,
-        truncated: bool,
-        now: Now,
-    ) {
+    pub(super) fn conclude(&mut self, bytes: &[u8; FRAME_LEN], delivery: &Delivery) {
+        let Delivery {
+            sender,
+            source,
+            truncated,
+            now,
+            ..
+        } = *delivery;
         if truncated {
             count(&mut self.counters.ctrl_truncated);
             let error = io::Error::other("the sender attached control data; none of it was taken");
             self.ready
                 .push_back(Event::CtrlTruncated(error, now.observer_ns, sender));
         }
-        let event = match Frame::decode(bytes) {
-            Ok(frame) => self.weigh(&frame, sender, now),
+        match decode(bytes, sender.as_ref(), &self.policy) {
+            Ok(frame) => self.weigh(&frame, delivery),
             Err(error) => {
                 count(&mut self.counters.decode_errors);
-                Some(Event::Decode(error, now.observer_ns, sender))
+                self.ready
+                    .push_back(Event::Decode(error, now.observer_ns, sender, source));
             }
-        };
-        self.ready.extend(event);
+        }
     }
 
-    fn weigh(&mut self, frame: &Frame, sender: Option<Attestation>, now: Now) -> Option<Event> {
-        match judge(frame, sender.as_ref(), &self.policy) {
-            Verdict::Authentic { origin } => self.track(frame, origin, sender, now),
+    fn weigh(&mut self, frame: &Frame, delivery: &Delivery) {
+        let Delivery {
+            channel,
+            sender,
+            source,
+            now,
+            ..
+        } = *delivery;
+        let event = match judge(frame, sender.as_ref(), channel, &self.policy) {
+            Verdict::Authentic { origin, pid } => {
+                self.track(frame, pid, origin, delivery);
+                return;
+            }
+            Verdict::Refused => {
+                self.refuse(delivery);
+                return;
+            }
             Verdict::AuthFailure(cause) => {
                 count(&mut self.counters.auth_failures);
                 if cause == AuthFailureCause::Unattested {
                     count(&mut self.counters.unattested);
                 }
-                Some(Event::AuthFailure {
+                Event::AuthFailure {
                     claimed_pid: frame.pid,
                     observer_ns: now.observer_ns,
                     cause,
                     sender,
-                })
+                    source,
+                }
             }
             Verdict::NamespaceConflict => {
                 let expected = self.policy.observer_ns_inode;
-                Some(self.namespace_conflict(frame, expected, sender, now))
+                self.namespace_conflict(frame, expected, delivery)
             }
-        }
+        };
+        self.ready.push_back(event);
     }
 
-    fn track(
-        &mut self,
-        frame: &Frame,
-        origin: BeatOrigin,
-        sender: Option<Attestation>,
-        now: Now,
-    ) -> Option<Event> {
-        let pid_ns_inode = sender.as_ref().and_then(|sender| sender.pid_ns_inode);
-        let sighting = Sighting {
-            pid: frame.pid,
-            start_ns: sender.as_ref().and_then(|sender| sender.start_ns),
-            pid_ns_inode,
-            origin,
-            nonce: frame.nonce,
+    /// Takes an authentic frame to its agent, whom the observer sees as `pid`.
+    fn track(&mut self, frame: &Frame, pid: u32, origin: BeatOrigin, delivery: &Delivery) {
+        let Delivery {
             sender,
+            source,
+            now,
+            ..
+        } = *delivery;
+        let pid_ns_inode = sender.as_ref().and_then(|sender| sender.pid_ns_inode);
+        let conflict = |observed_origin, slot_origin, sender, source| Event::OriginConflict {
+            claimed_pid: frame.pid,
+            observed_origin,
+            slot_origin,
+            observer_ns: now.observer_ns,
+            sender,
+            source,
         };
-        match self.tracker.sight(&sighting, now) {
-            Outcome::Accepted => {
-                count(&mut self.counters.beats);
-                Some(Event::Beat {
-                    pid: frame.pid,
-                    status: frame.status,
-                    payload: frame.payload,
-                    nonce: frame.nonce,
-                    origin,
-                    pid_ns_inode,
-                    observer_ns: now.observer_ns,
-                    sender,
-                })
+        let outcome = self.tracker.sight(
+            &Sighting {
+                pid,
+                start_ns: sender.as_ref().and_then(|sender| sender.start_ns),
+                pid_ns_inode,
+                origin,
+                nonce: frame.nonce,
+                sender,
+            },
+            now,
+        );
+        match outcome {
+            Outcome::Accepted => {}
+            Outcome::Displaced { displaced_origin } => {
+                count(&mut self.counters.origin_conflicts);
+                self.ready
+                    .push_back(conflict(displaced_origin, origin, None, None));
             }
             Outcome::OriginConflict { slot_origin } => {
                 count(&mut self.counters.origin_conflicts);
-                Some(Event::OriginConflict {
-                    claimed_pid: frame.pid,
-                    observed_origin: origin,
-                    slot_origin,
-                    observer_ns: now.observer_ns,
-                    sender,
-                })
+                self.ready
+                    .push_back(conflict(origin, slot_origin, sender, source));
+                return;
             }
             Outcome::NamespaceConflict { slot_ns_inode } => {
-                Some(self.namespace_conflict(frame, slot_ns_inode, sender, now))
+                let event = self.namespace_conflict(frame, slot_ns_inode, delivery);
+                self.ready.push_back(event);
+                return;
             }
-            Outcome::StaleNonce | Outcome::TableFull => None,
+            Outcome::StaleNonce | Outcome::TableFull => return,
         }
+        count(&mut self.counters.beats);
+        self.ready.push_back(Event::Beat {
+            pid,
+            status: frame.status,
+            payload: frame.payload,
+            nonce: frame.nonce,
+            origin,
+            pid_ns_inode,
+            observer_ns: now.observer_ns,
+            sender,
+            source,
+        });
+    }
+
+    /// Counts a beat of someone who is not to be an agent, and tells the
+    /// operator: no event is made of what the policy keeps out, and a sender
+    /// must not be able to fill the log.
+    fn refuse(&mut self, delivery: &Delivery) {
+        count(&mut self.counters.refused_senders);
+        let now = delivery.now.observer_ns;
+        let due = self
+            .refusal_told_ns
+            .is_none_or(|told| now.saturating_sub(told) >= REFUSAL_PAUSE_NS);
+        if !due {
+            return;
+        }
+        self.refusal_told_ns = Some(now);
+        let Some(sender) = &delivery.sender else {
+            tracing::warn!("refused a sender without credentials");
+            return;
+        };
+        tracing::warn!(
+            pid = sender.pid,
+            uid = sender.uid,
+            gid = sender.gid,
+            comm = sender.comm.map(tracing::field::debug),
+            refused_so_far = self.counters.refused_senders,
+            "refused a sender that no --allow-uid or --allow-gid names"
+        );
     }
 
     fn namespace_conflict(
         &mut self,
         frame: &Frame,
         expected: Option<u64>,
-        sender: Option<Attestation>,
-        now: Now,
+        delivery: &Delivery,
     ) -> Event {
+        let Delivery {
+            sender,
+            source,
+            now,
+            ..
+        } = *delivery;
         count(&mut self.counters.namespace_conflicts);
         Event::NamespaceConflict {
             claimed_pid: frame.pid,
@@ -121,6 +198,24 @@ impl Observer {
             observer_ns_inode: expected,
             observer_ns: now.observer_ns,
             sender,
+            source,
         }
+    }
+}
+
+/// At most one word about refused senders in this time, nanoseconds.
+const REFUSAL_PAUSE_NS: u64 = 1_000_000_000;
+
+/// Pid 1 is reserved by VLP, and honest where the policy translates it.
+fn decode(
+    bytes: &[u8; FRAME_LEN],
+    sender: Option<&Attestation>,
+    policy: &Policy,
+) -> Result<Frame, DecodeError> {
+    match Frame::decode(bytes) {
+        Err(DecodeError::BadPid(1)) if may_claim_pid_1(sender, policy) => {
+            Frame::decode_in_container(bytes)
+        }
+        result => result,
     }
 }

@@ -1,6 +1,7 @@
 //! Events as lines for a person.
 
 use std::fmt::{self, Display, Write as _};
+use std::net::SocketAddr;
 
 use anstyle::{AnsiColor, Style};
 use bytes::BytesMut;
@@ -20,9 +21,10 @@ pub(super) fn write(buffer: &mut BytesMut, event: &Event, color: bool) {
     // Writing to memory cannot fail: `BytesMut` grows.
     let _ = writeln!(
         buffer,
-        "{style}{time}  {label:<10}  {pid:>7}  {text}{style:#}",
+        "{style}{time}  {label:<10}  {pid:>7}  {text}{from}{style:#}",
         time = Seconds(observer_ns),
         pid = Or(pid, "-"),
+        from = Source(source(event)),
     );
 }
 
@@ -73,7 +75,7 @@ fn head(event: &Event) -> (&'static str, Style, Option<u32>) {
         } => ("beat", ROUTINE, Some(pid)),
         Event::Beat { pid, .. } => ("beat", NOTICE, Some(pid)),
         Event::Stall { pid, .. } => ("stall", NOTICE, Some(pid)),
-        Event::Decode(_, _, ref sender) => ("decode", NOTICE, visible_pid(sender.as_ref())),
+        Event::Decode(_, _, ref sender, _) => ("decode", NOTICE, visible_pid(sender.as_ref())),
         Event::AuthFailure {
             claimed_pid, cause, ..
         } => (cause_label(cause), SPOOF, Some(claimed_pid)),
@@ -102,12 +104,24 @@ fn time(event: &Event) -> u64 {
     match *event {
         Event::Beat { observer_ns, .. }
         | Event::Stall { observer_ns, .. }
-        | Event::Decode(_, observer_ns, _)
+        | Event::Decode(_, observer_ns, _, _)
         | Event::AuthFailure { observer_ns, .. }
         | Event::OriginConflict { observer_ns, .. }
         | Event::NamespaceConflict { observer_ns, .. }
         | Event::Io(_, observer_ns)
         | Event::CtrlTruncated(_, observer_ns, _) => observer_ns,
+    }
+}
+
+/// Where it came from, if by UDP.
+fn source(event: &Event) -> Option<SocketAddr> {
+    match *event {
+        Event::Beat { source, .. }
+        | Event::Decode(_, _, _, source)
+        | Event::AuthFailure { source, .. }
+        | Event::OriginConflict { source, .. }
+        | Event::NamespaceConflict { source, .. } => source,
+        Event::Stall { .. } | Event::Io(..) | Event::CtrlTruncated(..) => None,
     }
 }
 
@@ -140,7 +154,7 @@ fn text(event: &Event) -> String {
             Name(sender.as_ref()),
             Doubt(*origin, sender.as_ref()),
         ),
-        Event::Decode(error, _, sender) => {
+        Event::Decode(error, _, sender, _) => {
             format!("{error}, sent by {}", Who(sender.as_ref()))
         }
         Event::AuthFailure {
@@ -203,6 +217,18 @@ fn origin_name(origin: BeatOrigin) -> &'static str {
         BeatOrigin::OperatorAttestedTransport => "a trusted listener",
         BeatOrigin::NetworkUnverified => "the unverified network",
         BeatOrigin::SocketModeOnly => "the socket's mode only",
+    }
+}
+
+/// The address of a datagram that came by UDP.
+struct Source(Option<SocketAddr>);
+
+impl Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(source) => write!(f, "  from {source}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Events as JSON lines.
 
-use std::io;
+use std::{io, net::SocketAddr};
 
 use bytes::{BufMut as _, BytesMut};
 use serde::{Serialize, Serializer};
@@ -21,7 +21,8 @@ pub(super) fn write(buffer: &mut BytesMut, event: &Event) {
     buffer.put_u8(b'\n');
 }
 
-/// The shape of an event on the line. Its names are a contract.
+/// The shape of an event on the line. Its names are a contract. `source` is
+/// there for datagrams that came by UDP only.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Line<'a> {
@@ -35,6 +36,8 @@ enum Line<'a> {
         pid_ns_inode: Option<u64>,
         observer_ns: u64,
         sender: &'a Option<Attestation>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source: Option<SocketAddr>,
     },
     Stall {
         pid: u32,
@@ -51,12 +54,16 @@ enum Line<'a> {
         detail: &'a DecodeError,
         observer_ns: u64,
         sender: &'a Option<Attestation>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source: Option<SocketAddr>,
     },
     AuthFailure {
         claimed_pid: u32,
         cause: AuthFailureCause,
         observer_ns: u64,
         sender: &'a Option<Attestation>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source: Option<SocketAddr>,
     },
     OriginConflict {
         claimed_pid: u32,
@@ -64,6 +71,8 @@ enum Line<'a> {
         slot_origin: BeatOrigin,
         observer_ns: u64,
         sender: &'a Option<Attestation>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source: Option<SocketAddr>,
     },
     NamespaceConflict {
         claimed_pid: u32,
@@ -71,6 +80,8 @@ enum Line<'a> {
         observer_ns_inode: Option<u64>,
         observer_ns: u64,
         sender: &'a Option<Attestation>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source: Option<SocketAddr>,
     },
     Io {
         #[serde(serialize_with = "display")]
@@ -99,6 +110,7 @@ impl<'a> From<&'a Event> for Line<'a> {
                 pid_ns_inode,
                 observer_ns,
                 ref sender,
+                source,
             } => Self::Beat {
                 pid,
                 status,
@@ -108,6 +120,7 @@ impl<'a> From<&'a Event> for Line<'a> {
                 pid_ns_inode,
                 observer_ns,
                 sender,
+                source,
             },
             Event::Stall {
                 pid,
@@ -126,22 +139,25 @@ impl<'a> From<&'a Event> for Line<'a> {
                 observer_ns,
                 sender,
             },
-            Event::Decode(ref detail, observer_ns, ref sender) => Self::Decode {
+            Event::Decode(ref detail, observer_ns, ref sender, source) => Self::Decode {
                 error: detail.name(),
                 detail,
                 observer_ns,
                 sender,
+                source,
             },
             Event::AuthFailure {
                 claimed_pid,
                 observer_ns,
                 cause,
                 ref sender,
+                source,
             } => Self::AuthFailure {
                 claimed_pid,
                 cause,
                 observer_ns,
                 sender,
+                source,
             },
             Event::OriginConflict {
                 claimed_pid,
@@ -149,12 +165,14 @@ impl<'a> From<&'a Event> for Line<'a> {
                 slot_origin,
                 observer_ns,
                 ref sender,
+                source,
             } => Self::OriginConflict {
                 claimed_pid,
                 observed_origin,
                 slot_origin,
                 observer_ns,
                 sender,
+                source,
             },
             Event::NamespaceConflict {
                 claimed_pid,
@@ -162,12 +180,14 @@ impl<'a> From<&'a Event> for Line<'a> {
                 observer_ns_inode,
                 observer_ns,
                 ref sender,
+                source,
             } => Self::NamespaceConflict {
                 claimed_pid,
                 observed_ns_inode,
                 observer_ns_inode,
                 observer_ns,
                 sender,
+                source,
             },
             Event::Io(ref error, observer_ns) => Self::Io {
                 error,

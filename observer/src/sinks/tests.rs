@@ -118,7 +118,7 @@ fn decode() {
         expected: 1,
         actual: 0xdead_beef,
     };
-    let event = Event::Decode(error, 0, Some(evil()));
+    let event = Event::Decode(error, 0, Some(evil()), None);
     assert_eq!(
         human(&event),
         "     0.000  decode         4711  bad CRC-32C: expected 0x00000001, got 0xdeadbeef, \
@@ -180,18 +180,19 @@ fn origin_conflict() {
         slot_origin: BeatOrigin::KernelAttested,
         observer_ns: 1_000_000,
         sender: None,
+        source: Some("192.0.2.1:5000".parse().unwrap()),
     };
     assert_eq!(
         human(&event),
         "     0.001  CONFLICT       4242  claims 4242 by the unverified network, but that agent \
-         is known by kernel attestation; sent by unknown sender\n"
+         is known by kernel attestation; sent by unknown sender  from 192.0.2.1:5000\n"
     );
     assert_eq!(
         object(&event),
         json!({
             "event": "origin_conflict", "claimed_pid": 4242,
             "observed_origin": "network_unverified", "slot_origin": "kernel_attested",
-            "observer_ns": 1_000_000, "sender": null,
+            "observer_ns": 1_000_000, "sender": null, "source": "192.0.2.1:5000",
         })
     );
 }
@@ -208,18 +209,19 @@ fn namespace_conflict() {
         observer_ns_inode: None,
         observer_ns: 1_000_000,
         sender: Some(invisible),
+        source: Some("192.0.2.1:5000".parse().unwrap()),
     };
     assert_eq!(
         human(&event),
         "     0.001  FOREIGN           2  claims 2 from pid namespace 4026532000, expected \
-         unknown; really host pid 14711 (evil) uid 0\n"
+         unknown; really host pid 14711 (evil) uid 0  from 192.0.2.1:5000\n"
     );
     assert_eq!(
         object(&event),
         json!({
             "event": "namespace_conflict", "claimed_pid": 2,
             "observed_ns_inode": 4_026_532_000_u64, "observer_ns_inode": null,
-            "observer_ns": 1_000_000, "sender": invisible,
+            "observer_ns": 1_000_000, "sender": invisible, "source": "192.0.2.1:5000",
         })
     );
 }

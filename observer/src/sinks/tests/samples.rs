@@ -77,6 +77,7 @@ pub(super) fn beat(status: Status, origin: BeatOrigin, sender: Option<Attestatio
         pid_ns_inode: Some(4_026_531_836),
         observer_ns: 12_345_678_901,
         sender,
+        source: None,
     }
 }
 
@@ -86,6 +87,7 @@ pub(super) fn auth_failure(cause: AuthFailureCause, sender: Option<Attestation>)
         observer_ns: 1_000_000,
         cause,
         sender,
+        source: None,
     }
 }
 

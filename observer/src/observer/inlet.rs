@@ -1,0 +1,118 @@
+//! A socket that beats come in by, with what was received and not yet judged.
+
+use std::{
+    io,
+    net::SocketAddr,
+    ops::Range,
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
+
+use super::backlog::Backlog;
+use crate::{
+    judge::Channel,
+    transport::{BoundSocket, Datagram, Receiver, UdpSocket},
+};
+
+/// A socket, its last batch, and how much of its queue has been read.
+pub(crate) struct Inlet {
+    pub(super) channel: Channel,
+    socket: Socket,
+    receiver: Receiver,
+    /// How much of the last batch is still to be judged.
+    unread: Range<usize>,
+    pub(super) backlog: Backlog,
+}
+
+/// A bound socket of either kind.
+enum Socket {
+    Unix(BoundSocket),
+    Udp(UdpSocket),
+}
+
+impl Inlet {
+    /// The Unix socket.
+    pub(crate) fn unix(socket: BoundSocket) -> Self {
+        Self::new(Channel::Unix, Socket::Unix(socket), Receiver::for_unix())
+    }
+
+    /// A UDP listener.
+    pub(crate) fn udp(socket: UdpSocket, channel: Channel) -> Self {
+        Self::new(channel, Socket::Udp(socket), Receiver::for_udp())
+    }
+
+    fn new(channel: Channel, socket: Socket, receiver: Receiver) -> Self {
+        Self {
+            channel,
+            socket,
+            receiver,
+            unread: 0..0,
+            backlog: Backlog::default(),
+        }
+    }
+
+    /// Takes a batch, of which the last receive has left none; returns how
+    /// many datagrams there were.
+    pub(super) fn receive(&mut self) -> io::Result<usize> {
+        self.unread = 0..0;
+        let received = self.receiver.receive(self.socket.as_fd())?;
+        self.unread = 0..received;
+        Ok(received)
+    }
+
+    /// When the first datagram of the last batch began to wait, by
+    /// `CLOCK_REALTIME`.
+    pub(super) fn first_queued(&self) -> Option<Duration> {
+        self.receiver.first_queued()
+    }
+
+    /// The next datagram of the batch that is to be judged.
+    pub(super) fn next(&mut self) -> Option<Datagram> {
+        self.unread.next().and_then(|at| self.receiver.get(at))
+    }
+
+    /// Notes what the last receive shows of the queue; `due`: a silence is to
+    /// be judged.
+    pub(super) fn note_backlog(&mut self, received: usize, due: bool) {
+        self.backlog.note(received, due);
+    }
+
+    /// Whether all that waited when a silence became due has been read.
+    pub(super) fn is_read(&self) -> bool {
+        self.backlog.is_read(match &self.socket {
+            Socket::Unix(socket) => socket.queue_limit(),
+            Socket::Udp(socket) => socket.queue_limit(),
+        })
+    }
+
+    /// Datagrams that a UDP listener dropped.
+    pub(super) fn dropped(&self) -> u64 {
+        match &self.socket {
+            Socket::Unix(_) => 0,
+            Socket::Udp(socket) => socket.dropped(),
+        }
+    }
+
+    /// The address of a UDP listener.
+    pub(super) fn udp_address(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            Socket::Unix(_) => None,
+            Socket::Udp(socket) => Some(socket.address()),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(socket) => socket.as_fd(),
+            Self::Udp(socket) => socket.as_fd(),
+        }
+    }
+}
+
+impl AsFd for Inlet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
