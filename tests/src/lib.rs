@@ -5,6 +5,7 @@
 //! binary, senders are processes, the kernel is the one that runs.
 
 pub mod agent;
+pub mod network;
 pub mod observer;
 pub mod procfs;
 

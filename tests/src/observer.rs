@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
@@ -116,6 +117,16 @@ impl Observer {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join("s")
+    }
+
+    /// The UDP listeners that it says it has.
+    #[must_use]
+    pub fn udp(&self) -> Vec<SocketAddr> {
+        let listener = |line: &String| {
+            let (_, said) = line.split_once(": udp ")?;
+            said.split_once(", tier")?.0.parse().ok()
+        };
+        self.log.all().iter().filter_map(listener).collect()
     }
 
     /// A scratch directory that goes with the observer.

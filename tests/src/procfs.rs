@@ -31,3 +31,18 @@ pub fn start_ticks(pid: u32) -> u64 {
         .and_then(|field| field.parse().ok())
         .expect("a start time")
 }
+
+/// The pid of a process in each namespace that it lives in, from that of the
+/// `/proc` that is read to its own (`NSpid`, `proc_pid_status(5)`).
+#[must_use]
+pub fn pids(pid: u32) -> Vec<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))
+        .unwrap_or_else(|error| panic!("/proc/{pid}/status: {error}"));
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))
+        .expect("NSpid")
+        .split_whitespace()
+        .map(|number| number.parse().expect("a number"))
+        .collect()
+}

@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-use rustix::io::Errno;
+use rustix::{io::Errno, net::sockopt};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use thiserror::Error;
 
@@ -17,6 +17,11 @@ use crate::sockopt::drops;
 /// `struct sk_buff` and its shared info (`SKB_TRUESIZE`,
 /// `include/linux/skbuff.h`) are beyond this on every 64-bit kernel.
 const LEAST_TRUESIZE: usize = 512;
+
+/// Receive buffer that is asked for, bytes; the kernel doubles it, and has
+/// room for some 2,700 datagrams in it then. A UDP sender is told nothing of a
+/// full buffer: what does not fit is lost.
+const RECEIVE_BUFFER: usize = 1 << 20;
 
 /// Classic BPF `BPF_RET | BPF_K` (`include/uapi/linux/filter.h`): pass so many
 /// bytes of the packet; 0 drops it.
@@ -64,6 +69,7 @@ impl ClosedUdpSocket {
             socket.set_only_v6(true)?;
         }
         ask_for_time(socket.as_fd())?;
+        enlarge(&socket)?;
         socket.attach_filter(&[SockFilter::new(BPF_RET, 0, 0, 0)])?;
         socket.bind(&address.into())?;
         let bound = socket.local_addr()?.as_socket();
@@ -130,6 +136,14 @@ impl AsFd for UdpSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// Beyond `net.core.rmem_max` with `CAP_NET_ADMIN`, which attaching to a
+/// cgroup needs anyhow; without it, as far as that allows.
+fn enlarge(socket: &Socket) -> io::Result<()> {
+    sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER)
+        .map_err(io::Error::from)
+        .or_else(|_| socket.set_recv_buffer_size(RECEIVE_BUFFER))
 }
 
 /// The kernel takes a datagram as long as what waits is below the buffer's

@@ -1,4 +1,5 @@
-//! A process that sends through io_uring: `uring WHO HOW SOCKET`.
+//! A process that sends through io_uring: `uring WHO HOW SOCKET`, where SOCKET
+//! is a path or a UDP address.
 //!
 //! WHO submits: `self`, a `thread` of it, or a `child` that inherited the
 //! ring while the parent only waits (`child-honest` claims itself, `child`
@@ -8,7 +9,11 @@
 use std::{
     env, fs,
     io::{self, BufRead as _},
-    os::{fd::AsRawFd as _, unix::net::UnixDatagram},
+    net::{SocketAddr, UdpSocket},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::net::UnixDatagram,
+    },
     process,
     ptr::NonNull,
     thread,
@@ -30,9 +35,7 @@ fn main() {
     let [who, how, socket] = &arguments[..] else {
         panic!("uring WHO HOW SOCKET");
     };
-    let connected = UnixDatagram::unbound().expect("a socket");
-    connected.connect(socket).expect("the observer is there");
-    let sender = Sender::new(connected, how);
+    let sender = Sender::new(connect(socket), how);
     println!("{}", process::id());
     match who.as_str() {
         "self" => sender.send(process::id()),
@@ -48,18 +51,29 @@ fn main() {
     }
 }
 
+fn connect(target: &str) -> OwnedFd {
+    if let Ok(address) = target.parse::<SocketAddr>() {
+        let socket = UdpSocket::bind((address.ip(), 0)).expect("a socket");
+        socket.connect(address).expect("an address");
+        return socket.into();
+    }
+    let socket = UnixDatagram::unbound().expect("a socket");
+    socket.connect(target).expect("the observer is there");
+    socket.into()
+}
+
 /// A ring, and a buffer that a child shares: a kernel thread of the parent
 /// reads the parent's memory.
 struct Sender {
     ring: IoUring,
     buffer: NonNull<[u8; FRAME_LEN]>,
-    socket: UnixDatagram,
+    socket: OwnedFd,
     flags: squeue::Flags,
     renames: bool,
 }
 
 impl Sender {
-    fn new(socket: UnixDatagram, how: &str) -> Self {
+    fn new(socket: OwnedFd, how: &str) -> Self {
         let mut builder = IoUring::builder();
         if how.starts_with("sqpoll") {
             builder.setup_sqpoll(10_000);

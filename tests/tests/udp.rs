@@ -1,0 +1,537 @@
+//! Beats by UDP: attested if a process of this host sent them, labelled for
+//! what they are if not.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process,
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use observer_tests::{
+    agent::Agent,
+    need_kernel,
+    network::{self, Network},
+    observer::{Observer, Setup, is},
+    observer_binary, procfs,
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+const LONG: u64 = 60_000;
+const SENDER: &str = env!("CARGO_BIN_EXE_udp");
+
+fn on_loopback() -> Observer {
+    listening(&["127.0.0.1:0", "[::1]:0"])
+}
+
+fn listening(addresses: &[&str]) -> Observer {
+    let setup = addresses.iter().fold(Setup::new(LONG), |setup, address| {
+        setup.arg("--udp").arg(address)
+    });
+    setup.start()
+}
+
+fn command(mut command: Command, how: &str, to: impl ToString, numbers: &[u32]) -> Command {
+    command.arg(how).arg(to.to_string());
+    command.args(numbers.iter().map(u32::to_string));
+    command
+}
+
+/// A sender, which says its pid first.
+fn sender(how: &str, to: impl ToString, numbers: &[u32]) -> Agent {
+    let mut agent = Agent::spawn(command(Command::new(SENDER), how, to, numbers));
+    assert_eq!(agent.number(), u64::from(agent.pid()));
+    agent
+}
+
+fn beats_of(pid: u32) -> impl Fn(&Value) -> bool {
+    move |event| is(event, "beat") && event["pid"] == pid
+}
+
+fn assert_attested(event: &Value, pid: u32) {
+    let sender = &event["sender"];
+    assert_eq!(sender["pid"], pid, "{event}");
+    assert_eq!(sender["own_pid"], pid);
+    assert_eq!(sender["via"], "btf");
+    assert_eq!(sender["comm"], "udp");
+    assert_eq!(sender["scm_pid"], Value::Null);
+    assert_eq!(sender["pid_ns_inode"], procfs::pid_namespace(process::id()));
+    let start = sender["start_ns"].as_u64().expect("a start time");
+    assert_eq!(start / 10_000_000, procfs::start_ticks(pid), "{event}");
+}
+
+#[test]
+fn each_way_of_sending_is_attested() {
+    need_kernel!();
+    let observer = on_loopback();
+    for to in observer.udp() {
+        for (how, numbers, beats) in [
+            ("connected", vec![], 1),
+            ("unconnected", vec![], 1),
+            ("many-at-once", vec![], 3),
+            ("corked", vec![], 1),
+        ] {
+            let mut agent = sender(how, to, &numbers);
+            let found = observer.expect_count(how, beats, beats_of(agent.pid()));
+            assert_eq!(found.len(), beats, "{how}");
+            for (beat, nonce) in found.iter().zip(1..) {
+                assert_eq!(beat["origin"], "kernel_attested", "{how}");
+                assert_eq!(beat["nonce"], nonce);
+                assert_attested(beat, agent.pid());
+            }
+            if how == "connected" || how == "corked" {
+                assert_eq!(found[0]["source"], agent.line());
+            }
+            agent.finish_well();
+        }
+    }
+    let remains = observer.stop();
+    assert_eq!(remains.counter("auth_failures"), 0);
+    assert_eq!(remains.counter("records_expired"), 0);
+}
+
+/// One send, many frames: the kernel cuts it up after the program saw it.
+#[test]
+fn each_segment_of_one_send_is_attested() {
+    const SEGMENTS: u32 = 64;
+    need_kernel!();
+    let observer = on_loopback();
+    for to in observer.udp() {
+        let mut agent = sender("segmented", to, &[0, 3]);
+        let decoded = observer.expect_count("pid 0", 3, |event| {
+            is(event, "decode") && event["sender"]["pid"] == agent.pid()
+        });
+        assert_attested(&decoded[0], agent.pid());
+        agent.finish_well();
+
+        let mut forger = sender("segmented", to, &[process::id(), SEGMENTS]);
+        let lies = observer.expect_count("lies", SEGMENTS as usize, |event| {
+            is(event, "auth_failure") && event["sender"]["pid"] == forger.pid()
+        });
+        assert!(lies.iter().all(|lie| lie["cause"] == "pid_mismatch"));
+        forger.finish_well();
+    }
+    assert!(observer.events_where(|event| is(event, "beat")).is_empty());
+}
+
+#[test]
+fn a_lie_by_udp_names_the_liar() {
+    need_kernel!();
+    let observer = on_loopback();
+    let victim = process::id();
+    for to in observer.udp() {
+        for how in ["claim", "raw"] {
+            if how == "raw" && to.is_ipv6() {
+                continue;
+            }
+            let mut forger = sender(how, to, &[victim]);
+            let lie = observer.expect(how, |event| {
+                is(event, "auth_failure") && event["sender"]["pid"] == forger.pid()
+            });
+            assert_eq!(lie["claimed_pid"], victim);
+            assert_eq!(lie["cause"], "pid_mismatch");
+            assert_attested(&lie, forger.pid());
+            if how == "raw" {
+                assert_eq!(lie["source"], "127.0.0.77:4242");
+            }
+            forger.finish_well();
+        }
+    }
+    assert!(observer.events_where(|event| is(event, "beat")).is_empty());
+}
+
+/// The ring's kernel thread sends, in its creator's name.
+#[test]
+fn an_sqpoll_thread_vouches_for_nobody() {
+    need_kernel!();
+    let observer = on_loopback();
+    let to = observer.udp()[0].to_string();
+    let start = |who: &str, how: &str| Agent::start(env!("CARGO_BIN_EXE_uring"), [who, how, &to]);
+    let mut child = start("child", "sqpoll");
+    let lie = observer.expect("a lie", |event| is(event, "auth_failure"));
+    assert_eq!(lie["cause"], "sqpoll");
+    assert_eq!(lie["sender"]["host_pid"], child.pid());
+    child.finish_well();
+    let mut inline = start("self", "inline");
+    observer.expect("a beat", beats_of(inline.pid()));
+    inline.finish_well();
+    assert_eq!(observer.events_where(|event| is(event, "beat")).len(), 1);
+}
+
+#[test]
+fn twelve_thousand_datagrams_of_four_processes() {
+    const EACH: u32 = 3000;
+    need_kernel!();
+    let observer = on_loopback();
+    let listeners = observer.udp();
+    let mut agents: Vec<Agent> = (0..4)
+        .map(|index| sender("paced", listeners[index % 2], &[EACH, 5]))
+        .collect();
+    let total = 4 * EACH as usize;
+    let beats = observer.expect_count("beats", total, |event| is(event, "beat"));
+    for agent in &mut agents {
+        let own: Vec<&Value> = beats
+            .iter()
+            .filter(|beat| beat["pid"] == agent.pid())
+            .collect();
+        assert_eq!(own.len(), EACH as usize);
+        for (beat, nonce) in own.iter().zip(1..) {
+            assert_eq!(beat["nonce"], nonce);
+            assert_eq!(beat["sender"]["host_pid"], agent.pid());
+            assert_eq!(beat["origin"], "kernel_attested");
+        }
+        agent.finish_well();
+    }
+    let remains = observer.stop();
+    assert_eq!(remains.counter("datagrams"), total as u64);
+    assert_eq!(remains.counter("records"), total as u64);
+    assert_eq!(remains.counter("auth_failures"), 0);
+}
+
+#[test]
+fn a_sender_that_exits_at_once_is_known() {
+    need_kernel!();
+    let observer = on_loopback();
+    let to = observer.udp()[0];
+    for count in 1..=100 {
+        let mut agent = sender("connected", to, &[]);
+        let pid = agent.pid();
+        agent.finish_well();
+        let beats = observer.expect_count("beats", count, |event| is(event, "beat"));
+        assert_eq!(beats[count - 1]["sender"]["pid"], pid);
+    }
+}
+
+/// A record whose datagram found the receive buffer full is an attempt, and
+/// never a beat.
+#[test]
+fn what_the_full_buffer_dropped_is_no_beat() {
+    const SENT: u64 = 5000;
+    need_kernel!();
+    let observer = listening(&["127.0.0.1:0"]);
+    let to = observer.udp()[0];
+    observer.signal(Signal::STOP);
+    let mut agent = sender("paced", to, &[5000, 1000]);
+    agent.finish_well();
+    observer.signal(Signal::CONT);
+    observer.expect("a beat", |event| is(event, "beat"));
+    // Longer than a record waits for its datagram; then something to receive.
+    thread::sleep(Duration::from_millis(2500));
+    let mut last = sender("connected", to, &[]);
+    observer.expect("the last", beats_of(last.pid()));
+    last.finish_well();
+    let remains = observer.stop();
+    let beats = remains.counter("beats") - 1;
+    let dropped = remains.counter("udp_dropped");
+    println!("{beats} received, {dropped} dropped");
+    assert!(dropped > 0 && beats > 0);
+    assert_eq!(beats + dropped, SENT);
+    assert_eq!(remains.counter("records_expired"), dropped);
+    assert_eq!(remains.counter("auth_failures"), 0);
+}
+
+#[test]
+fn what_is_no_frame_takes_no_room() {
+    need_kernel!();
+    let observer = listening(&["127.0.0.1:0"]);
+    let to = observer.udp()[0];
+    let mut agent = sender("lengths", to, &[100]);
+    observer.expect("no frame", |event| is(event, "decode"));
+    agent.finish_well();
+    let mut last = sender("connected", to, &[]);
+    observer.expect("the last", beats_of(last.pid()));
+    last.finish_well();
+    let remains = observer.stop();
+    assert_eq!(remains.counter("wrong_length"), 100);
+    assert_eq!(remains.counter("datagrams"), 2);
+    assert_eq!(remains.counter("udp_dropped"), 0);
+}
+
+/// Three ways in, all busy at once: each beat that is received has its event.
+#[test]
+fn busy_listeners_are_all_served() {
+    const EACH: u32 = 2000;
+    need_kernel!();
+    let observer = on_loopback();
+    let listeners = observer.udp();
+    let mut agents: Vec<Agent> = listeners
+        .iter()
+        .map(|to| sender("paced", to, &[EACH, 20]))
+        .collect();
+    let flood = [
+        "blocking".to_owned(),
+        observer.socket().display().to_string(),
+        EACH.to_string(),
+    ];
+    agents.push(Agent::start(env!("CARGO_BIN_EXE_flood"), flood));
+    let total = 3 * EACH as usize;
+    observer.expect_count("beats", total, |event| is(event, "beat"));
+    for agent in &mut agents {
+        let own = observer.events_where(beats_of(agent.pid()));
+        assert_eq!(own.len(), EACH as usize);
+        agent.finish_well();
+    }
+    let remains = observer.stop();
+    assert_eq!(remains.counter("datagrams"), total as u64);
+    assert_eq!(remains.counter("beats"), total as u64);
+}
+
+/// A cgroup that goes with the test.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new() -> Self {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc");
+        let root = mounts
+            .lines()
+            .find(|line| line.contains(" - cgroup2 "))
+            .and_then(|line| line.split(' ').nth(4))
+            .expect("a cgroup2 mount");
+        let name = format!("observer-test-{}", process::id());
+        let path = Path::new(root).join(name);
+        fs::create_dir(&path).expect("a cgroup");
+        Self(path)
+    }
+
+    /// A program that will start in it. A socket belongs to the cgroup that
+    /// its process was in when it was made (`cgroup_sk_alloc`,
+    /// `kernel/cgroup/cgroup.c`).
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let enter = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", self.0.display());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &enter, "sh"]).arg(program);
+        shell
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Fails only if a process is still in it.
+        drop(fs::remove_dir(&self.0));
+    }
+}
+
+#[test]
+fn a_sender_in_another_cgroup_is_attested() {
+    need_kernel!();
+    let observer = on_loopback();
+    let cgroup = Cgroup::new();
+    let inside = cgroup.command(SENDER);
+    let mut agent = Agent::spawn(command(inside, "connected", observer.udp()[0], &[]));
+    let beat = observer.expect("a beat", beats_of(agent.pid()));
+    let inode = fs::metadata(&cgroup.0).expect("it is there").ino();
+    assert_eq!(beat["sender"]["cgroup_id"], inode);
+    assert_attested(&beat, agent.pid());
+    agent.finish_well();
+}
+
+/// Only a cgroup's processes are seen where one is named; what others send is
+/// not attested, and so refused.
+#[test]
+fn who_is_outside_of_the_named_cgroup_is_not_believed() {
+    need_kernel!();
+    let cgroup = Cgroup::new();
+    // The observer has to be in it, to prove the program to itself.
+    let observer = Setup::in_command(cgroup.command(observer_binary()), LONG)
+        .arg("--udp")
+        .arg("127.0.0.1:0")
+        .arg("--cgroup")
+        .arg(&cgroup.0.display().to_string())
+        .start();
+    let mut agent = sender("each-line", observer.udp()[0], &[]);
+    agent.tell("");
+    let refused = observer.expect("a refusal", |event| is(event, "auth_failure"));
+    assert_eq!(refused["cause"], "unattested");
+    assert_eq!(refused["sender"], Value::Null);
+    assert_eq!(refused["source"], agent.line());
+    agent.finish_well();
+    let inside = cgroup.command(SENDER);
+    let mut agent = Agent::spawn(command(inside, "connected", observer.udp()[0], &[]));
+    observer.expect("a beat", beats_of(agent.pid()));
+    agent.finish_well();
+    drop(observer);
+}
+
+/// An observer in a network namespace, with agents in another one.
+fn across(network: &Network, flags: &[&str]) -> Observer {
+    let setup = Setup::in_command(network.at_observer(observer_binary()), LONG);
+    flags
+        .iter()
+        .fold(setup, |setup, flag| setup.arg(flag))
+        .start()
+}
+
+fn agent_across(network: &Network, how: &str, observer: &Observer, numbers: &[u32]) -> Agent {
+    let to = observer.udp()[0];
+    let mut agent = Agent::spawn(command(network.at_agents(SENDER), how, to, numbers));
+    assert_eq!(agent.number(), u64::from(agent.pid()));
+    agent
+}
+
+fn address() -> String {
+    format!("{}:0", network::OBSERVER)
+}
+
+#[test]
+fn a_local_sender_behind_a_network_is_attested() {
+    need_kernel!();
+    let network = Network::new();
+    let observer = across(&network, &["--udp", &address(), "--accept-network-beats"]);
+    for how in ["connected", "unconnected", "many-at-once", "corked"] {
+        let mut agent = agent_across(&network, how, &observer, &[]);
+        let beat = observer.expect(how, beats_of(agent.pid()));
+        assert_eq!(beat["origin"], "kernel_attested");
+        assert_attested(&beat, agent.pid());
+        agent.finish_well();
+    }
+    let mut forger = agent_across(&network, "raw", &observer, &[process::id()]);
+    let lie = observer.expect("a lie", |event| is(event, "auth_failure"));
+    assert_attested(&lie, forger.pid());
+    assert_eq!(lie["source"], "10.213.7.77:4242");
+    forger.finish_well();
+}
+
+/// A packet that no process sent by IP, as far as this host's kernel saw: as
+/// one from another host.
+#[test]
+fn a_datagram_from_the_network_is_worth_what_the_operator_says() {
+    need_kernel!();
+    let network = Network::new();
+    for (flag, origin) in [
+        ("--udp", "network_unverified"),
+        ("--trust-udp", "operator_attested_transport"),
+    ] {
+        let observer = across(&network, &[flag, &address(), "--accept-network-beats"]);
+        let mut injector = agent_across(&network, "packet", &observer, &[4321, 7]);
+        let beat = observer.expect("a beat", |event| is(event, "beat"));
+        assert_eq!(beat["pid"], 4321);
+        assert_eq!(beat["origin"], origin);
+        assert_eq!(beat["sender"], Value::Null);
+        assert_eq!(beat["source"], "10.213.7.77:4242");
+        injector.finish_well();
+        // The kernel's word stands above the listener's.
+        let mut forger = agent_across(&network, "claim", &observer, &[4321]);
+        let lie = observer.expect("a lie", |event| is(event, "auth_failure"));
+        assert_eq!(lie["sender"]["pid"], forger.pid());
+        forger.finish_well();
+        let mut agent = agent_across(&network, "connected", &observer, &[]);
+        let beat = observer.expect("a beat", beats_of(agent.pid()));
+        assert_eq!(beat["origin"], "kernel_attested");
+        agent.finish_well();
+    }
+}
+
+#[test]
+fn the_first_origin_keeps_the_agent() {
+    need_kernel!();
+    let network = Network::new();
+    let observer = across(&network, &["--udp", &address(), "--accept-network-beats"]);
+    let conflicts = |observed: &'static str, slot: &'static str| {
+        move |event: &Value| {
+            is(event, "origin_conflict")
+                && event["observed_origin"] == observed
+                && event["slot_origin"] == slot
+        }
+    };
+    let mut agent = agent_across(&network, "each-line", &observer, &[]);
+    agent.tell("");
+    observer.expect("a beat", beats_of(agent.pid()));
+    let mut injector = agent_across(&network, "packet", &observer, &[agent.pid(), 99]);
+    let conflict = observer.expect(
+        "a conflict",
+        conflicts("network_unverified", "kernel_attested"),
+    );
+    assert_eq!(conflict["claimed_pid"], agent.pid());
+    injector.finish_well();
+    // The slot is not changed: the nonce is still the agent's own.
+    agent.tell("");
+    observer.expect_count("beats", 2, beats_of(agent.pid()));
+    agent.finish_well();
+
+    let mut late = agent_across(&network, "each-line", &observer, &[]);
+    let mut injector = agent_across(&network, "packet", &observer, &[late.pid(), 99]);
+    observer.expect("a beat", beats_of(late.pid()));
+    injector.finish_well();
+    late.tell("");
+    let conflict = observer.expect(
+        "a conflict",
+        conflicts("kernel_attested", "network_unverified"),
+    );
+    assert_eq!(conflict["sender"]["pid"], late.pid());
+    late.finish_well();
+}
+
+#[test]
+fn the_strongest_origin_takes_the_agent() {
+    need_kernel!();
+    let network = Network::new();
+    let observer = across(
+        &network,
+        &[
+            "--udp",
+            &address(),
+            "--accept-network-beats",
+            "--origin-policy",
+            "strongest",
+        ],
+    );
+    let mut agent = agent_across(&network, "each-line", &observer, &[]);
+    let mut injector = agent_across(&network, "packet", &observer, &[agent.pid(), 99]);
+    observer.expect("a beat", beats_of(agent.pid()));
+    agent.tell("");
+    let beats = observer.expect_count("beats", 2, beats_of(agent.pid()));
+    assert_eq!(beats[0]["origin"], "network_unverified");
+    assert_eq!(beats[1]["origin"], "kernel_attested");
+    assert_eq!(beats[1]["nonce"], 1);
+    let conflict = observer.expect("a conflict", |event| is(event, "origin_conflict"));
+    assert_eq!(conflict["claimed_pid"], agent.pid());
+    assert_eq!(conflict["observed_origin"], "network_unverified");
+    assert_eq!(conflict["slot_origin"], "kernel_attested");
+    injector.finish_well();
+    agent.finish_well();
+    assert_eq!(observer.stop().counter("displaced"), 1);
+}
+
+/// `--attest off` knows nobody, and says so.
+#[test]
+fn without_attestation_all_of_it_is_the_network() {
+    need_kernel!();
+    let observer = Setup::new(LONG)
+        .arg("--attest")
+        .arg("off")
+        .arg("--udp")
+        .arg("127.0.0.1:0")
+        .start();
+    let mut agent = sender("claim", observer.udp()[0], &[4321]);
+    let beat = observer.expect("a beat", |event| is(event, "beat"));
+    assert_eq!(beat["origin"], "network_unverified");
+    assert_eq!(beat["sender"], Value::Null);
+    agent.finish_well();
+}
+
+/// The helper tier sees the same lies.
+#[test]
+fn the_helper_tier_names_the_liar_too() {
+    need_kernel!();
+    let observer = Setup::new(LONG)
+        .arg("--tier")
+        .arg("helper")
+        .arg("--udp")
+        .arg("127.0.0.1:0")
+        .start();
+    let to = observer.udp()[0];
+    let mut agent = sender("connected", to, &[]);
+    let beat = observer.expect("a beat", beats_of(agent.pid()));
+    assert_eq!(beat["sender"]["via"], "helper");
+    assert_eq!(beat["origin"], "kernel_attested");
+    agent.finish_well();
+    let mut forger = sender("claim", to, &[process::id()]);
+    let lie = observer.expect("a lie", |event| is(event, "auth_failure"));
+    assert_eq!(lie["sender"]["pid"], forger.pid());
+    forger.finish_well();
+}
