@@ -201,39 +201,45 @@ impl Ports {
     }
 }
 
+/// One constant of a listener; volatile for the reason that `layout!` has.
+/// Each by itself: the verifier knows the value, and takes out the comparisons
+/// with listeners that are not there.
+macro_rules! listener {
+    ($index:expr, $field:ident) => {{
+        let listeners = (&raw const LISTENERS).cast::<Listener>();
+        // SAFETY: the index is below the array's length wherever this is used.
+        unsafe { (&raw const (*listeners.add($index)).$field).read_volatile() }
+    }};
+}
+
 /// Whether any listener has the port: the first thing to be compared.
 #[inline(always)]
 fn is_port_ours(version: u8, port: u16) -> bool {
-    let mut found = false;
     for index in 0..MAX_LISTENERS {
-        let listener = listener(index);
-        found |= listener.version == version && listener.port == port;
+        if listener!(index, version) == 0 {
+            return false;
+        }
+        if listener!(index, port) == port && listener!(index, version) == version {
+            return true;
+        }
     }
-    found
+    false
 }
 
 #[inline(always)]
 fn is_ours(version: u8, port: u16, address: [u32; 4]) -> bool {
-    let mut found = false;
     for index in 0..MAX_LISTENERS {
-        let listener = listener(index);
-        found |= listener.version == version
-            && listener.port == port
-            && (listener.any_address != 0 || listener.address == address);
+        if listener!(index, version) == 0 {
+            return false;
+        }
+        if listener!(index, port) == port
+            && listener!(index, version) == version
+            && (listener!(index, any_address) != 0 || listener!(index, address) == address)
+        {
+            return true;
+        }
     }
-    found
-}
-
-/// One of the constants; volatile for the reason that `layout!` has.
-#[inline(always)]
-fn listener(index: usize) -> Listener {
-    // SAFETY: the index is below the array's length wherever this is called.
-    unsafe {
-        (&raw const LISTENERS)
-            .cast::<Listener>()
-            .add(index)
-            .read_volatile()
-    }
+    false
 }
 
 #[inline(always)]
