@@ -68,6 +68,7 @@ fn required_arguments_are_named() {
     assert!(refused(&["run", "--threshold-ms", "100"]).contains("--socket"));
     assert!(refused(&["run", "--socket", "SOCKET"]).contains("--threshold-ms"));
     assert!(refused(&["beat"]).contains("--socket"));
+    refused(&["beat", "--socket", "SOCKET", "--udp", "127.0.0.1:1"]);
 }
 
 #[test]
@@ -89,6 +90,14 @@ fn bad_values_are_refused_with_the_flag_and_the_value() {
         ("--max-agents", "99999999999"),
         ("--tier", "best"),
         ("--ring-bytes", "1000"),
+        ("--udp", "localhost:1"),
+        ("--udp", "127.0.0.1"),
+        ("--trust-udp", "127.0.0.1:65536"),
+        ("--origin-policy", "last"),
+        ("--namespaces", "guess"),
+        ("--allow-uid", "no such user"),
+        ("--allow-uid", "-1"),
+        ("--allow-gid", "4294967295"),
     ];
     for (flag, value) in cases {
         let mut args = vec!["run", "--socket", "SOCKET"];
@@ -118,6 +127,33 @@ fn contradictions_are_refused() {
     }
 }
 
+/// Nothing is taken from other hosts unless the operator says so.
+#[test]
+fn an_address_that_others_can_reach_needs_consent() {
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:7", "[2001:db8::1]:7"] {
+        let said = refused(&[
+            "run",
+            "--socket",
+            "SOCKET",
+            "--threshold-ms",
+            "1",
+            "--udp",
+            address,
+        ]);
+        assert!(said.contains(address), "{said}");
+        assert!(said.contains("--accept-network-beats"), "{said}");
+        assert!(said.contains("--trust-udp"), "{said}");
+    }
+}
+
+#[test]
+fn there_is_room_for_eight_listeners() {
+    let mut args = vec!["run", "--socket", "SOCKET", "--threshold-ms", "1"];
+    args.extend(["--udp=127.0.0.1:0"; 9]);
+    let said = refused(&args);
+    assert!(said.contains("at most 8") && said.contains('9'), "{said}");
+}
+
 #[test]
 fn help_names_flags_units_and_defaults() {
     let output = observer(&["run", "--help"]);
@@ -131,6 +167,10 @@ fn help_names_flags_units_and_defaults() {
         "[default: 16384]",
         "--json",
         "--tier",
+        "--udp <ADDR:PORT>",
+        "--trust-udp <ADDR:PORT>",
+        "[default: first]",
+        "[default: refuse]",
     ];
     for part in parts {
         assert!(help.contains(part), "no {part} in\n{help}");

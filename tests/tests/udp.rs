@@ -281,6 +281,79 @@ fn busy_listeners_are_all_served() {
     assert_eq!(remains.counter("beats"), total as u64);
 }
 
+/// The timer of several sockets is as good as that of one.
+#[test]
+fn a_silence_by_udp_is_told_once_and_on_time() {
+    const THRESHOLD_MS: u64 = 300;
+    need_kernel!();
+    let observer = Setup::new(THRESHOLD_MS)
+        .arg("--udp")
+        .arg("127.0.0.1:0")
+        .start();
+    let mut agent = sender("connected", observer.udp()[0], &[]);
+    let stall = observer.expect("a stall", |event| is(event, "stall"));
+    assert_eq!(stall["pid"], agent.pid());
+    assert_eq!(stall["sender"]["comm"], "udp");
+    let at = |field: &str| stall[field].as_u64().expect("a time");
+    let late = at("observer_ns") - at("last_ns") - THRESHOLD_MS * 1_000_000;
+    println!("late by {late} ns");
+    assert!(late < 50_000_000, "late by {late} ns");
+    thread::sleep(Duration::from_millis(2 * THRESHOLD_MS));
+    assert_eq!(observer.events_where(|event| is(event, "stall")).len(), 1);
+    agent.finish_well();
+}
+
+#[test]
+fn a_stopped_observer_blames_no_agent_by_udp() {
+    need_kernel!();
+    for threshold_ms in [500, 1000] {
+        let observer = Setup::new(threshold_ms)
+            .arg("--udp")
+            .arg("127.0.0.1:0")
+            .start();
+        let to = observer.udp()[0];
+        let mut agents: Vec<Agent> = (0..20).map(|_| sender("pulse", to, &[100, 50])).collect();
+        for agent in &agents {
+            observer.expect_count("beats", 3, beats_of(agent.pid()));
+        }
+        observer.signal(Signal::STOP);
+        thread::sleep(Duration::from_secs(2));
+        observer.signal(Signal::CONT);
+        thread::sleep(Duration::from_millis(500));
+        let stalls = observer.events_where(|event| is(event, "stall"));
+        assert!(stalls.is_empty(), "{stalls:?}");
+        for agent in &mut agents {
+            observer.expect_count("beats", 40, beats_of(agent.pid()));
+            agent.finish_well();
+        }
+    }
+}
+
+/// However it ends, nothing of it stays attached to the host.
+#[test]
+fn a_killed_observer_leaves_no_program_behind() {
+    need_kernel!();
+    let count = || {
+        aya::programs::loaded_programs()
+            .filter_map(Result::ok)
+            .filter(|program| program.name_as_str() == Some("udp_btf"))
+            .count()
+    };
+    let before = count();
+    let observer = on_loopback();
+    assert_eq!(count(), before + 1);
+    observer.signal(Signal::KILL);
+    drop(observer);
+    // The kernel frees programs a little later (`bpf_prog_put`).
+    for _ in 0..200 {
+        if count() == before {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{} programs, {before} before", count());
+}
+
 /// A cgroup that goes with the test.
 struct Cgroup(PathBuf);
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{build_observer, process, python, root, say};
+use crate::{build_observer, network, process, python, root, say};
 
 /// The package whose tests need the real kernel, and root.
 const END_TO_END: &str = "observer-tests";
@@ -41,6 +41,7 @@ pub(crate) struct Args {
 pub(crate) fn execute(workspace: &Workspace, args: &Args) -> Result<()> {
     if !args.without_kernel {
         build_observer::build(workspace, false)?;
+        network::ensure()?;
         python::ensure(workspace)?;
     }
     let suites = [

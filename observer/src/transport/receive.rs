@@ -16,7 +16,7 @@ use std::{
 use observer_common::frame::FRAME_LEN;
 
 pub use self::control::Credentials;
-pub(super) use self::control::{ask_for_time, ask_for_time_and_credentials};
+pub(super) use self::control::ask_for_time_and_credentials;
 use self::{
     control::{CONTROL_LEN, Control},
     source::{SOURCE_LEN, Source},
@@ -140,8 +140,9 @@ impl Receiver {
         })
     }
 
-    /// When the first datagram of the last batch began to wait: a time of
-    /// `CLOCK_REALTIME`, from the kernel and not from the sender.
+    /// When the first datagram of the last batch began to wait, if it came by
+    /// the Unix socket: a time of `CLOCK_REALTIME`, from the kernel and not
+    /// from the sender.
     pub(crate) fn first_queued(&self) -> Option<Duration> {
         self.control(0)?.queued
     }

@@ -40,6 +40,7 @@ fn main() {
         ("raw", &[pid]) => raw(to, pid),
         ("packet", &[pid, nonce]) => packet(to, pid, nonce.into()),
         ("paced", &[count, burst]) => paced(to, count, burst),
+        ("pulse", &[interval_ms, count]) => pulse(to, interval_ms, count),
         ("lengths", &[longest]) => lengths(to, longest),
         ("each-line", &[]) => each_line(to),
         other => panic!("unknown way {other:?}"),
@@ -232,6 +233,16 @@ fn paced(to: SocketAddr, count: u32, burst: u32) {
         if nonce % burst == 0 {
             thread::sleep(Duration::from_millis(2));
         }
+    }
+}
+
+/// An honest agent, until its stdin is closed or the count is reached.
+fn pulse(to: SocketAddr, interval_ms: u32, count: u32) {
+    let socket = connect(to);
+    for nonce in 1..=count {
+        // Fails only while nobody listens.
+        drop(socket.send(&frame(process::id(), nonce.into())));
+        thread::sleep(Duration::from_millis(interval_ms.into()));
     }
 }
 

@@ -1,10 +1,6 @@
 //! The control data of a datagram: when it was queued, and who sent it.
 
-use std::{
-    io, mem,
-    os::fd::{AsFd, BorrowedFd},
-    time::Duration,
-};
+use std::{io, mem, os::fd::AsFd, time::Duration};
 
 use rustix::net::sockopt;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -33,19 +29,15 @@ pub(super) const CONTROL_LEN: usize = size_of::<TimeMessage>() + size_of::<Crede
 /// called before anyone can send to it: a socket that lacks one of the two
 /// would have room for descriptors.
 ///
-/// # Errors
-/// What `setsockopt` fails with.
-pub(crate) fn ask_for_time_and_credentials(socket: impl AsFd) -> io::Result<()> {
-    ask_for_time(socket.as_fd())?;
-    Ok(sockopt::set_socket_passcred(socket, true)?)
-}
-
-/// Asks for the time at which a datagram came.
+/// The time costs its sender a look at the clock, and nobody else: Unix
+/// sockets do not switch the host's time stamps on (`sock_needs_netstamp`,
+/// `net/core/sock.c`), as an IP socket would for each packet received.
 ///
 /// # Errors
 /// What `setsockopt` fails with.
-pub(crate) fn ask_for_time(socket: BorrowedFd<'_>) -> io::Result<()> {
-    switch_on(socket, libc::SO_TIMESTAMPNS)
+pub(crate) fn ask_for_time_and_credentials(socket: impl AsFd) -> io::Result<()> {
+    switch_on(socket.as_fd(), libc::SO_TIMESTAMPNS)?;
+    Ok(sockopt::set_socket_passcred(socket, true)?)
 }
 
 /// A control message with `struct timespec` as `put_cmsg`
@@ -96,7 +88,7 @@ pub struct Credentials {
 /// What the kernel attached to one datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Control {
-    /// When it was queued (Unix) or came in (IP), since the epoch.
+    /// When it was queued, since the epoch.
     pub(super) queued: Option<Duration>,
     pub(super) credentials: Option<Credentials>,
 }
