@@ -83,7 +83,7 @@ pub(crate) fn copy<'a>(from: &Record, memory: &'a mut MaybeUninit<Record>) -> &'
         unsafe {
             words
                 .add(index)
-                .write_volatile(from.add(index).read_volatile())
+                .write_volatile(from.add(index).read_volatile());
         };
     }
     // SAFETY: every byte was just written.
@@ -95,14 +95,16 @@ const WORDS: usize = size_of::<Record>() / size_of::<u64>();
 
 /// Copies bytes of the packet; false if they are not there.
 #[inline(always)]
-pub(crate) fn load_bytes<const LEN: usize>(
-    ctx: &SkBuffContext,
-    offset: u32,
-    bytes: &mut [u8; LEN],
-) -> bool {
-    // SAFETY: the destination is `LEN` bytes; the verifier checks destination
-    // and length once more, the helper checks the offset.
-    let status =
-        unsafe { bpf_skb_load_bytes(ctx.as_ptr(), offset, bytes.as_mut_ptr().cast(), LEN as u32) };
+pub(crate) fn load_bytes(ctx: &SkBuffContext, offset: u32, bytes: &mut [u8]) -> bool {
+    // SAFETY: the destination has as many bytes as are said; the verifier
+    // checks destination and length once more, the helper checks the offset.
+    let status = unsafe {
+        bpf_skb_load_bytes(
+            ctx.as_ptr(),
+            offset,
+            bytes.as_mut_ptr().cast(),
+            bytes.len() as u32,
+        )
+    };
     status == 0
 }

@@ -45,9 +45,28 @@ const MAX_SEGMENTS: u32 = 128;
 /// Length of a frame.
 const ONE_FRAME: u32 = FRAME_LEN as u32;
 
-/// The start of a packet, as far as both IP versions have it in common:
-/// the first 28 bytes.
-type Head = [u8; 28];
+/// The first bytes of a packet, as IPv4 without options has them (RFC 791,
+/// RFC 768). Bytes only: nothing says how a packet is aligned.
+#[repr(C)]
+struct Head {
+    version_and_length: u8,
+    service: u8,
+    total_length: [u8; 2],
+    id: [u8; 2],
+    /// The first byte is IPv6's next header (RFC 8200).
+    fragment: [u8; 2],
+    time_to_live: u8,
+    protocol: u8,
+    checksum: [u8; 2],
+    source: [u8; 4],
+    destination: [u8; 4],
+    udp: UdpHeader,
+}
+
+/// RFC 768
+type UdpHeader = [u8; UDP_HEADER_LEN as usize];
+
+const _: () = assert!(size_of::<Head>() == 28);
 
 /// A UDP datagram to one of the observer's listeners.
 struct Datagram {
@@ -104,9 +123,10 @@ fn record_segments(ctx: &SkBuffContext, payload: u32, segments: u32, record: &Re
 #[inline(always)]
 fn datagram(ctx: &SkBuffContext) -> Option<Datagram> {
     let head = head(ctx)?;
-    match head[0] >> 4 {
-        4 if head[9] == UDP => ipv4(ctx, head),
-        6 if head[6] == UDP => ipv6(ctx),
+    let [next_header, _] = head.fragment;
+    match head.version_and_length >> 4 {
+        4 if head.protocol == UDP => ipv4(ctx, head),
+        6 if next_header == UDP => ipv6(ctx),
         _ => None,
     }
 }
@@ -127,54 +147,48 @@ fn head(ctx: &SkBuffContext) -> Option<&Head> {
 
 #[inline(always)]
 fn ipv4(ctx: &SkBuffContext, head: &Head) -> Option<Datagram> {
-    const MORE_OF_A_FRAGMENT: u16 = 0x1fff;
-    let destination = word(head, 16);
-    let transport = u32::from(head[0] & 0xf).wrapping_mul(4);
+    const OFFSET_OF_FRAGMENT: u16 = 0x1fff;
+    let transport = u32::from(head.version_and_length & 0xf).wrapping_mul(4);
     let ports = if transport == IPV4_HEADER_LEN {
-        Ports {
-            source: half(head, 20),
-            destination: half(head, 22),
-            length: half(head, 24),
-        }
+        Ports::new(head.udp)
     } else {
         Ports::load(ctx, transport)?
     };
+    let destination = u32::from_ne_bytes(head.destination);
     if !is_ours(4, ports.destination, [destination, 0, 0, 0]) {
         return None;
     }
-    if u16::from_be(half(head, 6)) & MORE_OF_A_FRAGMENT != 0 {
+    if u16::from_be_bytes(head.fragment) & OFFSET_OF_FRAGMENT != 0 {
         return None;
     }
-    let mut source_address = [0; 16];
-    source_address[10] = 0xff;
-    source_address[11] = 0xff;
-    source_address[12..].copy_from_slice(&word(head, 12).to_ne_bytes());
-    Some(ports.datagram(transport, source_address))
+    let [a, b, c, d] = head.source;
+    let source = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d];
+    Some(ports.datagram(transport, source))
 }
 
 #[inline(always)]
 fn ipv6(ctx: &SkBuffContext) -> Option<Datagram> {
+    const SOURCE: u32 = 8;
+    const DESTINATION: u32 = 24;
     let ports = Ports::load(ctx, IPV6_HEADER_LEN)?;
-    let mut destination = [0; 16];
-    let mut source_address = [0; 16];
-    if !is_port_ours(6, ports.destination) || !output::load_bytes(ctx, 24, &mut destination) {
+    if !is_port_ours(6, ports.destination) {
         return None;
     }
-    let words = [
-        word(&destination, 0),
-        word(&destination, 4),
-        word(&destination, 8),
-        word(&destination, 12),
-    ];
-    if !is_ours(6, ports.destination, words) || !output::load_bytes(ctx, 8, &mut source_address) {
+    let mut destination = [[0; 4]; 4];
+    if !output::load_bytes(ctx, DESTINATION, destination.as_flattened_mut()) {
         return None;
     }
-    Some(ports.datagram(IPV6_HEADER_LEN, source_address))
+    if !is_ours(6, ports.destination, destination.map(u32::from_ne_bytes)) {
+        return None;
+    }
+    let mut source = [0; 16];
+    output::load_bytes(ctx, SOURCE, &mut source).then(|| ports.datagram(IPV6_HEADER_LEN, source))
 }
 
-/// The UDP header, in network byte order.
+/// What is of use in a UDP header.
 struct Ports {
     source: u16,
+    /// In network byte order, as the listeners' are.
     destination: u16,
     length: u16,
 }
@@ -182,12 +196,18 @@ struct Ports {
 impl Ports {
     #[inline(always)]
     fn load(ctx: &SkBuffContext, offset: u32) -> Option<Self> {
-        let mut header = [0; UDP_HEADER_LEN as usize];
-        output::load_bytes(ctx, offset, &mut header).then(|| Self {
-            source: half(&header, 0),
-            destination: half(&header, 2),
-            length: half(&header, 4),
-        })
+        let mut header = UdpHeader::default();
+        output::load_bytes(ctx, offset, &mut header).then(|| Self::new(header))
+    }
+
+    #[inline(always)]
+    fn new(header: UdpHeader) -> Self {
+        let [s0, s1, d0, d1, l0, l1, _, _] = header;
+        Self {
+            source: u16::from_be_bytes([s0, s1]),
+            destination: u16::from_ne_bytes([d0, d1]),
+            length: u16::from_be_bytes([l0, l1]),
+        }
     }
 
     #[inline(always)]
@@ -195,8 +215,8 @@ impl Ports {
         Datagram {
             transport,
             source_address,
-            source_port: u16::from_be(self.source),
-            length: u16::from_be(self.length),
+            source_port: self.source,
+            length: self.length,
         }
     }
 }
@@ -240,16 +260,6 @@ fn is_ours(version: u8, port: u16, address: [u32; 4]) -> bool {
         }
     }
     false
-}
-
-#[inline(always)]
-fn half<const LEN: usize>(bytes: &[u8; LEN], at: usize) -> u16 {
-    u16::from_ne_bytes([bytes[at], bytes[at + 1]])
-}
-
-#[inline(always)]
-fn word<const LEN: usize>(bytes: &[u8; LEN], at: usize) -> u32 {
-    u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 /// Fields of the packet's context that aya has no accessor for.

@@ -14,10 +14,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use observer::attest::Join;
+use observer::attest::{Hint, Join};
 use observer::event::{Attestation, BeatOrigin, TaskKind, Via};
-use observer::judge::{AttestMode, Policy, Verdict, judge};
-use observer::tracker::{Now, Outcome, Sighting, Tracker};
+use observer::judge::{AttestMode, Channel, Policy, Verdict, judge};
+use observer::tracker::{Now, OriginPolicy, Outcome, Sighting, Tracker};
 use observer_common::frame::{FRAME_LEN, Frame, Status};
 use observer_common::record::Record;
 
@@ -126,8 +126,14 @@ fn believed(frame: &Frame, sender: &Attestation) -> bool {
     let policy = Policy {
         attest: AttestMode::Require,
         observer_ns_inode: sender.pid_ns_inode,
+        ..Policy::default()
     };
-    let verdict = judge(black_box(frame), Some(black_box(sender)), &policy);
+    let verdict = judge(
+        black_box(frame),
+        Some(black_box(sender)),
+        Channel::Unix,
+        &policy,
+    );
     matches!(verdict, Verdict::Authentic { .. })
 }
 

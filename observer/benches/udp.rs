@@ -115,9 +115,9 @@ fn receiving(scratch: &Path) {
         for _ in 0..BEATS as usize / BATCH {
             send_batch(&sender, address, &mut nonce);
             let start = Instant::now();
-            let received = receiver.receive(open.as_fd()).expect("receives");
+            let batch = receiver.receive(open.as_fd()).expect("receives");
             time += start.elapsed();
-            assert_eq!(received, BATCH);
+            assert_eq!(batch, BATCH);
         }
         floor.push(per(time, BEATS));
 
@@ -142,7 +142,7 @@ fn observer(scratch: &Path) -> Result<Observer, observer::StartError> {
     Observer::builder()
         .socket(scratch.join("s"))
         .udp(SocketAddr::from(([127, 0, 0, 1], 0)))
-        .threshold(Duration::from_secs(3600))
+        .threshold(Duration::from_hours(1))
         .bind()
 }
 

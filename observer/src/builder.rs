@@ -294,9 +294,10 @@ impl Builder {
     /// What to listen on, each address once, and what its datagrams are worth
     /// without a record.
     fn wanted_listeners(&self) -> Result<Vec<(SocketAddr, Network)>, StartError> {
-        let unverified = match self.accept_network_beats {
-            true => Network::Unverified,
-            false => Network::Refused,
+        let unverified = if self.accept_network_beats {
+            Network::Unverified
+        } else {
+            Network::Refused
         };
         let mut wanted: Vec<(SocketAddr, Network)> = Vec::new();
         let trusted = self.trusted_udp.iter().map(|&at| (at, Network::Trusted));

@@ -157,9 +157,11 @@ impl Watched {
 
     /// Reads; `read` says whether nothing is left.
     fn try_read(&self, read: impl FnOnce() -> bool) {
-        let attempt = || match read() {
-            true => Err(io::ErrorKind::WouldBlock.into()),
-            false => Ok(()),
+        let attempt = || {
+            if read() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(())
         };
         // An error is the "would block" above, or that another poll of the
         // socket has taken its readiness meanwhile.

@@ -34,19 +34,15 @@ fn contained(program: &str) -> Command {
 /// namespace, or its second.
 fn sender(observer: &Observer, pid: u32) -> Agent {
     let socket = observer.socket();
-    let mut agent = match pid {
-        1 => {
-            let mut command = contained(SENDER);
-            command.arg("each-line").arg(socket);
-            Agent::spawn(command)
-        }
-        _ => {
-            let mut command = contained("sh");
-            command.args(["-c", "\"$@\"; exit", "sh", SENDER, "each-line"]);
-            command.arg(socket);
-            Agent::spawn(command)
-        }
+    let mut command = if pid == 1 {
+        contained(SENDER)
+    } else {
+        let mut shell = contained("sh");
+        shell.args(["-c", "\"$@\"; exit", "sh", SENDER]);
+        shell
     };
+    command.arg("each-line").arg(socket);
+    let mut agent = Agent::spawn(command);
     assert_eq!(agent.number(), u64::from(pid), "its own pid");
     agent
 }
@@ -157,6 +153,9 @@ fn an_observer_in_a_container_translates_what_is_below_it_only() {
     let observer = Setup::in_command(contained(observer_binary().to_str().expect("text")), LONG)
         .arg("--namespaces")
         .arg("translate")
+        .arg("--udp")
+        .arg("127.0.0.1:0")
+        .arg("--accept-network-beats")
         .start();
 
     let mut outsider = Agent::start(SENDER, ["each-line".into(), observer.socket()]);
@@ -170,6 +169,14 @@ fn an_observer_in_a_container_translates_what_is_below_it_only() {
         assert_eq!(conflict["sender"]["pid"], Value::Null, "{conflict}");
         assert_eq!(conflict["sender"]["scm_pid"], 0);
     }
+    // By UDP it is no better: it is local, and it is outside.
+    let to = observer.udp()[0].to_string();
+    let mut by_udp = Agent::start(env!("CARGO_BIN_EXE_udp"), ["connected", &to]);
+    let conflict = observer.expect("a conflict by UDP", |event| {
+        is(event, "namespace_conflict") && event["source"].is_string()
+    });
+    assert_eq!(conflict["sender"]["host_pid"], by_udp.pid());
+    by_udp.finish_well();
     // Pid 1 of a sibling is nobody's honest claim here.
     let mut first = sender(&observer, 1);
     first.tell("");

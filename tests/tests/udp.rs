@@ -4,6 +4,7 @@
 use std::{
     ffi::OsStr,
     fs,
+    net::SocketAddr,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process,
@@ -36,14 +37,14 @@ fn listening(addresses: &[&str]) -> Observer {
     setup.start()
 }
 
-fn command(mut command: Command, how: &str, to: impl ToString, numbers: &[u32]) -> Command {
+fn command(mut command: Command, how: &str, to: SocketAddr, numbers: &[u32]) -> Command {
     command.arg(how).arg(to.to_string());
     command.args(numbers.iter().map(u32::to_string));
     command
 }
 
 /// A sender, which says its pid first.
-fn sender(how: &str, to: impl ToString, numbers: &[u32]) -> Agent {
+fn sender(how: &str, to: SocketAddr, numbers: &[u32]) -> Agent {
     let mut agent = Agent::spawn(command(Command::new(SENDER), how, to, numbers));
     assert_eq!(agent.number(), u64::from(agent.pid()));
     agent
@@ -261,7 +262,7 @@ fn busy_listeners_are_all_served() {
     let listeners = observer.udp();
     let mut agents: Vec<Agent> = listeners
         .iter()
-        .map(|to| sender("paced", to, &[EACH, 20]))
+        .map(|&to| sender("paced", to, &[EACH, 20]))
         .collect();
     let flood = [
         "blocking".to_owned(),

@@ -59,11 +59,11 @@ pub(super) struct Run {
     pub(super) udp: Vec<SocketAddr>,
 
     /// UDP address to receive on whose network is trusted: beats that no
-    /// local process sent count as operator_attested_transport there
+    /// local process sent count as "operator attested" there
     #[arg(long, value_name = "ADDR:PORT")]
     pub(super) trust_udp: Vec<SocketAddr>,
 
-    /// Take beats that no local process sent, as network_unverified, and
+    /// Take beats that no local process sent, as "network unverified", and
     /// allow --udp addresses that other hosts can reach
     #[arg(long)]
     pub(super) accept_network_beats: bool,

@@ -238,8 +238,8 @@ fn a_translated_agent_claims_its_own_pid() {
         scm_pid: Some(7),
         ..CONTAINED
     };
-    let forged = failure(AuthFailureCause::ForgedCredentials);
-    assert_eq!(judge(&frame(7), Some(&forger), &policy), forged);
+    let verdict = judge(&frame(7), Some(&forger), &policy);
+    assert_eq!(verdict, failure(AuthFailureCause::ForgedCredentials));
 }
 
 #[test]
@@ -334,10 +334,10 @@ fn any_sender() -> impl Strategy<Value = Attestation> {
             pid,
             own_pid,
             pid_ns_inode,
+            uid,
             scm_pid,
             via,
             task_kind,
-            uid,
             ..sender(2)
         },
     )
