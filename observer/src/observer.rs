@@ -187,7 +187,7 @@ impl Observer {
     }
 
     /// What the UDP listeners are bound to, in the order in which they were
-    /// asked for, trusted ones last.
+    /// asked for, trusted ones first.
     pub fn udp_listeners(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.inlets.iter().filter_map(Inlet::udp_address)
     }

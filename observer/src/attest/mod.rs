@@ -3,7 +3,8 @@
 //! A program on the send path writes a record of each datagram and its sender
 //! to a ring; `Attestor` reads the ring and joins records with datagrams.
 //! There is one for the Unix socket and one for all UDP listeners, each with a
-//! ring of its own: no flood on one can cost the other its records. Nothing outside this module names aya.
+//! ring of its own: no flood on one can cost the other its records. Nothing
+//! outside this module names aya.
 
 mod cgroup;
 #[cfg(feature = "ebpf-log")]

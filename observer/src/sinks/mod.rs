@@ -31,7 +31,7 @@ pub enum Format {
 /// use observer::sinks::{Format, Sink};
 ///
 /// let mut sink = Sink::new(Format::Json);
-/// sink.event(&Event::Decode(DecodeError::BadMagic, 7, None));
+/// sink.event(&Event::Decode(DecodeError::BadMagic, 7, None, None));
 /// assert_eq!(
 ///     &sink.buffer()[..],
 ///     b"{\"event\":\"decode\",\"error\":\"BadMagic\",\"detail\":\"bad magic\",\

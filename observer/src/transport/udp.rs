@@ -162,7 +162,11 @@ fn hint(error: &io::Error) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::net::UdpSocket as StdUdpSocket;
+    use std::{
+        net::UdpSocket as StdUdpSocket,
+        thread,
+        time::{Duration, Instant},
+    };
 
     use super::*;
     use crate::transport::{Datagram, Payload, Receiver};
@@ -174,15 +178,30 @@ mod tests {
         sender.local_addr().expect("an address")
     }
 
+    /// A busy kernel delivers after the send has returned (`ksoftirqd`).
+    fn wait_until(condition: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !condition() {
+            assert!(start.elapsed() < Duration::from_secs(10), "it never was");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn receive(receiver: &mut Receiver, socket: &UdpSocket) -> usize {
+        receiver.receive(socket.as_fd()).expect("receives")
+    }
+
     #[test]
     fn nothing_comes_in_before_it_is_opened() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let closed = ClosedUdpSocket::bind(address.parse().unwrap()).expect("binds");
             send(closed.address(), 1);
+            wait_until(|| drops(closed.as_fd()).expect("is counted") == 1);
             let open = closed.open(false).expect("opens");
             let source = send(open.address(), 2);
             let mut receiver = Receiver::for_udp();
-            assert_eq!(receiver.receive(open.as_fd()).expect("receives"), 1);
+            wait_until(|| open.socket.peek_sender().is_ok());
+            assert_eq!(receive(&mut receiver, &open), 1);
             let expected = Datagram {
                 payload: Payload::Frame([2; 32]),
                 credentials: None,
@@ -211,13 +230,15 @@ mod tests {
         for _ in 0..2 * open.queue_limit() {
             sender.send_to(&[], open.address()).expect("sends");
         }
+        wait_until(|| {
+            let dropped = open.dropped();
+            thread::sleep(Duration::from_millis(100));
+            dropped > 0 && dropped == open.dropped()
+        });
         let mut receiver = Receiver::for_udp();
         let mut waited = 0;
-        loop {
-            match receiver.receive(open.as_fd()).expect("receives") {
-                0 => break,
-                more => waited += more,
-            }
+        while let more @ 1.. = receive(&mut receiver, &open) {
+            waited += more;
         }
         assert!(waited <= open.queue_limit(), "{waited}");
         assert!(waited > 64, "{waited}");
