@@ -11,7 +11,11 @@ use rustix::time::{ClockId, clock_gettime};
 /// A pass that comes later than this after something was to be done shows
 /// that the observer was away, nanoseconds. Below it lie timer slack, a busy
 /// scheduler and the work of a pass.
-pub(crate) const AWAY_NS: u64 = 20_000_000;
+const AWAY_NS: u64 = 20_000_000;
+
+/// A deadline that is missed by more than this shows that the observer was
+/// away, and not since when, nanoseconds.
+const LONG_AWAY_NS: u64 = 10 * AWAY_NS;
 
 /// The observer's clocks.
 #[derive(Debug)]
@@ -63,6 +67,11 @@ impl Attention {
     /// record is an attempt, and one that never became a datagram, which a
     /// sender can arrange, shows nothing of an absence.
     ///
+    /// A deadline tells no more than that nobody was there when it passed: the
+    /// observer may have been stopped long before, and its agents with it, as
+    /// when a container or a slice of services is frozen. Who missed one by
+    /// much gives all the time since the last look back.
+    ///
     /// An absence cannot reach back beyond the last look, whatever senders
     /// do: a flood that keeps the observer busy is no absence.
     pub(crate) fn look(
@@ -72,7 +81,12 @@ impl Attention {
         deadline: Option<u64>,
     ) -> (Now, u64) {
         let sent = waited_ns.map(|waited| now.observer_ns.saturating_sub(waited));
-        let due = deadline.map(|due| due.saturating_add(self.away_ns));
+        let due = deadline
+            .map(|due| due.saturating_add(self.away_ns))
+            .map(|due| match now.observer_ns.saturating_sub(due) {
+                ..=LONG_AWAY_NS => due,
+                _ => self.looked_ns,
+            });
         let since = [sent, due]
             .into_iter()
             .flatten()
@@ -112,4 +126,55 @@ fn monotonic_ns() -> u64 {
     seconds
         .saturating_mul(1_000_000_000)
         .saturating_add(nanoseconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// An observer that last looked at 1 s.
+    fn attention() -> Attention {
+        Attention {
+            started_ns: 0,
+            away_ns: 0,
+            looked_ns: 1000 * MS,
+        }
+    }
+
+    /// What it gives back for a look at this time, milliseconds.
+    fn given_back(at: u64, waited: Option<u64>, due: Option<u64>) -> u64 {
+        let mut attention = attention();
+        let now = attention.at(at * MS);
+        let [waited, due] = [waited, due].map(|time| time.map(|time| time * MS));
+        let (after, absence) = attention.look(now, waited, due);
+        assert_eq!(after.observer_ns, now.observer_ns);
+        assert_eq!(after.attended_ns, now.observer_ns - absence);
+        assert_eq!(attention.away_ns(), absence);
+        assert_eq!(attention.looked_ns, now.observer_ns);
+        absence / MS
+    }
+
+    #[test]
+    fn a_quiet_time_is_no_absence() {
+        assert_eq!(given_back(5000, None, None), 0);
+        assert_eq!(given_back(5000, Some(19), None), 0);
+        assert_eq!(given_back(5000, None, Some(4981)), 0);
+        assert_eq!(given_back(5000, None, Some(6000)), 0);
+    }
+
+    #[test]
+    fn a_datagram_that_waited_tells_how_long_it_was() {
+        assert_eq!(given_back(5000, Some(20), None), 20);
+        assert_eq!(given_back(5000, Some(3000), Some(4900)), 3000);
+        // It may have waited in a flood that the last looks did not get to.
+        assert_eq!(given_back(5000, Some(4500), None), 4000);
+    }
+
+    #[test]
+    fn a_deadline_that_is_missed_by_much_does_not_tell_since_when() {
+        assert_eq!(given_back(5000, None, Some(4800)), 200);
+        assert_eq!(given_back(5000, None, Some(4799)), 4000);
+    }
 }

@@ -22,7 +22,7 @@ use self::{
     parked::{PARK_RETRY_NS, Queue},
 };
 use crate::{
-    attention::{AWAY_NS, Attention, Now, since},
+    attention::{Attention, Now, since},
     attest::{Attestor, Attestors, Finding},
     builder::Builder,
     counters::{Counters, count},
@@ -300,7 +300,6 @@ impl Observer {
 
     fn give_back_absence(&mut self, now: Now, waited_ns: Option<u64>) {
         let deadline = self.tracker.next_deadline();
-        let deadline = deadline.map(|due| self.evidence(now, due));
         let (now, absence) = self.attention.look(now, waited_ns, deadline);
         self.now = now;
         if absence > 0 {
@@ -312,19 +311,6 @@ impl Observer {
                 "the observer was away; its agents get the time back"
             );
         }
-    }
-
-    /// What a deadline that has passed shows of an absence: that the observer
-    /// was away from then on. A UDP datagram does not tell how long it has
-    /// waited, so with such listeners a long absence is taken to have begun
-    /// at the last look.
-    fn evidence(&self, now: Now, due: u64) -> u64 {
-        let late = now.attended_ns.saturating_sub(due);
-        let any_udp = self.udp_listeners().next().is_some();
-        if any_udp && late > AWAY_NS.saturating_mul(10) {
-            return 0;
-        }
-        due
     }
 
     fn note_backlogs(&mut self, pass: &Pass) {

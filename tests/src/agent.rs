@@ -10,6 +10,8 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// A running helper; killed by its own pid when dropped.
 pub struct Agent {
     child: Child,
@@ -50,6 +52,11 @@ impl Agent {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it is our child");
     }
 
     /// Has it do the next thing.

@@ -115,6 +115,44 @@ fn a_stopped_observer_blames_nobody() {
     }
 }
 
+/// A frozen container, or slice of services: who beats and who listens stand
+/// still together, and do not wake at the same moment.
+#[test]
+fn a_freeze_of_all_blames_nobody() {
+    need_kernel!();
+    for udp in [false, true] {
+        let setup = Setup::new(1000);
+        let setup = if udp {
+            setup.arg("--udp").arg("127.0.0.1:0")
+        } else {
+            setup
+        };
+        let observer = setup.start();
+        let mut agents: Vec<Agent> = (0..5).map(|_| pulse(&observer, 100, 0)).collect();
+        for agent in &agents {
+            observer.expect("a first beat", |event| {
+                is(event, "beat") && event["pid"] == agent.pid()
+            });
+        }
+        for agent in &agents {
+            agent.signal(Signal::STOP);
+        }
+        observer.signal(Signal::STOP);
+        thread::sleep(Duration::from_secs(2));
+        observer.signal(Signal::CONT);
+        thread::sleep(Duration::from_millis(300));
+        for agent in &agents {
+            agent.signal(Signal::CONT);
+        }
+        thread::sleep(Duration::from_millis(500));
+        let stalls = observer.events_where(|event| is(event, "stall"));
+        assert!(stalls.is_empty(), "{stalls:#?}");
+        for agent in &mut agents {
+            assert!(agent.finish().success());
+        }
+    }
+}
+
 /// A stop does not save an agent that died in it.
 #[test]
 fn an_agent_that_died_during_a_stop_is_found() {

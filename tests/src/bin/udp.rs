@@ -36,6 +36,7 @@ fn main() {
         ("unconnected", &[]) => unconnected(to),
         ("many-at-once", &[]) => many_at_once(to),
         ("corked", &[]) => corked(to),
+        ("with-options", &[]) => with_options(to),
         ("segmented", &[pid, segments]) => segmented(to, pid, segments),
         ("raw", &[pid]) => raw(to, pid),
         ("packet", &[pid, nonce]) => packet(to, pid, nonce.into()),
@@ -110,6 +111,25 @@ fn corked(to: SocketAddr) {
     let (first, second) = bytes.split_at(FRAME_LEN / 2);
     rustix::net::send(&socket, first, SendFlags::MORE).expect("waits");
     rustix::net::send(&socket, second, SendFlags::empty()).expect("sends");
+}
+
+/// One frame behind an IP header that is longer than usual.
+fn with_options(to: SocketAddr) {
+    /// `IPOPT_NOOP` (RFC 791), to a whole word.
+    const OPTIONS: [u8; 4] = [1; 4];
+    let socket = connect(to);
+    // SAFETY: pointer and length are those of the array.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_OPTIONS,
+            OPTIONS.as_ptr().cast(),
+            4,
+        )
+    };
+    assert_eq!(status, 0, "{}", std::io::Error::last_os_error());
+    socket.send(&frame(process::id(), 1)).expect("sends");
 }
 
 /// Many frames in one send that the kernel cuts up (`UDP_SEGMENT`).
