@@ -1,5 +1,7 @@
 //! What the socket filters on the Unix socket do with a datagram.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::programs::SkBuffContext;
 use observer_common::{frame::FRAME_LEN, loss::Loss, record::Record};
 
@@ -21,10 +23,9 @@ pub(crate) fn run(ctx: &SkBuffContext, describe: impl FnOnce(&mut Record)) -> i6
         loss::count(Loss::WrongLength);
         return DROP;
     }
-    output::record(ctx, 0, |memory| {
-        let record = output::blank(memory);
-        describe(record);
-        record
-    });
+    let mut memory = MaybeUninit::uninit();
+    let record = output::blank(&mut memory);
+    describe(record);
+    output::record(ctx, 0, record);
     i64::from(ctx.len())
 }

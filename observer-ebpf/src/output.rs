@@ -23,35 +23,31 @@ const _: () = assert!(size_of::<Record>().is_multiple_of(size_of::<u64>()));
 #[map]
 static RECORDS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
-/// Writes a record of the datagram whose payload begins at `offset`;
-/// `describe` fills in all but the payload.
+/// Writes a record of the datagram whose payload begins at `offset`; all but
+/// the payload is filled in.
 ///
 /// Where that cannot be done the loss is counted and the datagram passes
 /// without a record; userspace decides what it is worth then.
+///
+/// The record is made on the stack and copied by the kernel, not written in
+/// place: a sender that is preempted here has reserved nothing, and holds no
+/// other sender's record up.
 #[inline(always)]
-pub(crate) fn record(
-    ctx: &SkBuffContext,
-    offset: u32,
-    describe: impl FnOnce(&mut MaybeUninit<Record>) -> &mut Record,
-) {
-    let Some(mut entry) = RECORDS.reserve::<Record>(0) else {
-        loss::count(Loss::RingFull);
-        return;
-    };
-    let record = describe(&mut entry);
+pub(crate) fn record(ctx: &SkBuffContext, offset: u32, record: &mut Record) {
     if !load_bytes(ctx, offset, &mut record.frame) {
         loss::count(Loss::Unreadable);
-        entry.discard(u64::from(BPF_RB_NO_WAKEUP));
         return;
     }
     // The datagram itself wakes the observer, which drains the ring beside
     // every receive: a wake-up of the ring's own would cost more than all of
     // the above.
-    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    let flags = u64::from(BPF_RB_NO_WAKEUP);
+    if RECORDS.output::<Record>(&*record, flags).is_err() {
+        loss::count(Loss::RingFull);
+    }
 }
 
-/// Makes a record of which only the time is known. Ring memory holds what lay
-/// there before.
+/// Makes a record of which only the time is known.
 ///
 /// Word by word, for the compiler turns anything shorter into a call of
 /// `memset`, and its pointer arithmetic is "prohibited for !root": the
@@ -71,23 +67,6 @@ pub(crate) fn blank(memory: &mut MaybeUninit<Record>) -> &mut Record {
     // SAFETY: the helper takes nothing and cannot fail.
     record.time_ns = unsafe { bpf_ktime_get_ns() };
     record
-}
-
-/// Makes a copy, word by word for the same reason.
-#[inline(always)]
-pub(crate) fn copy<'a>(from: &Record, memory: &'a mut MaybeUninit<Record>) -> &'a mut Record {
-    let from = (&raw const *from).cast::<u64>();
-    let words = memory.as_mut_ptr().cast::<u64>();
-    for index in 0..WORDS {
-        // SAFETY: both are records, which are so many words.
-        unsafe {
-            words
-                .add(index)
-                .write_volatile(from.add(index).read_volatile());
-        };
-    }
-    // SAFETY: every byte was just written.
-    unsafe { memory.assume_init_mut() }
 }
 
 /// How many words a record has.

@@ -89,8 +89,8 @@ pub(crate) fn run(ctx: &SkBuffContext, describe: impl FnOnce(&mut Record)) -> i3
         _ if field(ctx, Field::SegmentSize) == ONE_FRAME => MAX_SEGMENTS,
         _ => return PASS,
     };
-    // Described once and copied for each segment: the sender is the same, and
-    // the verifier would follow each of its paths for each segment anew.
+    // Described once for all segments: the sender is the same, and the
+    // verifier would follow each of its paths for each segment anew.
     let mut memory = MaybeUninit::uninit();
     let record = output::blank(&mut memory);
     record.source_address = datagram.source_address;
@@ -108,14 +108,14 @@ pub(crate) fn run(ctx: &SkBuffContext, describe: impl FnOnce(&mut Record)) -> i3
 /// One send may hold many frames (`UDP_SEGMENT`), which the kernel cuts up
 /// later.
 #[inline(always)]
-fn record_segments(ctx: &SkBuffContext, payload: u32, segments: u32, record: &Record) {
+fn record_segments(ctx: &SkBuffContext, payload: u32, segments: u32, record: &mut Record) {
     let end = ctx.len();
     for index in 0..MAX_SEGMENTS {
         let offset = payload.wrapping_add(index.wrapping_mul(ONE_FRAME));
         if index >= segments || offset.wrapping_add(ONE_FRAME) > end {
             return;
         }
-        output::record(ctx, offset, |memory| output::copy(record, memory));
+        output::record(ctx, offset, record);
     }
 }
 

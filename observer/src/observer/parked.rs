@@ -14,8 +14,9 @@ use crate::{
 };
 
 /// How long a frame waits for a record that is still being written,
-/// nanoseconds. The writer is a sender that was preempted within some hundred
-/// instructions; after this its record counts as lost.
+/// nanoseconds. The writer is a sender that was preempted while the kernel
+/// copied its record (`bpf_ringbuf_output`, `kernel/bpf/ringbuf.c`); after
+/// this its record counts as lost.
 pub(super) const PARK_NS: u64 = 100_000_000;
 
 /// How often the ring is looked at while a frame waits, nanoseconds.
