@@ -129,6 +129,10 @@ fn monotonic_ns() -> u64 {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "a test works with small numbers"
+)]
 mod tests {
     use super::*;
 

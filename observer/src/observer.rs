@@ -265,15 +265,29 @@ impl Observer {
         }
         let all = pass.batches.iter().flatten().sum();
         self.counters.datagrams = self.counters.datagrams.saturating_add(all as u64);
-        let Attestors { unix, udp } = &mut self.attestors;
-        let records = unix
-            .absorb(pass.now.attended_ns)
-            .saturating_add(udp.absorb(pass.now.attended_ns));
-        self.counters.records = self.counters.records.saturating_add(records);
         self.give_back_absence(pass.now, pass.waited_ns);
-        self.attestors.expire(self.now.attended_ns);
+        self.read_records();
         self.note_backlogs(&pass);
         all
+    }
+
+    /// Reads the records of all that was received, and forgets those whose
+    /// datagrams will not come: by what was read before this pass, of which
+    /// nothing has been judged yet. A datagram may wait for long where the
+    /// queue is long, and its record as long as it.
+    fn read_records(&mut self) {
+        let Attestors { unix, udp } = &mut self.attestors;
+        for (attestor, is_unix) in [(unix, true), (udp, false)] {
+            let records = attestor.absorb(self.now.attended_ns);
+            self.counters.records = self.counters.records.saturating_add(records);
+            let of_route = self
+                .inlets
+                .iter()
+                .filter(|inlet| (inlet.channel == Channel::Unix) == is_unix);
+            if let Some(read_as_of) = of_route.map(Inlet::read_as_of).min() {
+                attestor.expire(read_as_of);
+            }
+        }
     }
 
     /// Takes a batch from each socket that has not had its turn.
@@ -314,11 +328,9 @@ impl Observer {
     }
 
     fn note_backlogs(&mut self, pass: &Pass) {
-        let now = self.now.attended_ns;
-        let due = self.tracker.next_deadline().is_some_and(|due| due <= now);
         for (inlet, batch) in self.inlets.iter_mut().zip(pass.batches) {
             if let Some(received) = batch {
-                inlet.note_backlog(received, due);
+                inlet.note_backlog(self.now.attended_ns, received);
             }
         }
     }
@@ -360,10 +372,11 @@ impl Observer {
     }
 
     /// The next agent that has been silent for too long, once all input that
-    /// waited when it became due has been read: each queue was seen empty, or
-    /// more than it can hold was read since.
+    /// waited when it became so has been read.
     fn next_silence(&mut self) -> Option<Event> {
-        if !self.inlets.iter().all(Inlet::is_read) || self.is_waiting_for_records() {
+        let due = self.tracker.next_deadline()?;
+        let is_read = self.inlets.iter().all(|inlet| inlet.read_as_of() >= due);
+        if !is_read || self.is_waiting_for_records() {
             return None;
         }
         let silence = self.tracker.next_silent(self.now)?;

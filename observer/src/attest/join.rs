@@ -18,11 +18,12 @@ use observer_common::{frame::FRAME_LEN, record::Record};
 
 use crate::index_list::{Links, List};
 
-/// How long a record waits for its datagram, in attended nanoseconds.
+/// How long a record waits for its datagram, in attended nanoseconds of which
+/// all input has been read.
 ///
-/// The datagram of a successful send is at hand in the very pass that reads
-/// its record, or waits in a sender that is blocked on a full queue; that
-/// sender's turn comes within a few receives. 2 s is far beyond both.
+/// The datagram of a successful send waits in the queue, or in a sender that
+/// is blocked on a full one; once the queue was empty that sender's turn comes
+/// within a few receives. 2 s is far beyond that.
 pub const RECORD_LIFETIME_NS: u64 = 2_000_000_000;
 
 /// How many records wait at most, 2.3 MiB of them: more than the default ring
@@ -173,12 +174,12 @@ impl Join {
         Some(record)
     }
 
-    /// Forgets the records that have waited for longer than
-    /// [`RECORD_LIFETIME_NS`].
-    pub fn expire(&mut self, now: u64) {
+    /// Forgets the records that were read more than [`RECORD_LIFETIME_NS`]
+    /// before a moment; all that was sent until then has been received.
+    pub fn expire(&mut self, read_as_of: u64) {
         while let Some(oldest) = self.by_age.front()
             && let Some(entry) = self.get(oldest)
-            && now.saturating_sub(entry.since) > RECORD_LIFETIME_NS
+            && read_as_of.saturating_sub(entry.since) > RECORD_LIFETIME_NS
         {
             self.counts.expired = self
                 .counts

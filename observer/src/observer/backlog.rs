@@ -1,32 +1,54 @@
-//! Whether all input that waited when a silence became due has been read.
+//! How much of what was sent has been read.
+//!
+//! Two things may be concluded only from input that was read in full: that an
+//! agent is silent, and that a record's datagram will not come. What counts is
+//! not the present moment but the last one of which it is known that all that
+//! waited then has been read since.
 
 use crate::transport::BATCH;
 
-/// What the receives so far show of the queue.
+/// What the receives so far show of a socket's queue.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    /// The last receive took all there was.
-    drained: bool,
-    /// Datagrams read since a silence became due.
-    read_since_due: usize,
+    /// All that waited at this moment has been read.
+    read_as_of: u64,
+    /// A later moment of which that is not known yet.
+    next: Option<Moment>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    at: u64,
+    /// Datagrams read since.
+    read: usize,
 }
 
 impl Backlog {
-    /// Takes down a receive, and whether a silence was due at its moment.
-    pub(super) fn note(&mut self, received: usize, due: bool) {
-        self.drained = received < BATCH;
-        self.read_since_due = if due {
-            self.read_since_due.saturating_add(received)
+    /// Takes down a receive: when it began, in attended nanoseconds, and how
+    /// many datagrams it took. The queue never holds more than `limit`.
+    ///
+    /// It is read when it was seen empty, and also when more was read than
+    /// can have waited: a flood that never lets it be empty hides nothing.
+    pub(super) fn note(&mut self, at: u64, received: usize, limit: usize) {
+        if received < BATCH {
+            self.read_as_of = at;
+            self.next = None;
+            return;
+        }
+        let mut next = self.next.unwrap_or(Moment { at, read: 0 });
+        next.read = next.read.saturating_add(received);
+        if next.read > limit {
+            self.read_as_of = next.at;
+            self.next = None;
         } else {
-            0
-        };
+            self.next = Some(next);
+        }
     }
 
-    /// Whether everything that waited when the silence became due has been
-    /// read: the queue was seen empty, or more than it can hold was read
-    /// since. A flood that never lets it be empty hides no silence.
-    pub(super) fn is_read(&self, queue_limit: usize) -> bool {
-        self.drained || self.read_since_due > queue_limit
+    /// The last moment of which it is known that all that waited then has
+    /// been read, in attended nanoseconds.
+    pub(super) fn read_as_of(&self) -> u64 {
+        self.read_as_of
     }
 }
 
@@ -34,33 +56,35 @@ impl Backlog {
 mod tests {
     use super::{BATCH, Backlog};
 
+    const LIMIT: usize = 512;
+
     #[test]
     fn an_empty_queue_has_been_read() {
         let mut backlog = Backlog::default();
-        backlog.note(BATCH - 1, false);
-        assert!(backlog.is_read(512));
+        backlog.note(5, BATCH, LIMIT);
+        assert_eq!(backlog.read_as_of(), 0);
+        backlog.note(6, BATCH - 1, LIMIT);
+        assert_eq!(backlog.read_as_of(), 6);
+        backlog.note(7, BATCH, LIMIT);
+        assert_eq!(backlog.read_as_of(), 6);
     }
 
     #[test]
     fn a_flood_is_read_once_more_came_than_could_wait() {
         let mut backlog = Backlog::default();
-        backlog.note(BATCH, false);
-        for _ in 0..512 / BATCH {
-            assert!(!backlog.is_read(512));
-            backlog.note(BATCH, true);
+        let receives = u64::try_from(LIMIT / BATCH).unwrap();
+        for at in 1..=receives {
+            backlog.note(at, BATCH, LIMIT);
+            assert_eq!(backlog.read_as_of(), 0);
         }
-        assert!(!backlog.is_read(512));
-        backlog.note(BATCH, true);
-        assert!(backlog.is_read(512));
-    }
-
-    #[test]
-    fn what_was_read_before_a_silence_was_due_does_not_count() {
-        let mut backlog = Backlog::default();
-        for _ in 0..100 {
-            backlog.note(BATCH, false);
+        backlog.note(100, BATCH, LIMIT);
+        assert_eq!(backlog.read_as_of(), 1);
+        // What waited at a moment in between may still do so.
+        for at in 101..=100 + receives {
+            backlog.note(at, BATCH, LIMIT);
+            assert_eq!(backlog.read_as_of(), 1);
         }
-        backlog.note(BATCH, true);
-        assert!(!backlog.is_read(512));
+        backlog.note(200, BATCH, LIMIT);
+        assert_eq!(backlog.read_as_of(), 101);
     }
 }

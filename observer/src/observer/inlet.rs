@@ -21,7 +21,7 @@ pub(crate) struct Inlet {
     receiver: Receiver,
     /// How much of the last batch is still to be judged.
     unread: Range<usize>,
-    pub(super) backlog: Backlog,
+    backlog: Backlog,
 }
 
 /// A bound socket of either kind.
@@ -71,18 +71,20 @@ impl Inlet {
         self.unread.next().and_then(|at| self.receiver.get(at))
     }
 
-    /// Notes what the last receive shows of the queue; `due`: a silence is to
-    /// be judged.
-    pub(super) fn note_backlog(&mut self, received: usize, due: bool) {
-        self.backlog.note(received, due);
-    }
-
-    /// Whether all that waited when a silence became due has been read.
-    pub(super) fn is_read(&self) -> bool {
-        self.backlog.is_read(match &self.socket {
+    /// Notes what a receive shows of the queue: when it began, in attended
+    /// nanoseconds, and how many datagrams it took.
+    pub(super) fn note_backlog(&mut self, at: u64, received: usize) {
+        let limit = match &self.socket {
             Socket::Unix(socket) => socket.queue_limit(),
             Socket::Udp(socket) => socket.queue_limit(),
-        })
+        };
+        self.backlog.note(at, received, limit);
+    }
+
+    /// The last moment of which it is known that all that waited then has
+    /// been read, in attended nanoseconds.
+    pub(super) fn read_as_of(&self) -> u64 {
+        self.backlog.read_as_of()
     }
 
     /// Datagrams that a UDP listener dropped.

@@ -128,7 +128,7 @@ fn with_options(to: SocketAddr) {
             4,
         )
     };
-    assert_eq!(status, 0, "{}", std::io::Error::last_os_error());
+    assert_eq!(status, 0, "{}", io::Error::last_os_error());
     socket.send(&frame(process::id(), 1)).expect("sends");
 }
 
