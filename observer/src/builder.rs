@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::{
     attest::{
         AttestOptions, Attestor, Attestors, CannotAttest, DEFAULT_RING_BYTES, KERNEL_BTF,
-        KernelError, PidNamespace, Route,
+        KernelError, KernelTypes, PidNamespace, Route,
     },
     event::Via,
     judge::{AttestMode, Channel, Namespaces, Network, Policy, Senders},
@@ -36,6 +36,7 @@ pub struct Builder {
     tier: Option<Via>,
     max_agents: usize,
     ring_bytes: u32,
+    btf: Option<PathBuf>,
     udp: Vec<SocketAddr>,
     trusted_udp: Vec<SocketAddr>,
     accept_network_beats: bool,
@@ -103,6 +104,7 @@ impl Default for Builder {
             tier: None,
             max_agents: DEFAULT_MAX_AGENTS,
             ring_bytes: DEFAULT_RING_BYTES,
+            btf: None,
             udp: Vec::new(),
             trusted_udp: Vec::new(),
             accept_network_beats: false,
@@ -161,6 +163,15 @@ impl Builder {
     /// Size of the kernel ring in bytes: a power of two, a page or more.
     pub fn ring_bytes(mut self, bytes: u32) -> Self {
         self.ring_bytes = bytes;
+        self
+    }
+
+    /// File with the types of the running kernel, for a kernel that does not
+    /// show its own. Default: [`KERNEL_BTF`]. Types of another kernel are
+    /// found out, by the kernel's verifier or by the self-test, and make the
+    /// tier fail.
+    pub fn btf(mut self, path: Option<PathBuf>) -> Self {
+        self.btf = path;
         self
     }
 
@@ -241,7 +252,7 @@ impl Builder {
             mode: self.attest,
             tier: self.tier,
             ring_bytes: self.ring_bytes,
-            btf: KERNEL_BTF.into(),
+            types: KernelTypes::at(self.btf.clone().unwrap_or_else(|| KERNEL_BTF.into())),
         };
         let (udp, listeners) = self.listen(&options)?;
         let mut unix = Attestor::load(&options, Route::Unix)?;

@@ -2,7 +2,7 @@
 
 mod self_test;
 
-use std::{io, net::SocketAddr, os::fd::BorrowedFd, path::Path};
+use std::{io, net::SocketAddr, os::fd::BorrowedFd, path::Path, sync::Arc};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
@@ -20,7 +20,7 @@ use zerocopy::IntoBytes as _;
 
 use super::{
     cgroup::{Cgroup, CgroupError},
-    layout::{self, LayoutError},
+    layout::{KernelTypes, LayoutError},
     namespace::PidNamespace,
     object,
     ring::Ring,
@@ -38,7 +38,7 @@ pub enum KernelError {
     Namespace(io::Error),
     /// The field offsets cannot be had.
     #[error(transparent)]
-    Layout(#[from] LayoutError),
+    Layout(#[from] Arc<LayoutError>),
     /// There is no cgroup to attach the program for UDP to.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
@@ -103,8 +103,7 @@ pub(crate) enum Route<'a> {
 pub(super) struct Plan<'a> {
     pub(super) program: Program,
     pub(super) route: Route<'a>,
-    /// Where the kernel's type information is.
-    pub(super) btf: &'a Path,
+    pub(super) types: &'a KernelTypes,
     /// Size of the ring in bytes.
     pub(super) ring_bytes: u32,
 }
@@ -138,11 +137,11 @@ impl Kernel {
         let Plan {
             program,
             route,
-            btf,
+            types,
             ring_bytes,
         } = *plan;
         let layout = match program {
-            Program::UnixBtf | Program::UdpBtf => layout::resolve(btf, namespace, level)?,
+            Program::UnixBtf | Program::UdpBtf => types.layout(namespace, level)?,
             Program::UnixHelper | Program::UdpHelper => Layout {
                 observer_ns_inode: namespace.inode,
                 observer_ns_dev: namespace.device,

@@ -3,13 +3,16 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
 };
 
-use btfparse::{ErrorKind, Offset, Readable, TypeInformation, TypeVariant};
 use observer_common::layout::Layout;
 use thiserror::Error;
 
-use super::namespace::PidNamespace;
+use super::{
+    btf::{Btf, Structure},
+    namespace::PidNamespace,
+};
 
 /// Where the kernel shows its own BTF (`CONFIG_DEBUG_INFO_BTF`).
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -33,7 +36,10 @@ pub enum LayoutError {
         /// What the parser said.
         reason: String,
     },
-    /// A structure or field that the eBPF program needs is not there.
+    /// A structure that the eBPF program needs is not there.
+    #[error("this kernel has no struct {0}")]
+    NoStructure(&'static str),
+    /// A field that the eBPF program needs is not there.
     #[error("this kernel has no {structure}.{field}")]
     Missing {
         /// C name of the structure.
@@ -43,50 +49,84 @@ pub enum LayoutError {
     },
 }
 
-/// Reads the offsets from a BTF file and adds who the observer is.
+/// The kernel's types as a BTF file has them, read when they are first needed
+/// and once only.
+#[derive(Clone, Debug)]
+pub(crate) struct KernelTypes {
+    path: PathBuf,
+    /// The offsets, of an observer that is not known.
+    offsets: OnceLock<Result<Layout, Arc<LayoutError>>>,
+}
+
+impl KernelTypes {
+    /// Those of a BTF file.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self {
+            path,
+            offsets: OnceLock::new(),
+        }
+    }
+
+    /// The offsets, with who the observer is.
+    ///
+    /// # Errors
+    /// If the file cannot be read or parsed, or lacks a field that the
+    /// program cannot do without.
+    pub(super) fn layout(
+        &self,
+        observer: &PidNamespace,
+        level: u32,
+    ) -> Result<Layout, Arc<LayoutError>> {
+        let offsets = self
+            .offsets
+            .get_or_init(|| resolve(&self.path).map_err(Arc::new));
+        Ok(Layout {
+            observer_level: level,
+            observer_ns_inode: observer.inode,
+            observer_ns_dev: observer.device,
+            ..offsets.clone()?
+        })
+    }
+}
+
+/// Reads the offsets from a BTF file.
 ///
 /// Structures and fields were read in Linux 6.1, 6.12 and 6.18:
 /// `task_struct` (`include/linux/sched.h`), `pid` and `upid`
 /// (`include/linux/pid.h`), `pid_namespace` (`include/linux/pid_namespace.h`),
 /// `cred` (`include/linux/cred.h`), `css_set` and `cgroup`
 /// (`include/linux/cgroup-defs.h`), `kernfs_node` (`include/linux/kernfs.h`).
-///
-/// # Errors
-/// If the file cannot be read or parsed, or lacks a field that the program
-/// cannot do without.
-pub(super) fn resolve(
-    btf: &Path,
-    observer: &PidNamespace,
-    level: u32,
-) -> Result<Layout, LayoutError> {
-    let types = Types::read(btf)?;
-    let cgroup = types.cgroup();
+fn resolve(btf: &Path) -> Result<Layout, LayoutError> {
+    let types = read(btf)?;
+    let task = Fields::of("task_struct", &types);
+    let cred = Fields::of("cred", &types);
+    let pid = Fields::of("pid", &types);
+    let upid = Fields::of("upid", &types);
+    let cgroup = cgroup(&task, &types);
     Ok(Layout {
-        task_pid: types.offset("task_struct", "pid")?,
-        task_tgid: types.offset("task_struct", "tgid")?,
-        task_flags: types.offset("task_struct", "flags")?,
-        task_worker_private: types.offset("task_struct", "worker_private")?,
-        task_group_leader: types.offset("task_struct", "group_leader")?,
-        task_thread_pid: types.offset("task_struct", "thread_pid")?,
-        task_start_boottime: types.offset("task_struct", "start_boottime")?,
-        task_cred: types.offset("task_struct", "cred")?,
-        task_comm: types.offset("task_struct", "comm")?,
+        task_pid: task.offset("pid")?,
+        task_tgid: task.offset("tgid")?,
+        task_flags: task.offset("flags")?,
+        task_worker_private: task.offset("worker_private")?,
+        task_group_leader: task.offset("group_leader")?,
+        task_thread_pid: task.offset("thread_pid")?,
+        task_start_boottime: task.offset("start_boottime")?,
+        task_cred: task.offset("cred")?,
+        task_comm: task.offset("comm")?,
         task_cgroups: cgroup.map_or(0, |offsets| offsets.task_cgroups),
-        cred_uid: types.offset("cred", "uid")?,
-        cred_gid: types.offset("cred", "gid")?,
-        pid_level: types.offset("pid", "level")?,
-        pid_numbers: types.offset("pid", "numbers")?,
-        upid_size: types.size("upid", "nr")?,
-        upid_nr: types.offset("upid", "nr")?,
-        upid_ns: types.offset("upid", "ns")?,
-        pid_ns_inum: types.offset("pid_namespace", "ns.inum")?,
+        cred_uid: cred.offset("uid")?,
+        cred_gid: cred.offset("gid")?,
+        pid_level: pid.offset("level")?,
+        pid_numbers: pid.offset("numbers")?,
+        upid_size: upid.size()?,
+        upid_nr: upid.offset("nr")?,
+        upid_ns: upid.offset("ns")?,
+        pid_ns_inum: Fields::of("pid_namespace", &types).offset("ns.inum")?,
         css_set_dfl_cgrp: cgroup.map_or(0, |offsets| offsets.css_set_dfl_cgrp),
         cgroup_kn: cgroup.map_or(0, |offsets| offsets.cgroup_kn),
         kernfs_node_id: cgroup.map_or(0, |offsets| offsets.kernfs_node_id),
-        observer_level: level,
-        observer_ns_inode: observer.inode,
         has_cgroup: u32::from(cgroup.is_some()),
-        observer_ns_dev: observer.device,
+        ..Layout::UNRESOLVED
     })
 }
 
@@ -99,71 +139,52 @@ struct CgroupOffsets {
     kernfs_node_id: u32,
 }
 
-/// The types of one BTF file.
-struct Types(TypeInformation);
+fn cgroup(task: &Fields<'_>, types: &Btf) -> Option<CgroupOffsets> {
+    let offset = |structure, field| Fields::of(structure, types).offset(field).ok();
+    Some(CgroupOffsets {
+        task_cgroups: task.offset("cgroups").ok()?,
+        css_set_dfl_cgrp: offset("css_set", "dfl_cgrp")?,
+        cgroup_kn: offset("cgroup", "kn")?,
+        kernfs_node_id: offset("kernfs_node", "id")?,
+    })
+}
 
-impl Types {
-    fn read(path: &Path) -> Result<Self, LayoutError> {
-        let bytes = fs::read(path).map_err(|error| LayoutError::Unreadable {
-            path: path.to_owned(),
-            error,
-        })?;
-        TypeInformation::new(&Bytes(&bytes))
-            .map(Self)
-            .map_err(|error| LayoutError::Damaged {
-                path: path.to_owned(),
-                reason: error.message().to_owned(),
-            })
-    }
+fn read(path: &Path) -> Result<Btf, LayoutError> {
+    let bytes = fs::read(path).map_err(|error| LayoutError::Unreadable {
+        path: path.to_owned(),
+        error,
+    })?;
+    Btf::parse(bytes).map_err(|error| LayoutError::Damaged {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
 
-    fn cgroup(&self) -> Option<CgroupOffsets> {
-        Some(CgroupOffsets {
-            task_cgroups: self.offset("task_struct", "cgroups").ok()?,
-            css_set_dfl_cgrp: self.offset("css_set", "dfl_cgrp").ok()?,
-            cgroup_kn: self.offset("cgroup", "kn").ok()?,
-            kernfs_node_id: self.offset("kernfs_node", "id").ok()?,
-        })
-    }
+/// The fields of a structure, if there is one of this name.
+struct Fields<'a> {
+    name: &'static str,
+    structure: Option<Structure<'a>>,
+}
 
-    /// Offset of a field in bytes; a bit field counts as missing.
-    fn offset(&self, structure: &'static str, field: &'static str) -> Result<u32, LayoutError> {
-        let missing = LayoutError::Missing { structure, field };
-        let Some(id) = self.structure(structure) else {
-            return Err(missing);
-        };
-        match self.0.offset_of(id, field) {
-            Ok((_, Offset::ByteOffset(offset))) => Ok(offset),
-            _ => Err(missing),
+impl<'a> Fields<'a> {
+    fn of(name: &'static str, types: &'a Btf) -> Self {
+        Self {
+            name,
+            structure: types.structure(name),
         }
     }
 
-    fn size(&self, structure: &'static str, field: &'static str) -> Result<u32, LayoutError> {
-        self.structure(structure)
-            .and_then(|id| self.0.size_of(id).ok())
-            .and_then(|size| u32::try_from(size).ok())
-            .ok_or(LayoutError::Missing { structure, field })
-    }
-
-    /// Id of the structure of this name. The library's own look-up by name
-    /// takes the last type of any kind, and functions share the name space.
-    fn structure(&self, name: &str) -> Option<u32> {
-        self.0.get().iter().find_map(|(id, variant)| match variant {
-            TypeVariant::Struct(found) if found.name().as_deref() == Some(name) => Some(*id),
-            _ => None,
+    /// Offset of a field in bytes; a bit field counts as missing.
+    fn offset(&self, field: &'static str) -> Result<u32, LayoutError> {
+        let offset = self.structure.and_then(|structure| structure.offset(field));
+        offset.ok_or(LayoutError::Missing {
+            structure: self.name,
+            field,
         })
     }
-}
 
-/// A file in memory, as the parser wants it.
-struct Bytes<'a>(&'a [u8]);
-
-impl Readable for Bytes<'_> {
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> btfparse::Result<()> {
-        let source = usize::try_from(offset)
-            .ok()
-            .and_then(|start| self.0.get(start..start.checked_add(buffer.len())?))
-            .ok_or_else(|| btfparse::Error::new(ErrorKind::IOError, "unexpected end of file"))?;
-        buffer.copy_from_slice(source);
-        Ok(())
+    fn size(&self) -> Result<u32, LayoutError> {
+        let size = self.structure.map(|structure| structure.size());
+        size.ok_or(LayoutError::NoStructure(self.name))
     }
 }

@@ -6,6 +6,7 @@
 //! ring of its own: no flood on one can cost the other its records. Nothing
 //! outside this module names aya.
 
+mod btf;
 mod cgroup;
 #[cfg(feature = "ebpf-log")]
 mod debug_log;
@@ -18,7 +19,7 @@ mod object;
 pub mod probe;
 mod ring;
 
-use std::{fmt, os::fd::BorrowedFd, path::PathBuf};
+use std::{fmt, os::fd::BorrowedFd};
 
 use observer_common::{
     frame::FRAME_LEN,
@@ -30,6 +31,7 @@ pub use cgroup::{Cgroup, CgroupError};
 pub use join::{Hint, Join, JoinCounts, MAX_RIVALS, MAX_WAITING, RECORD_LIFETIME_NS};
 pub use kernel::KernelError;
 pub(crate) use kernel::{DEFAULT_RING_BYTES, Route};
+pub(crate) use layout::KernelTypes;
 pub use layout::{KERNEL_BTF, LayoutError};
 pub use namespace::PidNamespace;
 pub use object::object_is_built_in;
@@ -50,8 +52,7 @@ pub(crate) struct AttestOptions {
     pub(crate) tier: Option<Via>,
     /// Size of the ring in bytes: a power of two, a page or more.
     pub(crate) ring_bytes: u32,
-    /// Where the kernel's type information is.
-    pub(crate) btf: PathBuf,
+    pub(crate) types: KernelTypes,
 }
 
 /// Why this host cannot attest: each tier that was tried, and its reason.
@@ -107,12 +108,6 @@ impl Attestors {
             Channel::Udp(_) => &mut self.udp,
         }
     }
-
-    /// Forgets records whose datagrams will not come.
-    pub(crate) fn expire(&mut self, now: u64) {
-        self.unix.expire(now);
-        self.udp.expire(now);
-    }
 }
 
 /// What is known of a datagram's sender.
@@ -134,7 +129,7 @@ impl Attestor {
             mode,
             tier,
             ring_bytes,
-            btf,
+            types,
         } = options;
         let tiers: &[Via] = match (mode, tier) {
             (AttestMode::Off, _) | (_, Some(Via::Scm)) => &[],
@@ -147,7 +142,7 @@ impl Attestor {
             let plan = Plan {
                 program: program(via, route),
                 route,
-                btf,
+                types,
                 ring_bytes: *ring_bytes,
             };
             match Kernel::load(&plan) {
@@ -221,8 +216,10 @@ impl Attestor {
         records
     }
 
-    fn expire(&mut self, now: u64) {
-        self.join.expire(now);
+    /// Forgets records whose datagrams will not come. All that was sent
+    /// before `read_as_of`, in attended nanoseconds, has been received.
+    pub(crate) fn expire(&mut self, read_as_of: u64) {
+        self.join.expire(read_as_of);
     }
 
     /// Who sent a datagram that was received before the last

@@ -20,7 +20,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use serde::Serialize;
 
 use super::{
-    Cgroup, DEFAULT_RING_BYTES, KERNEL_BTF, Route,
+    Cgroup, DEFAULT_RING_BYTES, KernelTypes, Route, btf,
     kernel::{Kernel, Plan},
     object_is_built_in, program,
 };
@@ -35,9 +35,6 @@ pub use findings::{Finding, State};
 const INITIAL_PID_NS: u64 = 0xEFFF_FFFC;
 /// Inode of the initial user namespace (`PROC_USER_INIT_INO`, likewise).
 const INITIAL_USER_NS: u64 = 0xEFFF_FFFD;
-/// First two bytes of BTF data in this machine's byte order (`BTF_MAGIC`,
-/// `include/uapi/linux/btf.h`).
-const BTF_MAGIC: [u8; 2] = 0xeb9f_u16.to_ne_bytes();
 
 /// What was found out about this host.
 #[derive(Clone, Debug, Serialize)]
@@ -46,7 +43,8 @@ pub struct HostReport {
     pub kernel_release: String,
     /// What the kernel's lockdown forbids.
     pub lockdown: Lockdown,
-    /// The kernel's type information at `/sys/kernel/btf/vmlinux`.
+    /// The kernel's type information, at [`KERNEL_BTF`](super::KERNEL_BTF)
+    /// unless another file was named.
     pub btf: Btf,
     /// Effective capabilities of this process; `None`: unknown.
     pub capabilities: Option<Capabilities>,
@@ -213,14 +211,15 @@ pub struct Tier {
 }
 
 /// Finds out what this host allows. Loads programs where the kernel lets it,
-/// and leaves nothing behind.
+/// and leaves nothing behind. `btf`: the file with the kernel's types.
 #[must_use]
-pub fn probe() -> HostReport {
+pub fn probe(btf: &Path) -> HostReport {
+    let types = KernelTypes::at(btf.to_owned());
     let pid_ns_inode = inode("/proc/self/ns/pid");
     HostReport {
         kernel_release: kernel_release(),
         lockdown: lockdown(),
-        btf: btf(),
+        btf: read_btf(btf),
         capabilities: effective_capabilities(),
         initial_user_ns: inode("/proc/self/ns/user").map(|inode| inode == INITIAL_USER_NS),
         unprivileged_bpf_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),
@@ -232,14 +231,17 @@ pub fn probe() -> HostReport {
         },
         object_built_in: object_is_built_in(),
         tiers: vec![
-            try_out(Via::Btf, Route::Unix),
-            try_out(Via::Helper, Route::Unix),
+            try_out(Via::Btf, Route::Unix, &types),
+            try_out(Via::Helper, Route::Unix, &types),
         ],
         cgroup: Cgroup::open(None).ok().map(|cgroup| CgroupRoot {
             path: cgroup.path().to_owned(),
             is_root: cgroup.is_root(),
         }),
-        udp_tiers: vec![try_out_udp(Via::Btf), try_out_udp(Via::Helper)],
+        udp_tiers: vec![
+            try_out_udp(Via::Btf, &types),
+            try_out_udp(Via::Helper, &types),
+        ],
         pid_ns_inode,
         initial_pid_ns: pid_ns_inode.map(|inode| inode == INITIAL_PID_NS),
         max_dgram_qlen: number("/proc/sys/net/unix/max_dgram_qlen"),
@@ -274,10 +276,10 @@ fn parse_lockdown(text: &str) -> Lockdown {
     }
 }
 
-fn btf() -> Btf {
+fn read_btf(path: &Path) -> Btf {
     let mut magic = [0; 2];
-    match fs::File::open(KERNEL_BTF).and_then(|mut file| file.read_exact(&mut magic)) {
-        Ok(()) if magic == BTF_MAGIC => Btf::Readable,
+    match fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)) {
+        Ok(()) if u16::from_ne_bytes(magic) == btf::MAGIC => Btf::Readable,
         Ok(()) => Btf::Unreadable {
             error: "it is no BTF of this machine's byte order".into(),
         },
@@ -315,11 +317,11 @@ fn support(answer: Result<bool, ProgramError>) -> Support {
     }
 }
 
-fn try_out(via: Via, route: Route<'_>) -> Tier {
+fn try_out(via: Via, route: Route<'_>, types: &KernelTypes) -> Tier {
     let result = Kernel::load(&Plan {
         program: program(via, route),
         route,
-        btf: Path::new(KERNEL_BTF),
+        types,
         ring_bytes: DEFAULT_RING_BYTES,
     });
     Tier {
@@ -328,7 +330,7 @@ fn try_out(via: Via, route: Route<'_>) -> Tier {
     }
 }
 
-fn try_out_udp(via: Via) -> Tier {
+fn try_out_udp(via: Via, types: &KernelTypes) -> Tier {
     match ClosedUdpSocket::bind((Ipv4Addr::LOCALHOST, 0).into()) {
         Ok(listener) => try_out(
             via,
@@ -336,6 +338,7 @@ fn try_out_udp(via: Via) -> Tier {
                 cgroup: None,
                 listeners: &[listener.address()],
             },
+            types,
         ),
         Err(error) => Tier {
             via,

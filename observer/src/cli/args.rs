@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, builder::RangedU64ValueParser, value_parser};
+use observer::attest::KERNEL_BTF;
 use observer::event::{Status, Via};
 use observer::judge::{Namespaces, Senders};
 use observer::tracker::OriginPolicy;
@@ -105,6 +106,11 @@ pub(super) struct Run {
     #[arg(long, value_name = "TIER", value_enum, hide_short_help = true)]
     tier: Option<Tier>,
 
+    /// File with the running kernel's types (BTF), where the kernel itself
+    /// shows none [default: /sys/kernel/btf/vmlinux]
+    #[arg(long, value_name = "PATH", hide_short_help = true)]
+    pub(super) btf: Option<PathBuf>,
+
     /// Size of the kernel's ring of records, in bytes (for tests)
     #[arg(long, value_name = "BYTES", value_parser = parse_ring, hide = true)]
     pub(super) ring_bytes: Option<u32>,
@@ -168,6 +174,10 @@ pub(super) struct Doctor {
     /// Write one JSON object instead of a table
     #[arg(long)]
     pub(super) json: bool,
+
+    /// File with the running kernel's types (BTF)
+    #[arg(long, value_name = "PATH", default_value = KERNEL_BTF, hide_short_help = true)]
+    pub(super) btf: PathBuf,
 }
 
 /// `observer beat`

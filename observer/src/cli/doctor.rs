@@ -18,7 +18,7 @@ use super::stdout::Stdout;
 /// # Errors
 /// If stdout cannot be written.
 pub(super) fn execute(args: &Doctor) -> anyhow::Result<ExitCode> {
-    let report = probe();
+    let report = probe(&args.btf);
     let mut text = Vec::new();
     if args.json {
         write_json(&mut text, &report)
@@ -99,11 +99,15 @@ fn verdict(report: &HostReport) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use observer::attest::KERNEL_BTF;
+
     use super::*;
 
     #[test]
     fn both_forms_tell_the_same() {
-        let report = probe();
+        let report = probe(Path::new(KERNEL_BTF));
         let mut table = Vec::new();
         write_table(&mut table, &report, false).unwrap();
         let table = String::from_utf8(table).unwrap();

@@ -67,6 +67,7 @@ fn bind(args: &Run) -> Result<Observer, StartError> {
         .threshold(args.threshold())
         .attest(args.attest.into())
         .tier(args.tier())
+        .btf(args.btf.clone())
         .max_agents(args.max_agents)
         .accept_network_beats(args.accept_network_beats)
         .cgroup(args.cgroup.clone())
@@ -103,8 +104,12 @@ fn announce(args: &Run, observer: &Observer) {
     for address in observer.udp_listeners() {
         tracing::info!("udp {address}, tier {}", tier_name(observer.udp_via()));
     }
-    if let Some(reason) = observer.udp_degraded() {
-        tracing::warn!("weaker attestation of udp: {reason}");
+    match observer.udp_degraded() {
+        Some(reason) if observer.degraded() == Some(reason) => {
+            tracing::warn!("weaker attestation of udp, for the same reason");
+        }
+        Some(reason) => tracing::warn!("weaker attestation of udp: {reason}"),
+        None => {}
     }
     if args.namespaces() == Namespaces::Translate && observer.via() != Via::Btf {
         tracing::warn!(

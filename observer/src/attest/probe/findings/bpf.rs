@@ -157,8 +157,12 @@ impl HostReport {
                 (None, _) => ok(check, "loaded, attached and found truthful"),
                 (Some(error), Some(Via::Btf)) => ok(check, format!("not needed; {error}")),
                 (Some(error), attested) => Finding {
-                    action: attested.map(|via| {
-                        format!("tier {} is used instead; it knows less", tier_name(via))
+                    action: Some(match attested {
+                        Some(via) => {
+                            format!("tier {} is used instead; it knows less", tier_name(via))
+                        }
+                        None if self.may_use_bpf() == Some(false) => self.grant_capabilities(),
+                        None => "first whatever is missing above".into(),
                     }),
                     ..finding(check, self.unless_attested(), error.as_str())
                 },

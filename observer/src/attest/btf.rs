@@ -1,0 +1,327 @@
+//! Reads field offsets from BTF, the kernel's own description of its types
+//! (`Documentation/bpf/btf.rst`, `include/uapi/linux/btf.h`, Linux 6.18).
+//!
+//! A reader of our own: of some 150,000 types the observer needs seven, once.
+//! Libraries build all of them, which costs a daemon a tenth of a second and
+//! fifty megabytes that its allocator then keeps. A library is the reference
+//! that this reader is tested against.
+//!
+//! The file is as trustworthy as its owner, root. It is read with checked
+//! accesses all the same: a damaged one is an error, never a panic, and
+//! offsets that are wrong are refused by the verifier or by the self-test.
+
+use thiserror::Error;
+
+/// `BTF_MAGIC`
+pub(super) const MAGIC: u16 = 0xeb9f;
+
+/// `BTF_VERSION`
+const VERSION: u8 = 1;
+
+/// Length of `struct btf_header`, as far as it is of interest.
+const HEADER_LEN: usize = 24;
+
+/// Length of `struct btf_type`.
+const TYPE_LEN: usize = 12;
+
+/// Length of `struct btf_member`.
+const MEMBER_LEN: usize = 12;
+
+/// Modifiers, and structures without a name in one another, beyond which the
+/// file is damaged: it may go round in circles.
+const MAX_DEPTH: usize = 32;
+
+/// Why a file is of no use.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub(super) enum BtfError {
+    #[error("it is no BTF of this machine's byte order")]
+    Magic,
+    #[error("it is BTF of version {0}, not {VERSION}")]
+    Version(u8),
+    #[error("it ends too early")]
+    Truncated,
+    #[error("type {id} is of kind {kind}, which is not known")]
+    Kind { id: usize, kind: u32 },
+}
+
+/// The kinds that matter here (`BTF_KIND_*`).
+mod kind {
+    pub(super) const STRUCT: u32 = 4;
+    pub(super) const UNION: u32 = 5;
+    pub(super) const TYPEDEF: u32 = 8;
+    pub(super) const VOLATILE: u32 = 9;
+    pub(super) const CONST: u32 = 10;
+    pub(super) const RESTRICT: u32 = 11;
+    pub(super) const TYPE_TAG: u32 = 18;
+}
+
+/// The types of a BTF file.
+#[derive(Debug)]
+pub(super) struct Btf {
+    bytes: Vec<u8>,
+    /// Where the strings begin.
+    strings: usize,
+    /// Where each type begins; type 1 is the first, 0 is `void`.
+    types: Vec<usize>,
+}
+
+/// A structure of a BTF file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Structure<'a> {
+    btf: &'a Btf,
+    found: Type,
+}
+
+/// `struct btf_type`
+#[derive(Clone, Copy, Debug)]
+struct Type {
+    /// Where its members begin, if it has any.
+    details: usize,
+    name: u32,
+    kind: u32,
+    members: usize,
+    /// Whether members' offsets have the size of a bit field in them.
+    has_bit_fields: bool,
+    /// Size in bytes, or the type that it refers to.
+    value: u32,
+}
+
+/// `struct btf_member`
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    name: u32,
+    type_id: u32,
+    /// From the beginning of the structure, in bits.
+    bits: u32,
+    is_bit_field: bool,
+}
+
+/// A field: where it is, and what.
+#[derive(Clone, Copy, Debug)]
+struct Field {
+    /// In bits.
+    offset: u32,
+    type_id: u32,
+    is_bits: bool,
+}
+
+impl Btf {
+    /// Finds where each type lies.
+    ///
+    /// # Errors
+    /// If that cannot be told.
+    pub(super) fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
+        if at(&bytes, 0).map(u16::from_ne_bytes) != Some(MAGIC) {
+            return Err(BtfError::Magic);
+        }
+        let [version] = at(&bytes, 2).ok_or(BtfError::Truncated)?;
+        if version != VERSION {
+            return Err(BtfError::Version(version));
+        }
+        let number = |offset| word(&bytes, offset).ok_or(BtfError::Truncated);
+        let header = number(4)?;
+        let section = |offset: usize| -> Result<usize, BtfError> {
+            let start = index(header).checked_add(index(number(offset)?));
+            start.ok_or(BtfError::Truncated)
+        };
+        let (types, strings) = (section(8)?, section(16)?);
+        let end = types.checked_add(index(number(12)?));
+        let end = end.filter(|&end| end <= bytes.len() && index(header) >= HEADER_LEN);
+        let types = walk(&bytes, types, end.ok_or(BtfError::Truncated)?)?;
+        Ok(Self {
+            bytes,
+            strings,
+            types,
+        })
+    }
+
+    /// The first structure of this name. Functions and variables may share
+    /// it.
+    pub(super) fn structure(&self, name: &str) -> Option<Structure<'_>> {
+        let all = self.types.iter().filter_map(|&offset| self.type_at(offset));
+        all.into_iter()
+            .find(|found| found.kind == kind::STRUCT && self.is_named(found.name, name))
+            .map(|found| Structure { btf: self, found })
+    }
+
+    /// A field of a structure, or of one without a name in it, whose fields
+    /// C takes for the outer one's.
+    fn field(&self, structure: Type, name: &str, depth: usize) -> Option<Field> {
+        let depth = depth.checked_sub(1)?;
+        for index in 0..structure.members {
+            let member = self.member(structure, index)?;
+            let field = Field {
+                offset: member.bits,
+                type_id: member.type_id,
+                is_bits: member.is_bit_field,
+            };
+            if self.is_named(member.name, name) {
+                return Some(field);
+            }
+            if !self.is_named(member.name, "") {
+                continue;
+            }
+            let inner = self.resolve(member.type_id)?;
+            if let Some(found) = self.field(inner, name, depth) {
+                let offset = found.offset.checked_add(member.bits)?;
+                return Some(Field { offset, ..found });
+            }
+        }
+        None
+    }
+
+    /// The structure or union that a type is in the end.
+    fn resolve(&self, type_id: u32) -> Option<Type> {
+        let mut id = type_id;
+        for _ in 0..MAX_DEPTH {
+            let offset = self.types.get(index(id).checked_sub(1)?)?;
+            let found = self.type_at(*offset)?;
+            match found.kind {
+                kind::STRUCT | kind::UNION => return Some(found),
+                kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
+                    id = found.value;
+                }
+                // What has no members: a field of the name is not in it.
+                _ => {
+                    return Some(Type {
+                        members: 0,
+                        ..found
+                    });
+                }
+            }
+        }
+        None
+    }
+
+    fn type_at(&self, offset: usize) -> Option<Type> {
+        read_type(&self.bytes, offset)
+    }
+
+    fn member(&self, structure: Type, number: usize) -> Option<Member> {
+        let start = number
+            .checked_mul(MEMBER_LEN)?
+            .checked_add(structure.details)?;
+        let word = |number: usize| word(&self.bytes, start.checked_add(number)?);
+        let offset = word(8)?;
+        // `BTF_MEMBER_BIT_OFFSET`, `BTF_MEMBER_BITFIELD_SIZE`
+        let (bits, size) = if structure.has_bit_fields {
+            (offset & 0x00ff_ffff, offset >> 24)
+        } else {
+            (offset, 0)
+        };
+        Some(Member {
+            name: word(0)?,
+            type_id: word(4)?,
+            bits,
+            is_bit_field: size != 0,
+        })
+    }
+
+    /// Whether the string at an offset is this one.
+    fn is_named(&self, offset: u32, name: &str) -> bool {
+        let start = self.strings.checked_add(index(offset));
+        let string = start.and_then(|start| self.bytes.get(start..));
+        string
+            .and_then(|string| string.strip_prefix(name.as_bytes()))
+            .is_some_and(|rest| rest.first() == Some(&0))
+    }
+}
+
+impl Structure<'_> {
+    /// Its size in bytes.
+    pub(super) fn size(&self) -> u32 {
+        self.found.value
+    }
+
+    /// Offset of a field in bytes; `path` may lead through structures within
+    /// the structure, `ns.inum`. A bit field has none.
+    pub(super) fn offset(&self, path: &str) -> Option<u32> {
+        let Self { btf, found } = self;
+        let mut within = *found;
+        let mut names = path.split('.').peekable();
+        let mut bits = 0_u32;
+        while let Some(name) = names.next() {
+            let field = btf.field(within, name, MAX_DEPTH)?;
+            bits = bits.checked_add(field.offset)?;
+            if names.peek().is_none() {
+                let is_whole = !field.is_bits && bits.is_multiple_of(u8::BITS);
+                return is_whole.then_some(bits / u8::BITS);
+            }
+            within = btf.resolve(field.type_id)?;
+        }
+        None
+    }
+}
+
+/// Where each type begins.
+fn walk(bytes: &[u8], start: usize, end: usize) -> Result<Vec<usize>, BtfError> {
+    let mut types = Vec::new();
+    let mut offset = start;
+    while offset < end {
+        let found = read_type(bytes, offset).ok_or(BtfError::Truncated)?;
+        types.push(offset);
+        let details = details_len(found).ok_or(BtfError::Kind {
+            id: types.len(),
+            kind: found.kind,
+        })?;
+        offset = found
+            .details
+            .checked_add(details)
+            .ok_or(BtfError::Truncated)?;
+    }
+    if offset > end {
+        return Err(BtfError::Truncated);
+    }
+    Ok(types)
+}
+
+fn read_type(bytes: &[u8], offset: usize) -> Option<Type> {
+    let word = |number: usize| word(bytes, offset.checked_add(number)?);
+    let info = word(4)?;
+    // `BTF_INFO_VLEN`, `BTF_INFO_KIND`, `BTF_INFO_KFLAG`
+    Some(Type {
+        details: offset.checked_add(TYPE_LEN)?,
+        name: word(0)?,
+        kind: info >> 24 & 0x1f,
+        members: index(info & 0xffff),
+        has_bit_fields: info >> 31 == 1,
+        value: word(8)?,
+    })
+}
+
+/// Length of what follows `struct btf_type`, by the numbers of its kinds;
+/// `None`: that is not known, nor where the next type begins.
+fn details_len(found: Type) -> Option<usize> {
+    let each = match found.kind {
+        // Pointer, forward, typedef, volatile, const, restrict, function,
+        // float, type tag.
+        2 | 7..=12 | 16 | 18 => return Some(0),
+        // Integer, variable, declaration tag.
+        1 | 14 | 17 => return Some(4),
+        // Array.
+        3 => return Some(12),
+        // Enumeration, prototype.
+        6 | 13 => 8,
+        // Structure, union, data section, enumeration of 64 bits.
+        4 | 5 | 15 | 19 => MEMBER_LEN,
+        _ => return None,
+    };
+    found.members.checked_mul(each)
+}
+
+fn word(bytes: &[u8], offset: usize) -> Option<u32> {
+    at(bytes, offset).map(u32::from_ne_bytes)
+}
+
+fn at<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
+    bytes.get(offset..)?.first_chunk().copied()
+}
+
+/// 32 bits always are an index.
+fn index(number: u32) -> usize {
+    const { assert!(usize::BITS >= u32::BITS) };
+    number as usize
+}
+
+#[cfg(test)]
+mod tests;
