@@ -14,8 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long anything may take that has to happen.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long anything may take that has to happen, on an emulated machine too.
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Settings of an observer under test.
 pub struct Setup {
@@ -81,7 +81,36 @@ impl Setup {
 
     /// Starts it and waits until it is ready.
     #[must_use]
-    pub fn start(mut self) -> Observer {
+    pub fn start(self) -> Observer {
+        let observer = self.spawn();
+        let ready = observer.log.wait(1, |line| line == "ready");
+        assert!(ready, "not ready: {:#?}", observer.log.all());
+        observer
+    }
+
+    /// Starts it, and says how it ended if it does not get ready.
+    ///
+    /// # Errors
+    /// With what it left behind.
+    pub fn try_start(self) -> Result<Observer, Remains> {
+        let mut observer = self.spawn();
+        loop {
+            if observer.log.has(|line| line == "ready") {
+                return Ok(observer);
+            }
+            if observer
+                .child
+                .try_wait()
+                .expect("it is our child")
+                .is_some()
+            {
+                return Err(observer.remains());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn spawn(mut self) -> Observer {
         let mut child = self
             .command
             .stdin(Stdio::null())
@@ -93,16 +122,13 @@ impl Setup {
         let stderr = child.stderr.take().expect("stderr is piped");
         let (events, events_reader) = Lines::read(stdout, parse);
         let (log, log_reader) = Lines::read(stderr, str::to_owned);
-        let observer = Observer {
+        Observer {
             child,
             directory: self.directory,
             events,
             log,
             readers: vec![events_reader, log_reader],
-        };
-        let ready = observer.log.wait(1, |line| line == "ready");
-        assert!(ready, "not ready: {:#?}", observer.log.all());
-        observer
+        }
     }
 }
 
@@ -139,6 +165,12 @@ impl Observer {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// All that it wrote to stderr so far.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.log.all()
     }
 
     /// All events so far.
@@ -187,8 +219,13 @@ impl Observer {
 
     /// Stops it the way an operator does, and collects what it said.
     #[must_use]
-    pub fn stop(mut self) -> Remains {
+    pub fn stop(self) -> Remains {
         self.signal(Signal::TERM);
+        self.remains()
+    }
+
+    /// What it leaves behind when it has ended.
+    fn remains(mut self) -> Remains {
         let status = self.wait();
         for reader in self.readers.drain(..) {
             reader.join().expect("a reader does not panic");
@@ -279,6 +316,10 @@ impl<T: Clone + Send + 'static> Lines<T> {
             }
         });
         (lines, reader)
+    }
+
+    fn has(&self, fits: impl Fn(&T) -> bool) -> bool {
+        self.lines.lock().unwrap().iter().any(fits)
     }
 
     fn all(&self) -> Vec<T> {

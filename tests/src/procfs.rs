@@ -46,3 +46,14 @@ pub fn pids(pid: u32) -> Vec<u32> {
         .map(|number| number.parse().expect("a number"))
         .collect()
 }
+
+/// The only child of a process.
+#[must_use]
+pub fn child(pid: u32) -> u32 {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    children
+        .trim()
+        .parse()
+        .unwrap_or_else(|error| panic!("children of {pid}: {children:?}: {error}"))
+}

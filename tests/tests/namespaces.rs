@@ -125,3 +125,84 @@ fn an_observer_in_a_namespace_sees_it_and_no_other() {
     assert_eq!(beat["sender"]["via"], "btf");
     assert_eq!(observer.events_where(|event| is(event, "beat")).len(), 1);
 }
+
+/// An observer in a namespace within a namespace, three deep: it knows those
+/// beside it by their numbers there, and those below as conflicts.
+#[test]
+fn an_observer_at_any_depth_sees_its_own_level() {
+    need_kernel!();
+    for depth in 0..=3 {
+        let mut command = nested(depth);
+        command.arg(observer_binary());
+        let observer = Setup::in_command(command, LONG).start();
+        // Each `unshare` waits for its child.
+        let within = (0..depth).fold(observer.pid(), |pid, _| procfs::child(pid));
+        assert_eq!(procfs::pids(within).len(), depth + 1);
+        let beside = |levels: usize| {
+            let mut command = Command::new("nsenter");
+            command
+                .arg(format!("--pid=/proc/{within}/ns/pid"))
+                .arg("--");
+            let inner = nested(levels);
+            if levels > 0 {
+                command.arg(inner.get_program()).args(inner.get_args());
+            }
+            command.args([env!("CARGO_BIN_EXE_sender"), "each-line"]);
+            Agent::spawn({
+                command.arg(observer.socket());
+                command
+            })
+        };
+
+        let mut honest = beside(0);
+        let own_pid = honest.number();
+        honest.tell("");
+        let beat = observer.expect("a beat", |event| is(event, "beat"));
+        assert_eq!(beat["pid"], own_pid, "{depth}: {beat}");
+        assert_eq!(beat["pid_ns_inode"], procfs::pid_namespace(within));
+        let host_pid = beat["sender"]["host_pid"].as_u64().expect("a pid");
+        let host_pid = u32::try_from(host_pid).expect("32 bits");
+        assert_eq!(
+            procfs::pids(host_pid).last(),
+            Some(&u32::try_from(own_pid).expect("32 bits"))
+        );
+        honest.finish_well();
+
+        for below in 1..=2 {
+            let mut foreign = beside(below);
+            assert_eq!(foreign.number(), 1);
+            foreign.tell(&own_pid.to_string());
+            let conflicts =
+                observer.expect_count("conflicts", below, |event| is(event, "namespace_conflict"));
+            let conflict = &conflicts[below - 1];
+            assert_eq!(conflict["sender"]["own_pid"], 1);
+            let host_pid = conflict["sender"]["host_pid"].as_u64().expect("a pid");
+            let host_pid = u32::try_from(host_pid).expect("32 bits");
+            let pids = procfs::pids(host_pid);
+            assert_eq!(pids.len(), depth + below + 1);
+            assert_eq!(conflict["sender"]["pid"], pids[depth]);
+            assert_eq!(
+                conflict["observed_ns_inode"],
+                procfs::pid_namespace(host_pid)
+            );
+            assert!(foreign.finish().success());
+        }
+        assert_eq!(observer.events_where(|event| is(event, "beat")).len(), 1);
+    }
+}
+
+/// The beginning of a command that runs so many pid namespaces deeper.
+fn nested(depth: usize) -> Command {
+    let mut command = Command::new("env");
+    for _ in 0..depth {
+        command.args([
+            "unshare",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--kill-child",
+            "--",
+        ]);
+    }
+    command
+}

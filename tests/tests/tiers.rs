@@ -1,166 +1,313 @@
-//! Each tier, and what privilege it takes: what a weaker one cannot see is
-//! shown as well.
+//! Each tier, and what privilege it takes: the same attacks on each, and what
+//! a weaker one cannot see.
 
-use std::{
-    fs,
-    os::unix::fs::{PermissionsExt as _, chown},
-    process::{self, Command},
-};
+use std::process::Command;
 
 use observer_tests::{
     agent::Agent,
+    fact,
+    kernel::{self, HELPER_TIER},
     need_kernel,
-    observer::{Observer, Setup, is},
-    observer_binary, procfs,
+    observer::{Observer, is},
+    privilege::{Binary, Privilege},
+};
+use serde_json::Value;
+
+/// How an observer is made to use a tier.
+struct Tier {
+    name: &'static str,
+    flags: &'static [&'static str],
+    expected: fn(&Attack) -> &'static str,
+}
+
+const BTF: Tier = Tier {
+    name: "btf",
+    flags: &["--tier", "btf"],
+    expected: |attack| attack.btf,
+};
+const HELPER: Tier = Tier {
+    name: "helper",
+    flags: &["--tier", "helper"],
+    expected: |attack| attack.helper,
+};
+const SCM: Tier = Tier {
+    name: "scm",
+    flags: &["--attest", "prefer", "--tier", "scm"],
+    expected: |attack| attack.scm,
 };
 
-const LONG: u64 = 60_000;
-
-fn sender(observer: &Observer, scenario: &str, numbers: &[u32]) -> Agent {
-    let socket = observer.socket().display().to_string();
-    let numbers = numbers.iter().map(u32::to_string);
-    let arguments = [scenario.to_owned(), socket].into_iter().chain(numbers);
-    Agent::start(env!("CARGO_BIN_EXE_sender"), arguments)
+/// A sender that does something, and what each tier makes of it.
+struct Attack {
+    name: &'static str,
+    /// Program and arguments, of which `TO` is the observer's address and
+    /// `VICTIM` the pid of a process that is not the sender.
+    sender: &'static [&'static str],
+    route: Route,
+    btf: &'static str,
+    helper: &'static str,
+    scm: &'static str,
 }
 
-fn with(flags: &[&str]) -> Observer {
-    let setup = Setup::new(LONG);
-    flags
-        .iter()
-        .fold(setup, |setup, flag| setup.arg(flag))
-        .start()
+impl Attack {
+    fn is_honest(&self) -> bool {
+        self.btf == "beat"
+    }
 }
 
-/// An honest beat, and who the observer says sent it.
-fn assert_attests(observer: &Observer, via: &str) {
-    let mut agent = sender(observer, "each-line", &[]);
-    assert_eq!(agent.number(), u64::from(agent.pid()));
-    agent.tell("");
-    let beat = observer.expect("a beat", |event| is(event, "beat"));
-    assert_eq!(beat["pid"], agent.pid());
-    assert_eq!(beat["sender"]["via"], via);
-    agent.finish_well();
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Route {
+    Unix,
+    Udp,
 }
 
-fn assert_refuses(observer: &Observer, scenario: &str, numbers: &[u32], cause: &str) {
-    let mut forger = sender(observer, scenario, numbers);
-    let failure = observer.expect(scenario, |event| {
-        is(event, "auth_failure") && event["cause"] == cause
+const SENDER: &str = env!("CARGO_BIN_EXE_sender");
+const URING: &str = env!("CARGO_BIN_EXE_uring");
+const UDP: &str = env!("CARGO_BIN_EXE_udp");
+
+const ATTACKS: [Attack; 10] = [
+    Attack {
+        name: "none: an honest beat",
+        sender: &[SENDER, "honest", "TO"],
+        route: Route::Unix,
+        btf: "beat",
+        helper: "beat",
+        scm: "beat",
+    },
+    Attack {
+        name: "another's pid in the frame",
+        sender: &[SENDER, "claim", "TO", "VICTIM"],
+        route: Route::Unix,
+        btf: "pid_mismatch",
+        helper: "pid_mismatch",
+        scm: "pid_mismatch",
+    },
+    Attack {
+        name: "the same, with forged SCM_CREDENTIALS",
+        sender: &[SENDER, "forge", "TO", "VICTIM", "VICTIM"],
+        route: Route::Unix,
+        btf: "forged_credentials",
+        helper: "forged_credentials",
+        scm: "BELIEVED",
+    },
+    Attack {
+        name: "a child on its parent's socket",
+        sender: &[SENDER, "child", "TO", "1"],
+        route: Route::Unix,
+        btf: "pid_mismatch",
+        helper: "pid_mismatch",
+        scm: "pid_mismatch",
+    },
+    Attack {
+        name: "a sender in a pid namespace below",
+        sender: &[SENDER, "foreign-child", "TO", "VICTIM"],
+        route: Route::Unix,
+        btf: "namespace_conflict, with the inode",
+        helper: "namespace_conflict, inode unknown",
+        scm: "pid_mismatch",
+    },
+    Attack {
+        name: "a child on its parent's io_uring",
+        sender: &[URING, "child", "inline", "TO"],
+        route: Route::Unix,
+        btf: "pid_mismatch",
+        helper: "pid_mismatch",
+        scm: "pid_mismatch",
+    },
+    Attack {
+        name: "the same, through its SQPOLL thread",
+        sender: &[URING, "child", "sqpoll", "TO"],
+        route: Route::Unix,
+        btf: "sqpoll",
+        helper: "BELIEVED",
+        scm: "BELIEVED",
+    },
+    Attack {
+        name: "UDP: none: an honest beat",
+        sender: &[UDP, "connected", "TO"],
+        route: Route::Udp,
+        btf: "beat",
+        helper: "beat",
+        scm: "beat, network_unverified",
+    },
+    Attack {
+        name: "UDP: another's pid in the frame",
+        sender: &[UDP, "claim", "TO", "VICTIM"],
+        route: Route::Udp,
+        btf: "pid_mismatch",
+        helper: "pid_mismatch",
+        scm: "beat, network_unverified",
+    },
+    Attack {
+        name: "UDP: the same, in a hand-made packet",
+        sender: &[UDP, "raw", "TO", "VICTIM"],
+        route: Route::Udp,
+        btf: "pid_mismatch",
+        helper: "pid_mismatch",
+        scm: "beat, network_unverified",
+    },
+];
+
+/// What an observer makes of an attack.
+fn outcome(attack: &Attack, observer: &Observer) -> String {
+    let to = match attack.route {
+        Route::Unix => observer.socket().display().to_string(),
+        Route::Udp => observer.udp().first().expect("a listener").to_string(),
+    };
+    let victim = Agent::spawn(Command::new("cat"));
+    let (program, arguments) = attack.sender.split_first().expect("a program");
+    let arguments = arguments.iter().map(|&argument| match argument {
+        "TO" => to.clone(),
+        "VICTIM" => victim.pid().to_string(),
+        other => other.to_owned(),
     });
-    assert_eq!(failure["claimed_pid"], *numbers.last().expect("a claim"));
-    forger.finish_well();
+    let seen = observer.events().len();
+    let mut sender = Agent::start(*program, arguments);
+    observer.expect_count(attack.name, seen + 1, |_| true);
+    assert!(sender.finish().success(), "{}", attack.name);
+    let event = observer.events().swap_remove(seen);
+    verdict(&event, attack.is_honest())
+}
+
+fn verdict(event: &Value, is_honest: bool) -> String {
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    if is(event, "beat") {
+        return match text(&event["origin"]).as_str() {
+            "kernel_attested" if is_honest => "beat".into(),
+            "kernel_attested" => "BELIEVED".into(),
+            weaker => format!("beat, {weaker}"),
+        };
+    }
+    if is(event, "namespace_conflict") {
+        let inode = match event["observed_ns_inode"] {
+            Value::Null => "inode unknown",
+            _ => "with the inode",
+        };
+        return format!("namespace_conflict, {inode}");
+    }
+    text(&event["cause"])
+}
+
+/// Lets each attack loose on an observer of a tier, and compares what it says
+/// with what is to be expected.
+fn attack(observer: &Observer, tier: &Tier, routes: &[Route]) {
+    for (number, attack) in ATTACKS.iter().enumerate() {
+        if !routes.contains(&attack.route) {
+            continue;
+        }
+        let found = outcome(attack, observer);
+        let fact = format!("attack/{}/{number:02} {}", tier.name, attack.name);
+        fact::tell(&fact, &found);
+        assert_eq!(
+            found,
+            (tier.expected)(attack),
+            "tier {}: {}",
+            tier.name,
+            attack.name
+        );
+    }
+}
+
+fn assert_via(observer: &Observer, via: &str) {
+    let log = observer.log();
+    let tier = format!("tier {via},");
+    assert!(log.iter().any(|line| line.contains(&tier)), "{log:#?}");
+}
+
+fn has_helper_tier() -> bool {
+    kernel::is_at_least(HELPER_TIER)
 }
 
 #[test]
-fn helper_functions_alone_catch_the_same_lies() {
+fn each_tier_sees_what_it_can() {
     need_kernel!();
-    let observer = with(&["--tier", "helper"]);
-    assert_attests(&observer, "helper");
-    let victim = process::id();
-    assert_refuses(&observer, "claim", &[victim], "pid_mismatch");
-    assert_refuses(&observer, "forge", &[victim, victim], "forged_credentials");
-    let mut foreign = sender(&observer, "foreign-child", &[0]);
-    let conflict = observer.expect("a conflict", |event| is(event, "namespace_conflict"));
-    // This tier knows that it is another namespace, not which.
-    assert!(conflict["observed_ns_inode"].is_null());
-    assert_eq!(
-        conflict["observer_ns_inode"],
-        procfs::pid_namespace(process::id())
-    );
-    assert!(foreign.finish().success());
-    assert_eq!(observer.stop().counter("beats"), 1);
+    let binary = Binary::new();
+    for tier in [BTF, HELPER, SCM] {
+        let flags = [tier.flags, &["--udp", "127.0.0.1:0"]].concat();
+        let started = binary.start(Privilege::Root, &flags);
+        if tier.name == HELPER.name && !has_helper_tier() {
+            let remains = started.err().expect("this kernel lacks a helper");
+            assert_eq!(remains.status.code(), Some(3), "{:#?}", remains.log);
+            continue;
+        }
+        let observer = started.unwrap_or_else(|remains| panic!("{:#?}", remains.log));
+        assert_via(&observer, tier.name);
+        attack(&observer, &tier, &[Route::Unix, Route::Udp]);
+    }
 }
 
-/// Without eBPF a forged `SCM_CREDENTIALS` passes: the reason for the rest.
+/// The strongest tier that some rights allow is used, and sees what it sees
+/// under root.
 #[test]
-fn credentials_alone_are_believed() {
+fn each_privilege_has_its_tier() {
     need_kernel!();
-    for flags in [
-        &["--attest", "off"][..],
-        &["--attest", "prefer", "--tier", "scm"],
+    let binary = Binary::new();
+    let helper = has_helper_tier().then_some(&HELPER);
+    for (privilege, tier) in [
+        (Privilege::Root, Some(&BTF)),
+        (Privilege::BTF, Some(&BTF)),
+        (Privilege::HELPER, helper),
+        (Privilege::NONE, None),
     ] {
-        let observer = with(flags);
-        assert_attests(&observer, "scm");
-        let victim = process::id();
-        assert_refuses(&observer, "claim", &[victim], "pid_mismatch");
-        let mut forger = sender(&observer, "forge", &[victim, victim]);
-        forger.finish_well();
-        let believed = observer.expect("a forged beat", |event| {
-            is(event, "beat") && event["pid"] == victim
-        });
-        assert_eq!(believed["sender"]["via"], "scm");
-        assert!(believed["sender"]["start_ns"].is_null());
+        let fact = format!("privilege/{}", privilege.name());
+        match (binary.start(privilege, &[]), tier) {
+            (Ok(observer), Some(tier)) => {
+                assert_via(&observer, tier.name);
+                attack(&observer, tier, &[Route::Unix]);
+                fact::tell(&fact, tier.name);
+            }
+            (Err(remains), None) => {
+                assert_eq!(remains.status.code(), Some(3), "{:#?}", remains.log);
+                let said = remains.log.join("\n");
+                assert!(
+                    said.contains("CAP_BPF") && said.contains("doctor"),
+                    "{said}"
+                );
+                fact::tell(&fact, "exit code 3");
+            }
+            (Ok(_), None) => panic!("{privilege:?} attests"),
+            (Err(remains), Some(_)) => panic!("{privilege:?}: {:#?}", remains.log),
+        }
     }
 }
 
-/// `setpriv` to nobody with some capabilities.
-fn nobody(capabilities: &str) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-    if capabilities.is_empty() {
-        command.args(["--inh-caps=-all", "--bounding-set=-all"]);
-    } else {
-        command.arg(format!("--inh-caps={capabilities}"));
-        command.arg(format!("--ambient-caps={capabilities}"));
-    }
-    command
-}
-
-/// The observer where `nobody` can execute it.
-struct Copy(tempfile::TempDir);
-
-impl Copy {
-    fn new() -> Self {
-        let scratch = tempfile::tempdir().expect("a directory");
-        let copy = scratch.path().join("observer");
-        fs::copy(observer_binary(), &copy).expect("copies");
-        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("sets");
-        fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).expect("sets");
-        Self(scratch)
-    }
-
-    fn command(&self, capabilities: &str) -> Command {
-        let mut command = nobody(capabilities);
-        command.arg("--").arg(self.0.path().join("observer"));
-        command
-    }
-
-    fn socket(&self) -> std::path::PathBuf {
-        let directory = self.0.path().join("d");
-        drop(fs::create_dir(&directory));
-        chown(&directory, Some(65534), Some(65534)).expect("root may");
-        directory.join("s")
-    }
-}
-
+/// To attach to a cgroup takes one capability more, and no user but root can
+/// do without it.
 #[test]
-fn nobody_with_two_capabilities_attests() {
+fn udp_takes_one_capability_more() {
+    const WITH: Privilege = Privilege::Nobody(&["bpf", "perfmon", "net_admin"]);
     need_kernel!();
-    let copy = Copy::new();
-    for (capabilities, via) in [("+bpf,+perfmon", "btf"), ("+bpf", "helper")] {
-        let setup = Setup::in_command(copy.command(capabilities), LONG);
-        chown(setup.directory(), Some(65534), Some(65534)).expect("root may");
-        assert_attests(&setup.start(), via);
-    }
+    let binary = Binary::new();
+    let udp = ["--udp", "127.0.0.1:0"];
+    let observer = binary
+        .start(WITH, &udp)
+        .unwrap_or_else(|remains| panic!("{:#?}", remains.log));
+    attack(&observer, &BTF, &[Route::Udp]);
+    fact::tell(&format!("privilege/UDP: {}", WITH.name()), BTF.name);
+    let remains = binary
+        .start(Privilege::BTF, &udp)
+        .err()
+        .expect("it may not attach");
+    assert_eq!(remains.status.code(), Some(3), "{:#?}", remains.log);
+    fact::tell(
+        &format!("privilege/UDP: {}", Privilege::BTF.name()),
+        "exit code 3",
+    );
 }
 
+/// Without attestation, and told so: what varta-watch has.
 #[test]
-fn nobody_without_capabilities_is_told_what_is_missing() {
+fn who_may_nothing_can_still_observe_what_it_is_told() {
     need_kernel!();
-    let copy = Copy::new();
-    let output = copy
-        .command("")
-        .args(["run", "--threshold-ms", "1000", "--socket"])
-        .arg(copy.socket())
-        .output()
-        .expect("it runs");
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{message}");
-    assert!(message.contains("CAP_BPF"), "{message}");
-
-    let setup = Setup::in_command(copy.command(""), LONG)
-        .arg("--attest")
-        .arg("prefer");
-    chown(setup.directory(), Some(65534), Some(65534)).expect("root may");
-    assert_attests(&setup.start(), "scm");
+    let binary = Binary::new();
+    let observer = binary
+        .start(Privilege::NONE, &["--attest", "prefer"])
+        .unwrap_or_else(|remains| panic!("{:#?}", remains.log));
+    assert_via(&observer, SCM.name);
+    attack(&observer, &SCM, &[Route::Unix]);
+    let reasons: Vec<String> = observer
+        .log()
+        .into_iter()
+        .filter(|line| line.contains("weaker attestation"))
+        .collect();
+    assert_eq!(reasons.len(), 1, "{reasons:?}");
 }

@@ -3,6 +3,7 @@
 
 use observer_tests::{
     agent::Agent,
+    kernel::{self, HELPER_TIER},
     need_kernel,
     observer::{Observer, Setup, is},
 };
@@ -97,6 +98,9 @@ fn lists_need_the_tier_that_knows_users() {
         .output()
         .expect("it runs");
     assert_eq!(output.status.code(), Some(3));
+    if !kernel::is_at_least(HELPER_TIER) {
+        return;
+    }
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
         said.contains("--allow-uid") && said.contains("tier btf"),

@@ -1,0 +1,129 @@
+//! The first process of a virtual machine: makes it a host on which the tests
+//! can run, runs what `/suite` lists, says how each went, and switches the
+//! machine off.
+//!
+//! The list has a step on each line: a name, variables of the environment
+//! and the command's words, separated by tabs; a word with a `=` before the
+//! command is a variable. What is said goes to the second serial line, a line
+//! of JSON each; the first has the console, with all that the tests print.
+
+use std::{
+    error::Error,
+    fs::{self, File, OpenOptions},
+    io::Write as _,
+    path::Path,
+    process::Command,
+    time::Instant,
+};
+
+use nix::{
+    kmod::{ModuleInitFlags, finit_module},
+    mount::{MsFlags, mount},
+    sys::{
+        reboot::{RebootMode, reboot},
+        wait::{WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+
+/// Where `cargo xtask vm` puts its list.
+const SUITE: &str = "/suite";
+
+/// Kernel modules to load, each a file.
+const MODULES: &str = "/modules";
+
+/// The second serial line.
+const REPORT: &str = "/dev/ttyS1";
+
+type Failure = Box<dyn Error>;
+
+fn main() {
+    let verdict = make_host().and_then(|()| run_suite(Path::new(SUITE)));
+    let verdict = match verdict {
+        Ok(0) => json!({"verdict": "passed"}),
+        Ok(failed) => json!({"verdict": "FAILED", "reason": format!("{failed} steps")}),
+        Err(error) => json!({"verdict": "FAILED", "reason": error.to_string()}),
+    };
+    println!("{verdict}");
+    if let Err(error) = report(&verdict) {
+        println!("cannot report: {error}");
+    }
+    let Err(error) = reboot(RebootMode::RB_POWER_OFF);
+    // The kernel panics now, which ends the machine as well.
+    println!("cannot switch off: {error}");
+}
+
+fn make_host() -> Result<(), Failure> {
+    for (kind, at) in [
+        ("proc", "/proc"),
+        ("sysfs", "/sys"),
+        ("devtmpfs", "/dev"),
+        ("cgroup2", "/sys/fs/cgroup"),
+        ("securityfs", "/sys/kernel/security"),
+    ] {
+        mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>)
+            .map_err(|error| format!("cannot mount {kind} on {at}: {error}"))?;
+    }
+    for module in fs::read_dir(MODULES)? {
+        let path = module?.path();
+        finit_module(File::open(&path)?, c"", ModuleInitFlags::empty())
+            .map_err(|error| format!("cannot load {}: {error}", path.display()))?;
+    }
+    let up = Command::new("ip")
+        .args(["link", "set", "lo", "up"])
+        .status()?;
+    if !up.success() {
+        return Err("cannot bring lo up".into());
+    }
+    Ok(())
+}
+
+/// Returns how many steps failed.
+fn run_suite(list: &Path) -> Result<usize, Failure> {
+    let list = fs::read_to_string(list)?;
+    let mut failed = 0;
+    for line in list.lines() {
+        let (name, words) = line.split_once('\t').ok_or("a step without a command")?;
+        let start = Instant::now();
+        let outcome = if run(words)? { "passed" } else { "FAILED" };
+        failed += usize::from(outcome != "passed");
+        report(&json!({
+            "step": name,
+            "outcome": outcome,
+            "seconds": start.elapsed().as_secs_f64(),
+        }))?;
+    }
+    Ok(failed)
+}
+
+fn run(words: &str) -> Result<bool, Failure> {
+    println!("{}", words.replace('\t', " "));
+    let words: Vec<&str> = words.split('\t').collect();
+    let variables = words.iter().take_while(|word| word.contains('=')).count();
+    let (variables, command) = words.split_at(variables);
+    let (program, arguments) = command.split_first().ok_or("no command")?;
+    let child = Command::new(program)
+        .args(arguments)
+        .envs(variables.iter().filter_map(|word| word.split_once('=')))
+        .spawn()
+        .map_err(|error| format!("{program}: {error}"))?;
+    let child = Pid::from_raw(child.id().cast_signed());
+    // Orphans are ours, too.
+    loop {
+        match waitpid(None, None)? {
+            WaitStatus::Exited(pid, code) if pid == child => return Ok(code == 0),
+            WaitStatus::Signaled(pid, signal, _) if pid == child => {
+                println!("{program} was ended by {signal}");
+                return Ok(false);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn report(line: &Value) -> Result<(), Failure> {
+    let mut serial = OpenOptions::new().append(true).open(REPORT)?;
+    serial.write_all(format!("{line}\n").as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! `--btf`: types that are missing, damaged, or of another kernel. Each falls
+//! to the next tier, with the reason, and nothing is left half-loaded.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use observer_tests::{
+    agent::Agent,
+    kernel::{self, HELPER_TIER},
+    need_kernel,
+    observer::{Observer, is},
+    privilege::{Binary, Privilege},
+};
+use tempfile::TempDir;
+
+const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// A file of types, and what the observer says of it.
+struct Case {
+    name: &'static str,
+    btf: PathBuf,
+    reason: &'static str,
+}
+
+/// Files in a folder of their own.
+fn cases(folder: &TempDir) -> Vec<Case> {
+    let good = fs::read(KERNEL_BTF).expect("this kernel shows its types");
+    let case = |name: &'static str, bytes: Option<Vec<u8>>, reason| {
+        let btf = folder.path().join(name);
+        if let Some(bytes) = bytes {
+            fs::write(&btf, bytes).expect("there is room");
+        }
+        Case { name, btf, reason }
+    };
+    let half = good.len() / 2;
+    vec![
+        case("absent", None, "cannot read the kernel's type information"),
+        case(
+            "empty",
+            Some(Vec::new()),
+            "no BTF of this machine's byte order",
+        ),
+        case("cut", Some(good[..half].to_vec()), "it ends too early"),
+        case(
+            "noise",
+            Some(vec![0x5a; 4096]),
+            "no BTF of this machine's byte order",
+        ),
+        case(
+            "without-a-field",
+            Some(renamed(&good, "start_boottime", "stort_beettime")),
+            "this kernel has no task_struct.start_boottime",
+        ),
+        // As in types of another kernel: an offset at which something else
+        // lies. The verifier compares each load with the true types.
+        case(
+            "of-another-kernel",
+            Some(swapped(&good, "thread_pid", "exit_state")),
+            "the kernel refused the eBPF program",
+        ),
+    ]
+}
+
+/// Where a string stands among the names.
+fn position(types: &[u8], name: &str) -> usize {
+    let name = [b"\0", name.as_bytes(), b"\0"].concat();
+    let found = types.windows(name.len()).position(|window| window == name);
+    found.expect("the kernel has the name") + 1
+}
+
+fn renamed(types: &[u8], from: &str, to: &str) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let mut types = types.to_vec();
+    let at = position(&types, from);
+    types[at..at + to.len()].copy_from_slice(to.as_bytes());
+    types
+}
+
+fn swapped(types: &[u8], one: &str, other: &str) -> Vec<u8> {
+    let (first, second) = (position(types, one), position(types, other));
+    let mut types = types.to_vec();
+    types[first..first + one.len()].copy_from_slice(other.as_bytes());
+    types[second..second + other.len()].copy_from_slice(one.as_bytes());
+    types
+}
+
+/// Programs of tier btf that the kernel has.
+fn loaded() -> usize {
+    aya::programs::loaded_programs()
+        .filter_map(Result::ok)
+        .filter(|program| matches!(program.name_as_str(), Some("unix_btf" | "udp_btf")))
+        .count()
+}
+
+fn start(btf: &Path, flags: &[&str]) -> Result<Observer, observer_tests::observer::Remains> {
+    let btf = btf.display().to_string();
+    let flags = [&["--btf", btf.as_str()], flags].concat();
+    Binary::new().start(Privilege::Root, &flags)
+}
+
+fn honest_beat(observer: &Observer) -> serde_json::Value {
+    let socket = observer.socket().display().to_string();
+    let mut agent = Agent::start(env!("CARGO_BIN_EXE_sender"), ["honest", &socket]);
+    let beat = observer.expect("a beat", |event| is(event, "beat"));
+    agent.finish_well();
+    beat
+}
+
+#[test]
+fn useless_types_fall_to_the_next_tier_with_the_reason() {
+    need_kernel!();
+    let folder = tempfile::tempdir().expect("a folder");
+    let next = if kernel::is_at_least(HELPER_TIER) {
+        "helper"
+    } else {
+        "scm"
+    };
+    for Case { name, btf, reason } in cases(&folder) {
+        let before = loaded();
+        let observer = start(&btf, &["--attest", "prefer"])
+            .unwrap_or_else(|remains| panic!("{name}: {:#?}", remains.log));
+        assert_eq!(loaded(), before, "{name}: half-loaded");
+        assert_eq!(honest_beat(&observer)["sender"]["via"], next, "{name}");
+        let log = observer.stop().log;
+        let said: Vec<_> = log.iter().filter(|line| line.contains(reason)).collect();
+        assert_eq!(said.len(), 1, "{name}: {log:#?}");
+        assert!(said[0].contains("weaker attestation"), "{name}: {said:?}");
+    }
+}
+
+#[test]
+fn useless_types_end_an_observer_that_must_use_them() {
+    need_kernel!();
+    let folder = tempfile::tempdir().expect("a folder");
+    for Case { name, btf, reason } in cases(&folder) {
+        let remains = start(&btf, &["--tier", "btf"])
+            .err()
+            .expect("it cannot start");
+        assert_eq!(remains.status.code(), Some(3), "{name}: {:#?}", remains.log);
+        let said = remains.log.join("\n");
+        assert!(said.contains(reason), "{name}: {said}");
+    }
+}
+
+/// A copy of the kernel's own types is as good as they are.
+#[test]
+fn good_types_may_lie_anywhere() {
+    need_kernel!();
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("vmlinux.btf");
+    fs::copy(KERNEL_BTF, &copy).expect("there is room");
+    let observer = start(&copy, &[]).unwrap_or_else(|remains| panic!("{:#?}", remains.log));
+    assert_eq!(honest_beat(&observer)["sender"]["via"], "btf");
+}

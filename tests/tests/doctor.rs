@@ -1,0 +1,114 @@
+//! `observer doctor` says what is so: each of its words is held against what
+//! an observer with the same rights then does.
+
+use std::fs;
+
+use observer_tests::{
+    fact, kernel,
+    kernel::HELPER_TIER,
+    need_kernel,
+    privilege::{Binary, Privilege},
+};
+use serde_json::Value;
+
+const PRIVILEGES: [Privilege; 5] = [
+    Privilege::Root,
+    Privilege::BTF,
+    Privilege::HELPER,
+    Privilege::NONE,
+    Privilege::Nobody(&["bpf", "perfmon", "net_admin"]),
+];
+
+fn report(binary: &Binary, privilege: Privilege) -> (Value, Option<i32>) {
+    let mut command = binary.command(privilege);
+    let output = command
+        .args(["doctor", "--json"])
+        .output()
+        .expect("it runs");
+    let report = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    (report, output.status.code())
+}
+
+/// Why an observer does not start with these flags; `None`: it does.
+fn refusal(binary: &Binary, privilege: Privilege, flags: &[&str]) -> Option<String> {
+    let remains = binary.start(privilege, flags).err()?;
+    assert_eq!(remains.status.code(), Some(3), "{:#?}", remains.log);
+    Some(remains.log.join("\n"))
+}
+
+/// Without the names of maps, of which any may be the first to be refused.
+fn unnamed(text: &str) -> String {
+    text.split('`').step_by(2).collect()
+}
+
+#[test]
+fn each_tier_does_what_doctor_says() {
+    need_kernel!();
+    let binary = Binary::new();
+    for privilege in PRIVILEGES {
+        let (report, code) = report(&binary, privilege);
+        for (tiers, more) in [("tiers", &[][..]), ("udp_tiers", &["--udp", "127.0.0.1:0"])] {
+            for tier in report[tiers].as_array().expect("tiers") {
+                let via = tier["via"].as_str().expect("a name");
+                let flags = [&["--tier", via], more].concat();
+                let refusal = refusal(&binary, privilege, &flags);
+                let context = format!("{privilege:?}, {tiers} {via}: {tier}; {refusal:?}");
+                match (&tier["error"], refusal) {
+                    (Value::Null, refusal) => assert_eq!(refusal, None, "{context}"),
+                    (Value::String(error), Some(refusal)) if more.is_empty() => {
+                        assert!(unnamed(&refusal).contains(&unnamed(error)), "{context}");
+                    }
+                    (error, refusal) => {
+                        assert!(error.is_string() && refusal.is_some(), "{context}");
+                    }
+                }
+            }
+        }
+        // The whole: whether `run` starts, and by what.
+        let starts = refusal(&binary, privilege, &[]).is_none();
+        assert_eq!(report["can_attest"], starts, "{privilege:?}");
+        assert_eq!(code, Some(if starts { 0 } else { 3 }), "{privilege:?}");
+        fact::tell(
+            &format!("doctor/{}", privilege.name()),
+            report["tier"].as_str().expect("a tier"),
+        );
+    }
+}
+
+#[test]
+fn the_facts_are_those_of_the_kernel() {
+    need_kernel!();
+    let (report, _) = report(&Binary::new(), Privilege::Root);
+    assert_eq!(report["kernel_release"], kernel::release());
+    let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").ok();
+    let lockdown = lockdown.as_deref().and_then(|states| {
+        let (_, state) = states.split_once('[')?;
+        Some(state.split_once(']')?.0.to_owned())
+    });
+    let lockdown = lockdown.as_deref().unwrap_or("unknown");
+    assert_eq!(report["lockdown"], lockdown);
+    assert_eq!(report["btf"]["state"], "readable");
+    assert_eq!(report["cgroup"]["is_root"], true);
+    let helper = report["helpers"]["get_ns_current_pid_tgid"]["state"] == "yes";
+    assert_eq!(helper, kernel::is_at_least(HELPER_TIER));
+    let namespace = observer_tests::procfs::pid_namespace(std::process::id());
+    assert_eq!(report["pid_ns_inode"], namespace);
+    fact::tell("release", &kernel::release());
+    fact::tell("lockdown", lockdown);
+}
+
+/// What is missing comes with what to do about it.
+#[test]
+fn whatever_is_missing_has_a_remedy() {
+    need_kernel!();
+    let binary = Binary::new();
+    for privilege in PRIVILEGES {
+        let (report, _) = report(&binary, privilege);
+        for finding in report["findings"].as_array().expect("findings") {
+            if finding["state"] == "missing" {
+                assert!(finding["action"].is_string(), "{privilege:?}: {finding}");
+            }
+        }
+    }
+}

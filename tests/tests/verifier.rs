@@ -1,0 +1,168 @@
+//! How near the programs are to the limits of the kernel's verifier.
+
+use std::{collections::BTreeMap, io};
+
+use aya::programs::loaded_programs;
+use observer_tests::{
+    fact,
+    kernel::{self, HELPER_TIER},
+    need_kernel,
+    privilege::{Binary, Privilege},
+};
+
+/// Instructions that the verifier looks at, at most
+/// (`BPF_COMPLEXITY_LIMIT_INSNS`, `include/linux/bpf.h`).
+const MOST_INSTRUCTIONS: u32 = 1_000_000;
+
+/// Stack of a program in bytes (`MAX_BPF_STACK`, `include/linux/filter.h`).
+const MOST_STACK: u32 = 512;
+
+/// What the kernel says of a loaded program.
+#[derive(Debug)]
+struct Size {
+    /// Instructions that the verifier looked at, each as often as it did.
+    instructions: u32,
+    /// Bytes of stack.
+    stack: u32,
+}
+
+fn sizes() -> BTreeMap<String, Size> {
+    loaded_programs()
+        .filter_map(Result::ok)
+        .filter_map(|program| {
+            let name = program.name_as_str()?.to_owned();
+            let is_ours = name.starts_with("unix_") || name.starts_with("udp_");
+            is_ours.then(|| {
+                let fd = program.fd().expect("root may have it");
+                let code = machine_code(&fd).expect("root may read it");
+                let size = Size {
+                    instructions: program.verified_instruction_count().expect("it is counted"),
+                    stack: stack(&code),
+                };
+                (name, size)
+            })
+        })
+        .collect()
+}
+
+/// The stack that the kernel's compiler makes room for at the beginning of a
+/// program: `sub rsp, IMM32` (`emit_prologue`, `arch/x86/net/bpf_jit_comp.c`,
+/// which rounds the verifier's `stack_depth` up to 8).
+fn stack(code: &[u8]) -> u32 {
+    const PROLOGUE: usize = 64;
+    const SUB_RSP: [u8; 3] = [0x48, 0x81, 0xec];
+    let prologue = &code[..PROLOGUE.min(code.len())];
+    let found = prologue
+        .windows(7)
+        .find(|window| window.starts_with(&SUB_RSP));
+    found.map_or(0, |window| {
+        u32::from_le_bytes(window[3..].try_into().expect("four bytes"))
+    })
+}
+
+/// The beginning of `struct bpf_prog_info` (`include/uapi/linux/bpf.h`).
+#[derive(Default)]
+#[repr(C)]
+struct ProgramInfo {
+    kind: u32,
+    id: u32,
+    tag: [u8; 8],
+    compiled_len: u32,
+    translated_len: u32,
+    compiled: u64,
+    translated: u64,
+}
+
+/// What the system call `bpf` takes for `BPF_OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+struct Question {
+    fd: i32,
+    length: u32,
+    info: u64,
+}
+
+/// A program as the processor runs it.
+fn machine_code(program: &aya::programs::ProgramFd) -> io::Result<Vec<u8>> {
+    let length = information(program, &mut ProgramInfo::default())?;
+    let mut code = vec![0_u8; length as usize];
+    let mut info = ProgramInfo {
+        compiled_len: length,
+        compiled: code.as_mut_ptr() as u64,
+        ..ProgramInfo::default()
+    };
+    information(program, &mut info)?;
+    Ok(code)
+}
+
+/// Asks the kernel; returns how many bytes of machine code there are.
+fn information(program: &aya::programs::ProgramFd, info: &mut ProgramInfo) -> io::Result<u32> {
+    use std::os::fd::{AsFd as _, AsRawFd as _};
+    const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+    let question = Question {
+        fd: program.as_fd().as_raw_fd(),
+        length: u32::try_from(size_of::<ProgramInfo>()).expect("small"),
+        info: (&raw mut *info) as u64,
+    };
+    // SAFETY: the question outlives the call, and so do the information that
+    // it points to and the code that this points to, each of the length that
+    // is said.
+    let status = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            OBJ_GET_INFO_BY_FD,
+            &raw const question,
+            size_of::<Question>(),
+        )
+    };
+    if status != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(info.compiled_len)
+}
+
+/// Half of the instructions are left, and a quarter of the stack.
+#[test]
+fn every_program_is_far_from_the_limits() {
+    need_kernel!();
+    let binary = Binary::new();
+    let mut all = BTreeMap::new();
+    for tier in ["btf", "helper"] {
+        if tier == "helper" && !kernel::is_at_least(HELPER_TIER) {
+            continue;
+        }
+        let flags = ["--tier", tier, "--udp", "127.0.0.1:0"];
+        let observer = binary.start(Privilege::Root, &flags);
+        let _observer = observer.unwrap_or_else(|remains| panic!("{:#?}", remains.log));
+        all.extend(sizes());
+    }
+    let names: Vec<&str> = all.keys().map(String::as_str).collect();
+    let expected: &[&str] = if kernel::is_at_least(HELPER_TIER) {
+        &[
+            "udp_btf",
+            "udp_helper",
+            "udp_length",
+            "unix_btf",
+            "unix_helper",
+        ]
+    } else {
+        &["udp_btf", "udp_length", "unix_btf"]
+    };
+    assert_eq!(names, expected);
+    for (
+        name,
+        Size {
+            instructions,
+            stack,
+        },
+    ) in &all
+    {
+        println!("{name}: {instructions} instructions, {stack} bytes of stack");
+        fact::tell(
+            &format!("verifier/{name}"),
+            &format!("{instructions} instructions, {stack} bytes of stack"),
+        );
+        assert!(*instructions < MOST_INSTRUCTIONS / 2, "{name}");
+        assert!(*stack <= MOST_STACK / 4 * 3, "{name}");
+    }
+    assert!(all["unix_btf"].instructions > 0 && all["udp_btf"].stack > 0);
+}
