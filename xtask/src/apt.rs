@@ -48,7 +48,7 @@ fn is_installed(package: &str) -> bool {
 
 /// Package lists may be old or absent. A source that cannot be reached is no
 /// reason to stop: the packages may come from another.
-fn update_once() {
+pub(crate) fn update_once() {
     static UPDATED: Once = Once::new();
     UPDATED.call_once(|| {
         if let Err(error) = process::run(&mut apt_get(&["update", "-qq"])) {

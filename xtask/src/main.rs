@@ -24,6 +24,7 @@ mod say;
 mod setup;
 mod stage;
 mod test;
+mod vm;
 mod workspace;
 
 use workspace::Workspace;
@@ -48,6 +49,8 @@ enum Verb {
     Demo(demo::Args),
     /// Run all tests, those against the real kernel included
     Test(test::Args),
+    /// Run the tests in virtual machines, on kernels of Debian's
+    Vm(vm::Args),
     /// Run the benchmarks
     Bench(bench::Args),
 }
@@ -70,6 +73,7 @@ fn execute(verb: Verb) -> Result<()> {
         Verb::Run(args) => run::execute(&workspace, &args),
         Verb::Demo(args) => demo::execute(&workspace, args),
         Verb::Test(args) => test::execute(&workspace, &args),
+        Verb::Vm(args) => vm::execute(&workspace, &args),
         Verb::Bench(args) => bench::execute(&workspace, &args),
     }
 }

@@ -1,0 +1,259 @@
+//! `cargo xtask vm`: the end-to-end tests on the kernels that users run.
+
+mod build;
+mod host;
+mod image;
+mod kernel;
+mod qemu;
+mod report;
+mod suite;
+mod table;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+
+use crate::workspace::{Workspace, from_here};
+use crate::{apt, network, process, say};
+use image::Image;
+use kernel::Kernel;
+use qemu::Machine;
+use report::Report;
+use table::Column;
+
+/// What booting a guest needs besides what the tests need: a program, and the
+/// package that has it.
+const TOOLS: [(&str, &str); 4] = [
+    (qemu::PROGRAM, "qemu-system-x86"),
+    ("cpio", "cpio"),
+    ("xz", "xz-utils"),
+    ("strip", "binutils"),
+];
+
+/// Series of kernels: those of Debian 12 and 13.
+const SERIES: [&str; 2] = ["6.1", "6.12"];
+
+/// `cargo xtask vm`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Series of kernels, of those that Debian has; may be given several
+    /// times [default: 6.1 and 6.12]
+    #[arg(long, value_name = "SERIES")]
+    kernel: Vec<String>,
+
+    /// Lockdown state to boot with; may be given several times [default: all]
+    #[arg(long, value_name = "STATE", value_enum)]
+    lockdown: Vec<Lockdown>,
+
+    /// Guests that run at the same time
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    jobs: usize,
+
+    /// Time that each guest has, in seconds
+    #[arg(long, value_name = "S", default_value_t = 900)]
+    time_limit_s: u64,
+}
+
+/// `lockdown=` on the kernel's command line (`lockdown_param`,
+/// `security/lockdown/lockdown.c`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Lockdown {
+    None,
+    Integrity,
+    Confidentiality,
+}
+
+impl Lockdown {
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Integrity => "integrity",
+            Self::Confidentiality => "confidentiality",
+        }
+    }
+}
+
+/// A kernel in a state of lockdown.
+struct Guest {
+    series: String,
+    lockdown: Lockdown,
+    kernel: PathBuf,
+    initramfs: PathBuf,
+}
+
+impl Guest {
+    fn name(&self) -> String {
+        format!("{} {}", self.series, self.lockdown.name())
+    }
+}
+
+/// Boots each kernel in each state, runs the tests in it, says how it went,
+/// and holds the README's tables against what was found.
+pub(crate) fn execute(workspace: &Workspace, args: &Args) -> Result<()> {
+    let folder = workspace.target().join("vm");
+    ensure_tools()?;
+    let built = build::build(workspace)?;
+    let steps = suite::steps(&built, &workspace.observer());
+    let image = built.lay_out(workspace, &steps, &folder.join("root"))?;
+    let guests = guests(args, &image, &folder)?;
+    for (what, why) in suite::left_out() {
+        say::bad("left out", format_args!("{what}: {why}"));
+    }
+    let time_limit = Duration::from_secs(args.time_limit_s);
+    let reports = in_parallel(&guests, args.jobs, |guest| run(guest, &folder, time_limit));
+    let failed = reports.iter().filter(|report| report.is_none()).count();
+    if failed > 0 {
+        bail!("{failed} of {} guests failed", guests.len());
+    }
+    let reports: Vec<Report> = reports.into_iter().flatten().collect();
+    let host = host::survey(&steps, &folder.join("host"))?;
+    let series = host::series();
+    let mut columns: Vec<Column<'_>> = guests
+        .iter()
+        .zip(&reports)
+        .map(|(guest, report)| Column {
+            kernel: &guest.series,
+            lockdown: guest.lockdown.name(),
+            report,
+        })
+        .collect();
+    columns.push(Column {
+        kernel: &series,
+        lockdown: host.facts.get("lockdown").map_or("?", String::as_str),
+        report: &host,
+    });
+    show(workspace, &columns)
+}
+
+fn ensure_tools() -> Result<()> {
+    network::ensure()?;
+    let missing: Vec<String> = TOOLS
+        .iter()
+        .filter(|(program, _)| process::find_on_path(program).is_none())
+        .map(|(_, package)| (*package).to_owned())
+        .collect();
+    apt::ensure(&missing).with_context(|| {
+        format!(
+            "virtual machines need {}; on Debian: {}",
+            missing.join(", "),
+            apt::by_hand(&missing)
+        )
+    })
+}
+
+fn guests(args: &Args, image: &Image, folder: &Path) -> Result<Vec<Guest>> {
+    let all_series = SERIES.map(String::from);
+    let series = some_or_all(&args.kernel, &all_series);
+    let lockdowns = some_or_all(&args.lockdown, Lockdown::value_variants());
+    let mut guests = Vec::new();
+    for series in series {
+        let kernel = Kernel::fetch(series, &folder.join("kernels"))?;
+        let initramfs = folder.join(format!("{series}.cpio"));
+        image.pack(&kernel.modules, &initramfs)?;
+        guests.extend(lockdowns.iter().map(|&lockdown| Guest {
+            series: series.clone(),
+            lockdown,
+            kernel: kernel.image.clone(),
+            initramfs: initramfs.clone(),
+        }));
+    }
+    Ok(guests)
+}
+
+/// What was asked for, or all there is.
+fn some_or_all<'a, T>(some: &'a [T], all: &'a [T]) -> &'a [T] {
+    if some.is_empty() { all } else { some }
+}
+
+/// Boots a guest and tells how it went; what it said, if it passed.
+fn run(guest: &Guest, folder: &Path, time_limit: Duration) -> Option<Report> {
+    let machine = Machine {
+        kernel: &guest.kernel,
+        initramfs: &guest.initramfs,
+        lockdown: guest.lockdown.name(),
+        folder: &folder.join(guest.name().replace(' ', "-")),
+        time_limit,
+    };
+    let start = Instant::now();
+    let failure = match machine.run() {
+        Ok(report) => match report.failure() {
+            None => {
+                let (files, tests) = (report.steps.len(), machine.tests_passed());
+                let time = start.elapsed();
+                let name = guest.name();
+                say::good(
+                    "passed",
+                    format_args!("{name}: {tests} tests of {files} files, {time:.1?}"),
+                );
+                return Some(report);
+            }
+            Some(failure) => failure,
+        },
+        Err(error) => format!("{error:#}"),
+    };
+    let console = machine.console();
+    say::bad(
+        "FAILED",
+        format_args!(
+            "{}: {failure}; its console: {}",
+            guest.name(),
+            from_here(&console).display()
+        ),
+    );
+    None
+}
+
+/// Prints the tables, and fails if the README has others.
+fn show(workspace: &Workspace, columns: &[Column<'_>]) -> Result<()> {
+    let promised = [table::kernels(columns), table::attacks(columns)];
+    for line in table::programs(columns)
+        .iter()
+        .chain(promised.iter().flatten())
+    {
+        say::show(line);
+    }
+    let readme = fs::read_to_string(workspace.root().join("README.md"))?;
+    let is_told = |line: &&String| !readme.lines().any(|known| known == line.as_str());
+    let untold: Vec<&String> = promised.iter().flatten().filter(is_told).collect();
+    for line in &untold {
+        say::bad("new", line);
+    }
+    if !untold.is_empty() {
+        bail!("README.md has no such lines in its tables");
+    }
+    Ok(())
+}
+
+/// Does the work for each item, so many at a time; the results are in the
+/// items' order.
+fn in_parallel<T: Sync, R: Send>(
+    items: &[T],
+    jobs: usize,
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let next = Mutex::new(items.iter().enumerate());
+    let done = Mutex::new(Vec::new());
+    let worker = || {
+        loop {
+            let item = next.lock().ok().and_then(|mut items| items.next());
+            let Some((index, item)) = item else { return };
+            let result = work(item);
+            if let Ok(mut done) = done.lock() {
+                done.push((index, result));
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(worker);
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_default();
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}

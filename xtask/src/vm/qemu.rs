@@ -1,0 +1,116 @@
+//! A virtual machine, from its start to its verdict.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::report::Report;
+
+pub(super) const PROGRAM: &str = "qemu-system-x86_64";
+
+/// Memory of a guest, which holds its disk as well.
+const MEMORY: &str = "2G";
+
+/// How often it is looked at.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A guest to be.
+pub(super) struct Machine<'a> {
+    pub(super) kernel: &'a Path,
+    pub(super) initramfs: &'a Path,
+    pub(super) lockdown: &'a str,
+    /// Folder for its console and its report.
+    pub(super) folder: &'a Path,
+    pub(super) time_limit: Duration,
+}
+
+/// A running machine; stopped when dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only if it has ended and was waited for.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+impl Machine<'_> {
+    /// Boots it and waits for its end.
+    ///
+    /// # Errors
+    /// If it cannot be started, says nothing, or takes too long.
+    pub(super) fn run(&self) -> Result<Report> {
+        fs::create_dir_all(self.folder)?;
+        let report = self.folder.join("report.jsonl");
+        let console = self.console();
+        let start = Instant::now();
+        let mut running = Running(
+            self.command(&console, &report)
+                .spawn()
+                .with_context(|| format!("cannot start {PROGRAM}"))?,
+        );
+        while running.0.try_wait()?.is_none() {
+            if start.elapsed() > self.time_limit {
+                bail!("no verdict within {:?}", self.time_limit);
+            }
+            thread::sleep(PAUSE);
+        }
+        Report::parse(&fs::read_to_string(&report).unwrap_or_default())
+    }
+
+    /// How many tests passed, by what the console shows.
+    pub(super) fn tests_passed(&self) -> u64 {
+        let console = fs::read(self.console()).unwrap_or_default();
+        String::from_utf8_lossy(&console)
+            .lines()
+            .filter_map(|line| line.strip_prefix("test result: ok. "))
+            .filter_map(|line| line.split(' ').next()?.parse::<u64>().ok())
+            .sum()
+    }
+
+    pub(super) fn console(&self) -> PathBuf {
+        self.folder.join("console.log")
+    }
+
+    /// Emulated, for KVM is not everywhere, and a machine in a machine that
+    /// has it may hang. A panic ends it at once.
+    fn command(&self, console: &Path, report: &Path) -> Command {
+        let serial = |path: &Path| format!("file:{}", path.display());
+        let mut qemu = Command::new(PROGRAM);
+        qemu.args([
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "max",
+            "-smp",
+            "2",
+            "-m",
+            MEMORY,
+        ])
+        .args([
+            "-nodefaults",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-net",
+            "none",
+        ])
+        .args(["-serial", &serial(console), "-serial", &serial(report)])
+        .arg("-kernel")
+        .arg(self.kernel)
+        .arg("-initrd")
+        .arg(self.initramfs)
+        .arg("-append")
+        .arg(format!(
+            "console=ttyS0 loglevel=4 panic=-1 lockdown={} rdinit=/init",
+            self.lockdown
+        ))
+        .stdin(Stdio::null());
+        qemu
+    }
+}

@@ -1,0 +1,117 @@
+//! Which tests a guest runs, and how.
+
+use std::ffi::OsStr;
+use std::iter::once;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::build::Built;
+
+/// Files of tests that are left out, each for its reason.
+const LEFT_OUT_FILES: [(&str, &str); 3] = [
+    (
+        "clients",
+        "what a public client sends is the same on each kernel, and Python is not in the guest",
+    ),
+    ("silence", TIMES),
+    (
+        "socket",
+        "what becomes of the socket's file is the same on each kernel",
+    ),
+];
+
+const TIMES: &str = "times mean nothing under emulation";
+const TABLE: &str = "the table of agents is the same on each kernel";
+
+/// Tests that are left out, by name.
+const LEFT_OUT_TESTS: [(&str, &str); 5] = [
+    ("a_silence_by_udp_is_told_once_and_on_time", TIMES),
+    ("a_stopped_observer_blames_no_agent_by_udp", TIMES),
+    ("a_thousand_agents_each_beat_once_and_end", TABLE),
+    ("dead_agents_make_room", TABLE),
+    (
+        "a_full_table_refuses_newcomers_until_agents_go_silent",
+        TABLE,
+    ),
+];
+
+/// One test program, run to its end.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub(super) name: String,
+    program: PathBuf,
+    observer: PathBuf,
+    /// Part of the names of the tests to be run.
+    filter: Option<&'static str>,
+}
+
+impl Step {
+    /// A line of the list that the guest reads (`tests/src/bin/guest.rs`).
+    pub(super) fn line(&self) -> String {
+        let skipped = LEFT_OUT_TESTS
+            .iter()
+            .flat_map(|(name, _)| ["--skip".to_owned(), (*name).to_owned()]);
+        let words: Vec<String> = once(self.name.clone())
+            .chain([
+                format!("OBSERVER_BIN={}", self.observer.display()),
+                "OBSERVER_REQUIRE_KERNEL=1".into(),
+                "OBSERVER_TEST_EMULATED=1".into(),
+                "OBSERVER_FACTS=/dev/ttyS1".into(),
+                "PATH=/usr/bin".into(),
+                self.program.display().to_string(),
+                "--test-threads=1".into(),
+            ])
+            .chain(skipped)
+            .chain(self.filter.map(str::to_owned))
+            .collect();
+        format!("{}\n", words.join("\t"))
+    }
+
+    /// The same here, with its facts in a file.
+    pub(super) fn on_this_host(&self, facts: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--quiet")
+            .env("OBSERVER_BIN", &self.observer)
+            .env("OBSERVER_REQUIRE_KERNEL", "1")
+            .env("OBSERVER_FACTS", facts);
+        command
+    }
+}
+
+/// The steps, in the order of their names: each file of end-to-end tests, and
+/// the unit tests that read the kernel's types.
+pub(super) fn steps(built: &Built, observer: &Path) -> Vec<Step> {
+    let step = |name: String, program: &Path, filter| Step {
+        name,
+        program: program.to_owned(),
+        observer: observer.to_owned(),
+        filter,
+    };
+    let mut steps: Vec<Step> = built
+        .tests
+        .iter()
+        .map(|program| step(name(program), program, None))
+        .filter(|step| LEFT_OUT_FILES.iter().all(|(file, _)| *file != step.name))
+        .collect();
+    steps.push(step(
+        "layout".into(),
+        &built.unit_tests,
+        Some("attest::btf"),
+    ));
+    steps.sort_by(|a, b| a.name.cmp(&b.name));
+    steps
+}
+
+/// Name of a file of tests, of whose program cargo's hash is a part.
+fn name(test: &Path) -> String {
+    let stem = test.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    stem.rsplit_once('-')
+        .map_or(stem, |(name, _)| name)
+        .to_owned()
+}
+
+/// What no guest runs, and why.
+pub(super) fn left_out() -> impl Iterator<Item = (&'static str, &'static str)> {
+    LEFT_OUT_FILES.into_iter().chain(LEFT_OUT_TESTS)
+}
