@@ -210,7 +210,7 @@ impl Observer {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
-            if self.take_received() || self.take_parked() {
+            if self.take_received() {
                 continue;
             }
             return self.next_silence();
@@ -268,6 +268,7 @@ impl Observer {
         self.give_back_absence(pass.now, pass.waited_ns);
         self.read_records();
         self.note_backlogs(&pass);
+        self.retry_parked();
         all
     }
 

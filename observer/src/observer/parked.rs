@@ -60,19 +60,23 @@ impl Observer {
         });
     }
 
-    /// Decides the frame that has waited longest, if it can be.
-    pub(super) fn take_parked(&mut self) -> bool {
-        let Some(oldest) = self.parked.pop_front() else {
-            return false;
-        };
-        let waited = self
-            .now
-            .observer_ns
-            .saturating_sub(oldest.received.observer_ns);
-        self.decide(oldest, waited > PARK_NS)
+    /// Decides all frames whose records have been read by now.
+    ///
+    /// To be called before anything is judged that was received later: then
+    /// no frame overtakes an older one of its sender, whose records lie in
+    /// the ring in the order in which they were sent.
+    pub(super) fn retry_parked(&mut self) {
+        for parked in std::mem::take(&mut self.parked) {
+            let received = parked.received.observer_ns;
+            let waited = self.now.observer_ns.saturating_sub(received);
+            if let Some(still) = self.decide(parked, waited > PARK_NS) {
+                self.parked.push_back(still);
+            }
+        }
     }
 
-    fn decide(&mut self, parked: Parked, give_up: bool) -> bool {
+    /// Concludes what can be; returns the frame if it has to wait on.
+    fn decide(&mut self, parked: Parked, give_up: bool) -> Option<Parked> {
         let Parked {
             frame,
             datagram,
@@ -81,25 +85,19 @@ impl Observer {
             pending,
         } = &parked;
         let attestor = self.attestors.of(*channel);
-        match attestor.identify_again(frame, datagram, *pending, give_up) {
-            Finding::Known(sender) => {
-                self.conclude(
-                    frame,
-                    &Delivery {
-                        channel: *channel,
-                        sender,
-                        source: datagram.source,
-                        truncated: datagram.truncated_control,
-                        now: *received,
-                    },
-                );
-                true
-            }
-            Finding::Pending(_) => {
-                self.parked.push_front(parked);
-                false
-            }
-        }
+        let finding = attestor.identify_again(frame, datagram, *pending, give_up);
+        let Finding::Known(sender) = finding else {
+            return Some(parked);
+        };
+        let delivery = Delivery {
+            channel: *channel,
+            sender,
+            source: datagram.source,
+            truncated: datagram.truncated_control,
+            now: *received,
+        };
+        self.conclude(frame, &delivery);
+        None
     }
 
     /// Whether a silence may yet be broken by a frame that waits for its
