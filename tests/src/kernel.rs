@@ -1,5 +1,8 @@
-//! What is known of kernels by their version: what the tests expect, and
-//! compare with what the observer finds out by trying.
+//! Facts about the running kernel, to compare the observer's words with.
+
+use std::fs;
+
+use aya::programs::{ProgramInfo, loaded_programs};
 
 /// The first kernel that lets a socket filter call
 /// `bpf_get_ns_current_pid_tgid`, which tier helper needs
@@ -27,4 +30,32 @@ pub fn release() -> String {
         .release()
         .to_string_lossy()
         .into_owned()
+}
+
+/// The eBPF programs that a process holds, by its descriptors
+/// (`bpf_prog_show_fdinfo`, `kernel/bpf/syscall.c`): tests that run at the
+/// same time have others loaded.
+///
+/// # Panics
+/// If the process is not there, or is not ours to look at.
+#[must_use]
+pub fn programs_of(pid: u32) -> Vec<ProgramInfo> {
+    let folder = format!("/proc/{pid}/fdinfo");
+    let descriptors = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder}: {error}"));
+    let ids: Vec<u32> = descriptors
+        .filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok())
+        .filter_map(|info| {
+            let mut lines = info.lines();
+            let id = lines.find_map(|line| line.strip_prefix("prog_id:"))?;
+            id.trim().parse().ok()
+        })
+        .collect();
+    programs()
+        .filter(|program| ids.contains(&program.id()))
+        .collect()
+}
+
+/// All that the kernel has.
+pub fn programs() -> impl Iterator<Item = ProgramInfo> {
+    loaded_programs().filter_map(Result::ok)
 }

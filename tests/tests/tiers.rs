@@ -66,7 +66,7 @@ const UDP: &str = env!("CARGO_BIN_EXE_udp");
 
 const ATTACKS: [Attack; 10] = [
     Attack {
-        name: "none: an honest beat",
+        name: "an honest beat",
         sender: &[SENDER, "honest", "TO"],
         route: Route::Unix,
         btf: "beat",
@@ -82,7 +82,7 @@ const ATTACKS: [Attack; 10] = [
         scm: "pid_mismatch",
     },
     Attack {
-        name: "the same, with forged SCM_CREDENTIALS",
+        name: "the same, with forged `SCM_CREDENTIALS`",
         sender: &[SENDER, "forge", "TO", "VICTIM", "VICTIM"],
         route: Route::Unix,
         btf: "forged_credentials",
@@ -106,7 +106,7 @@ const ATTACKS: [Attack; 10] = [
         scm: "pid_mismatch",
     },
     Attack {
-        name: "a child on its parent's io_uring",
+        name: "a child on its parent's `io_uring`",
         sender: &[URING, "child", "inline", "TO"],
         route: Route::Unix,
         btf: "pid_mismatch",
@@ -122,7 +122,7 @@ const ATTACKS: [Attack; 10] = [
         scm: "BELIEVED",
     },
     Attack {
-        name: "UDP: none: an honest beat",
+        name: "by UDP: an honest beat",
         sender: &[UDP, "connected", "TO"],
         route: Route::Udp,
         btf: "beat",
@@ -130,7 +130,7 @@ const ATTACKS: [Attack; 10] = [
         scm: "beat, network_unverified",
     },
     Attack {
-        name: "UDP: another's pid in the frame",
+        name: "by UDP: another's pid in the frame",
         sender: &[UDP, "claim", "TO", "VICTIM"],
         route: Route::Udp,
         btf: "pid_mismatch",
@@ -138,7 +138,7 @@ const ATTACKS: [Attack; 10] = [
         scm: "beat, network_unverified",
     },
     Attack {
-        name: "UDP: the same, in a hand-made packet",
+        name: "by UDP: the same, in a hand-made packet",
         sender: &[UDP, "raw", "TO", "VICTIM"],
         route: Route::Udp,
         btf: "pid_mismatch",

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, io};
 
-use aya::programs::loaded_programs;
+use aya::programs::ProgramInfo;
 use observer_tests::{
     fact,
     kernel::{self, HELPER_TIER},
     need_kernel,
+    observer::Observer,
     privilege::{Binary, Privilege},
 };
 
@@ -26,23 +27,20 @@ struct Size {
     stack: u32,
 }
 
-fn sizes() -> BTreeMap<String, Size> {
-    loaded_programs()
-        .filter_map(Result::ok)
-        .filter_map(|program| {
-            let name = program.name_as_str()?.to_owned();
-            let is_ours = name.starts_with("unix_") || name.starts_with("udp_");
-            is_ours.then(|| {
-                let fd = program.fd().expect("root may have it");
-                let code = machine_code(&fd).expect("root may read it");
-                let size = Size {
-                    instructions: program.verified_instruction_count().expect("it is counted"),
-                    stack: stack(&code),
-                };
-                (name, size)
-            })
-        })
-        .collect()
+fn sizes(observer: &Observer) -> BTreeMap<String, Size> {
+    let programs = kernel::programs_of(observer.pid());
+    let size = |program: &ProgramInfo| {
+        let name = program.name_as_str().expect("it has a name").to_owned();
+        let fd = program.fd().expect("root may have it");
+        let code = machine_code(&fd).expect("root may read it");
+        let instructions = program.verified_instruction_count();
+        let size = Size {
+            instructions: instructions.expect("it is counted"),
+            stack: stack(&code),
+        };
+        (name, size)
+    };
+    programs.iter().map(size).collect()
 }
 
 /// The stack that the kernel's compiler makes room for at the beginning of a
@@ -63,7 +61,7 @@ fn stack(code: &[u8]) -> u32 {
 /// The beginning of `struct bpf_prog_info` (`include/uapi/linux/bpf.h`).
 #[derive(Default)]
 #[repr(C)]
-struct ProgramInfo {
+struct Information {
     kind: u32,
     id: u32,
     tag: [u8; 8],
@@ -83,24 +81,24 @@ struct Question {
 
 /// A program as the processor runs it.
 fn machine_code(program: &aya::programs::ProgramFd) -> io::Result<Vec<u8>> {
-    let length = information(program, &mut ProgramInfo::default())?;
+    let length = information(program, &mut Information::default())?;
     let mut code = vec![0_u8; length as usize];
-    let mut info = ProgramInfo {
+    let mut info = Information {
         compiled_len: length,
         compiled: code.as_mut_ptr() as u64,
-        ..ProgramInfo::default()
+        ..Information::default()
     };
     information(program, &mut info)?;
     Ok(code)
 }
 
 /// Asks the kernel; returns how many bytes of machine code there are.
-fn information(program: &aya::programs::ProgramFd, info: &mut ProgramInfo) -> io::Result<u32> {
+fn information(program: &aya::programs::ProgramFd, info: &mut Information) -> io::Result<u32> {
     use std::os::fd::{AsFd as _, AsRawFd as _};
     const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
     let question = Question {
         fd: program.as_fd().as_raw_fd(),
-        length: u32::try_from(size_of::<ProgramInfo>()).expect("small"),
+        length: u32::try_from(size_of::<Information>()).expect("small"),
         info: (&raw mut *info) as u64,
     };
     // SAFETY: the question outlives the call, and so do the information that
@@ -132,8 +130,8 @@ fn every_program_is_far_from_the_limits() {
         }
         let flags = ["--tier", tier, "--udp", "127.0.0.1:0"];
         let observer = binary.start(Privilege::Root, &flags);
-        let _observer = observer.unwrap_or_else(|remains| panic!("{:#?}", remains.log));
-        all.extend(sizes());
+        let observer = observer.unwrap_or_else(|remains| panic!("{:#?}", remains.log));
+        all.extend(sizes(&observer));
     }
     let names: Vec<&str> = all.keys().map(String::as_str).collect();
     let expected: &[&str] = if kernel::is_at_least(HELPER_TIER) {

@@ -196,30 +196,35 @@ fn run(guest: &Guest, folder: &Path, time_limit: Duration) -> Option<Report> {
         },
         Err(error) => format!("{error:#}"),
     };
-    let console = machine.console();
+    let consoles = machine.consoles();
+    let consoles = consoles.map(|console| from_here(&console).display().to_string());
     say::bad(
         "FAILED",
         format_args!(
-            "{}: {failure}; its console: {}",
+            "{}: {failure}; its consoles: {}",
             guest.name(),
-            from_here(&console).display()
+            consoles.join(", ")
         ),
     );
     None
 }
 
-/// Prints the tables, and fails if the README has others.
+/// Prints the tables, and fails if the README has others. Its row of this
+/// host's kernel is that of another host, as a rule.
 fn show(workspace: &Workspace, columns: &[Column<'_>]) -> Result<()> {
-    let promised = [table::kernels(columns), table::attacks(columns)];
-    for line in table::programs(columns)
-        .iter()
-        .chain(promised.iter().flatten())
-    {
+    let (_host, guests) = columns.split_last().context("no machine")?;
+    let promised = [table::kernels(guests), table::attacks(columns)].concat();
+    let shown = [
+        table::programs(columns),
+        table::kernels(columns),
+        table::attacks(columns),
+    ];
+    for line in shown.iter().flatten() {
         say::show(line);
     }
     let readme = fs::read_to_string(workspace.root().join("README.md"))?;
-    let is_told = |line: &&String| !readme.lines().any(|known| known == line.as_str());
-    let untold: Vec<&String> = promised.iter().flatten().filter(is_told).collect();
+    let is_untold = |line: &&String| !readme.lines().any(|known| known == line.as_str());
+    let untold: Vec<&String> = promised.iter().filter(is_untold).collect();
     for line in &untold {
         say::bad("new", line);
     }

