@@ -50,10 +50,13 @@
 //!
 //! A beat flows one way: [`transport`] (bytes in), [`attest`] (join with the
 //! ring), [`judge`] (pure rules), [`tracker`] (slots, silences), [`event`],
-//! [`sinks`].
+//! [`sinks`]. What an auditor must be able to prove afterwards goes into the
+//! [`audit`] trail.
 
 mod attention;
 pub mod attest;
+pub mod audit;
+
 mod builder;
 mod counters;
 pub mod event;

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use observer_common::{listener::MAX_LISTENERS, loss::Loss};
+use observer_common::{frame::FRAME_LEN, listener::MAX_LISTENERS, loss::Loss};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub(crate) use self::inlet::Inlet;
@@ -50,7 +50,10 @@ pub struct Observer {
     /// The moment of the last pass: what was received in it is dated so.
     now: Now,
     parked: Queue,
-    ready: VecDeque<Event>,
+    /// Events with the datagrams that they are about.
+    ready: VecDeque<(Event, Option<[u8; FRAME_LEN]>)>,
+    /// The datagram that the event last handed out is about.
+    last_frame: Option<[u8; FRAME_LEN]>,
     counters: Counters,
     /// When the log last spoke of a refused sender.
     refusal_told_ns: Option<u64>,
@@ -78,6 +81,7 @@ impl Observer {
             now: Now::default(),
             parked: Queue::new(),
             ready: VecDeque::new(),
+            last_frame: None,
             counters: Counters::default(),
             refusal_told_ns: None,
             wake: crate::stream::Wake::default(),
@@ -198,6 +202,13 @@ impl Observer {
         self.policy.observer_ns_inode
     }
 
+    /// The datagram that the event last handed out is about: evidence. `None`
+    /// where that event is about no datagram, as a stall is.
+    #[must_use]
+    pub fn last_frame(&self) -> Option<&[u8; FRAME_LEN]> {
+        self.last_frame.as_ref()
+    }
+
     /// How many agents are known, silent ones included.
     #[must_use]
     pub fn agents(&self) -> usize {
@@ -207,12 +218,14 @@ impl Observer {
     /// The next event that needs no further input.
     pub(crate) fn next_at_hand(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.ready.pop_front() {
+            if let Some((event, frame)) = self.ready.pop_front() {
+                self.last_frame = frame;
                 return Some(event);
             }
             if self.take_received() {
                 continue;
             }
+            self.last_frame = None;
             return self.next_silence();
         }
     }
@@ -248,7 +261,7 @@ impl Observer {
         pass.waited_ns = pass.waited_ns.max(inlet.first_queued().map(since));
         let received = received.unwrap_or_else(|error| {
             let event = self.io_error(error);
-            self.ready.push_back(event);
+            self.ready.push_back((event, None));
             0
         });
         *batch = Some(received);
@@ -358,16 +371,14 @@ impl Observer {
             return;
         };
         match self.attestors.of(channel).identify(frame, datagram) {
-            Finding::Known(sender) => self.conclude(
-                frame,
-                &Delivery {
-                    channel,
-                    sender,
-                    source: datagram.source,
-                    truncated: datagram.truncated_control,
-                    now: self.now,
-                },
-            ),
+            Finding::Known(sender) => self.conclude(&Delivery {
+                bytes: *frame,
+                channel,
+                sender,
+                source: datagram.source,
+                truncated: datagram.truncated_control,
+                now: self.now,
+            }),
             Finding::Pending(pending) => self.park(frame, datagram, channel, pending),
         }
     }

@@ -36,8 +36,8 @@ pub(super) struct Run {
     #[arg(long, value_name = "MODE", value_enum, default_value_t = Attest::Require)]
     pub(super) attest: Attest,
 
-    /// How to write events to stdout, which is written as fast as its reader
-    /// reads: the socket's senders wait behind a reader that does not
+    /// How to write events to stdout. What a reader does not read in time is
+    /// counted and left out; it delays nothing
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Output::Human)]
     pub(super) output: Output,
 
@@ -100,6 +100,9 @@ pub(super) struct Run {
         default_value_t = DEFAULT_MAX_AGENTS
     )]
     pub(super) max_agents: usize,
+
+    #[command(flatten)]
+    pub(super) audit: super::audit::Flags,
 
     /// Use this way of attestation and no other [default: the strongest that
     /// works]

@@ -1,4 +1,4 @@
-//! The command line: `run`, `doctor` and `beat`.
+//! The command line: `run`, `doctor`, `beat` and `audit`.
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 clean,
 //! 1 failure while running, 2 usage, 3 this host cannot attest.
@@ -12,12 +12,15 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use observer::StartError;
 
 mod args;
+mod audit;
 mod beat;
 mod doctor;
 mod log;
+mod output;
 mod run;
 mod signals;
 mod stdout;
+mod watch;
 
 /// A liveness observer that the kernel tells who really sent each heartbeat.
 #[derive(Debug, Parser)]
@@ -36,6 +39,9 @@ enum Command {
     Doctor(args::Doctor),
     /// Be an agent: send heartbeats, for trying things out
     Beat(args::Beat),
+    /// Make keys for an audit trail; verify, sum up or follow one
+    #[command(subcommand)]
+    Audit(audit::Command),
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 clean, 1 failure while running, 2 usage, \
@@ -51,6 +57,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::execute(&args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::execute(&args),
         Command::Beat(args) => beat::execute(&args),
+        Command::Audit(command) => audit::execute(&command),
     };
     result.unwrap_or_else(|error| {
         say(format_args!("error: {}", explain(&error)));

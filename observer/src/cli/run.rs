@@ -9,20 +9,27 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use futures_core::Stream as _;
 use observer::attest::{probe, tier_name};
+use observer::audit::{Counts, Trail};
 use observer::event::Via;
 use observer::judge::Namespaces;
 use observer::sinks::{Format, Sink};
-use observer::{Counters, Observer, StartError};
+use observer::{Counters, Event, Observer, StartError};
+use serde::Serialize;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::args::Run;
+use super::output::{Failure, Output};
 use super::signals::Shutdown;
 use super::stdout::Stdout;
+use super::watch::Watch;
 
 /// Events that are collected before they are written.
 const BATCH: usize = 256;
 /// How long the end may take: reading what waits in the socket, and writing
 /// it to stdout.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// How often the counters are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -40,23 +47,39 @@ pub(super) fn execute(args: &Run) -> anyhow::Result<()> {
 async fn observe(args: &Run) -> anyhow::Result<()> {
     // Before the socket exists: whoever sees it may already tell us to stop.
     let mut shutdown = Shutdown::new()?;
-    let observer = bind(args)?;
-    announce(args, &observer);
-    let format = if args.json() {
-        Format::Json
-    } else {
-        Format::Human {
-            color: Stdout::color(),
+    // And before the first forgery that it would have to keep.
+    let trail = open_trail(args)?;
+    let result = match bind(args) {
+        Ok(observer) => {
+            let mut daemon = Daemon::new(args, observer, trail)?;
+            let result = daemon.serve(&mut shutdown).await;
+            return daemon.end(result);
         }
+        Err(error) => Err(error.into()),
     };
-    let mut daemon = Daemon {
-        observer,
-        sink: Sink::new(format),
-        stdout: Stdout::new(),
-    };
-    let result = daemon.serve(&mut shutdown).await;
-    summarize(&daemon.observer.counters());
+    close_trail(trail, &result)?;
     result
+}
+
+/// An observer that was told to leave a trail does not run without.
+fn open_trail(args: &Run) -> anyhow::Result<Option<Trail>> {
+    let Some(options) = args.audit.options() else {
+        return Ok(None);
+    };
+    let trail = Trail::open(&options).context("cannot keep an audit trail")?;
+    tracing::info!("audit trail {} in {}", trail.name(), options.file.display());
+    Ok(Some(trail))
+}
+
+fn close_trail(trail: Option<Trail>, result: &anyhow::Result<()>) -> anyhow::Result<Counts> {
+    let Some(trail) = trail else {
+        return Ok(Counts::default());
+    };
+    let reason = match result {
+        Ok(()) => "told to stop".into(),
+        Err(error) => format!("{error:#}"),
+    };
+    Ok(trail.close(&reason, DRAIN_TIME)?)
 }
 
 fn bind(args: &Run) -> Result<Observer, StartError> {
@@ -120,25 +143,63 @@ fn announce(args: &Run, observer: &Observer) {
 }
 
 /// The last line on stderr, for people and for scripts.
-fn summarize(counters: &Counters) {
-    match serde_json::to_string(counters) {
-        Ok(counters) => super::say(format_args!("counters {counters}")),
+fn summarize(totals: &Totals) {
+    match serde_json::to_string(totals) {
+        Ok(totals) => super::say(format_args!("counters {totals}")),
         Err(error) => tracing::warn!("no counters: {error}"),
     }
+}
+
+/// Everything that was counted.
+#[derive(Serialize)]
+struct Totals {
+    #[serde(flatten)]
+    observer: Counters,
+    /// Events that stdout's reader was too slow for.
+    stdout_lost: u64,
+    #[serde(flatten)]
+    audit: Counts,
 }
 
 /// The parts that an event passes, in this order.
 struct Daemon {
     /// Finds events. Its socket is removed when it is dropped.
     observer: Observer,
-    /// Formats them; holds what is not yet written. Kept through shutdown,
-    /// so that a batch cut short by a signal still goes out.
+    /// Takes the forgeries down, if asked to.
+    trail: Option<Trail>,
+    /// Formats events, one at a time.
     sink: Sink,
-    /// Takes them away. May make the others wait.
-    stdout: Stdout,
+    /// Takes them away; makes nobody wait.
+    output: Output,
+    failure: Failure,
+    watch: Watch,
+    tick: Interval,
 }
 
 impl Daemon {
+    fn new(args: &Run, observer: Observer, trail: Option<Trail>) -> anyhow::Result<Self> {
+        announce(args, &observer);
+        let format = if args.json() {
+            Format::Json
+        } else {
+            Format::Human {
+                color: Stdout::color(),
+            }
+        };
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (output, failure) = Output::start()?;
+        Ok(Self {
+            watch: Watch::begin(&observer, trail.as_ref()),
+            observer,
+            trail,
+            sink: Sink::new(format),
+            output,
+            failure,
+            tick,
+        })
+    }
+
     /// Passes events on until asked to stop, then empties what is waiting.
     async fn serve(&mut self, shutdown: &mut Shutdown) -> anyhow::Result<()> {
         loop {
@@ -148,7 +209,11 @@ impl Daemon {
                     tracing::info!("{signal}: stopping");
                     return self.drain().await;
                 }
-                result = self.pass_on() => result?,
+                error = self.failure.happened() => return Err(stdout_failed(error)),
+                _ = self.tick.tick() => self.look(),
+                result = poll_fn(|cx| {
+                    collect(&mut self.observer, self.trail.as_ref(), &mut self.sink, &mut self.output, cx)
+                }) => result?,
             }
             // Signals are noticed only when the runtime has its turn, which
             // a socket that is never empty would deny it.
@@ -156,67 +221,100 @@ impl Daemon {
         }
     }
 
-    /// Waits for events and writes those that are there in one go.
-    async fn pass_on(&mut self) -> anyhow::Result<()> {
-        poll_fn(|cx| self.collect(cx)).await?;
-        self.write().await
-    }
-
-    fn collect(&mut self, cx: &mut Context<'_>) -> Poll<anyhow::Result<()>> {
-        for taken in 0..BATCH {
-            match Pin::new(&mut self.observer).poll_next(cx) {
-                Poll::Ready(Some(event)) => self.sink.event(&event),
-                Poll::Ready(None) => return Poll::Ready(Err(anyhow!("the event stream ended"))),
-                Poll::Pending if taken == 0 => return Poll::Pending,
-                Poll::Pending => break,
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    async fn write(&mut self) -> anyhow::Result<()> {
+    fn look(&mut self) {
         let Self {
-            observer: _,
-            sink,
-            stdout,
+            observer,
+            trail,
+            output,
+            watch,
+            ..
         } = self;
-        stdout
-            .write_all(sink.buffer())
-            .await
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::BrokenPipe => anyhow!("stdout was closed by its reader"),
-                _ => anyhow!(error).context("cannot write events to stdout"),
-            })
+        watch.look(&observer.counters(), output.lost(), trail.as_ref());
     }
 
     /// Takes what has been received already, for [`DRAIN_TIME`] at most: a
     /// sender that never pauses must not keep the observer alive.
     async fn drain(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now().checked_add(DRAIN_TIME);
-        while deadline.is_some_and(|deadline| Instant::now() < deadline) {
-            let more = self.take_waiting();
-            if tokio::time::timeout(DRAIN_TIME, self.write())
-                .await
-                .is_err()
-            {
-                let left = self.sink.buffer().len();
-                bail!("stdout is not being read: {left} bytes of events are lost");
-            }
-            if !more {
-                break;
-            }
+        while deadline.is_some_and(|deadline| Instant::now() < deadline) && self.take_waiting() {}
+        match self.output.drain(&mut self.failure, DRAIN_TIME).await {
+            Ok(0) => Ok(()),
+            Ok(left) => bail!("stdout is not being read: {left} bytes of events are lost"),
+            Err(error) => Err(stdout_failed(error)),
         }
-        Ok(())
     }
 
     /// One batch without waiting; whether there may be more.
     fn take_waiting(&mut self) -> bool {
         for _ in 0..BATCH {
-            match self.observer.poll() {
-                Some(event) => self.sink.event(&event),
-                None => return false,
-            }
+            let Some(event) = self.observer.poll() else {
+                return false;
+            };
+            let Self {
+                observer,
+                trail,
+                sink,
+                output,
+                ..
+            } = self;
+            pass_on(&event, observer, trail.as_ref(), sink, output);
         }
         true
+    }
+
+    /// Closes the trail and says what was counted.
+    fn end(mut self, result: anyhow::Result<()>) -> anyhow::Result<()> {
+        self.look();
+        let kept = self.trail.as_ref().map(Trail::counts).unwrap_or_default();
+        let closed = close_trail(self.trail.take(), &result);
+        summarize(&Totals {
+            observer: self.observer.counters(),
+            stdout_lost: self.output.lost(),
+            audit: *closed.as_ref().unwrap_or(&kept),
+        });
+        result.and(closed.map(drop))
+    }
+}
+
+/// Waits for events and passes on those that are there.
+fn collect(
+    observer: &mut Observer,
+    trail: Option<&Trail>,
+    sink: &mut Sink,
+    output: &mut Output,
+    cx: &mut Context<'_>,
+) -> Poll<anyhow::Result<()>> {
+    for taken in 0..BATCH {
+        match Pin::new(&mut *observer).poll_next(cx) {
+            Poll::Ready(Some(event)) => pass_on(&event, observer, trail, sink, output),
+            Poll::Ready(None) => return Poll::Ready(Err(anyhow!("the event stream ended"))),
+            Poll::Pending if taken == 0 => return Poll::Pending,
+            Poll::Pending => break,
+        }
+    }
+    output.flush();
+    Poll::Ready(Ok(()))
+}
+
+/// To the trail first: it is the one that has to prove something.
+fn pass_on(
+    event: &Event,
+    observer: &Observer,
+    trail: Option<&Trail>,
+    sink: &mut Sink,
+    output: &mut Output,
+) {
+    if let Some(trail) = trail {
+        trail.event(event, observer.last_frame());
+    }
+    sink.event(event);
+    output.push(sink.buffer());
+    sink.buffer().clear();
+}
+
+fn stdout_failed(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => anyhow!("stdout was closed by its reader"),
+        _ => anyhow!(error).context("cannot write events to stdout"),
     }
 }

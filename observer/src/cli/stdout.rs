@@ -1,38 +1,20 @@
-//! Stdout, written without ever blocking the event loop.
+//! Stdout, whatever it is connected to.
 
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
-use std::time::Duration;
 
-use bytes::{Buf as _, BytesMut};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::FileType;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// How long to wait before a full pipe is looked at again.
-const RETRY: Duration = Duration::from_millis(5);
-/// A pipe that polls writable takes this much without blocking (`PIPE_BUF`;
-/// `pipe_write`, `fs/pipe.c`, Linux 6.1).
-const PIPE_CHUNK: usize = 4096;
+/// How much is written at once, in bytes: what has left is known in steps of
+/// this.
+const CHUNK: usize = 64 * 1024;
 
-/// The process's stdout, whatever it is connected to.
-///
-/// Nothing is dropped: while its reader does not read, the writer waits. The
-/// wait is the event loop's, not the thread's, so that a signal still ends
-/// it. Stdout's file flags are left alone; other processes may share them.
-pub(super) struct Stdout {
-    chunk: usize,
-}
+/// The process's stdout. Its file flags are left alone; other processes may
+/// share them.
+pub(super) struct Stdout;
 
 impl Stdout {
-    pub(super) fn new() -> Self {
-        let is_file = rustix::fs::fstat(io::stdout())
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-        Self {
-            chunk: if is_file { usize::MAX } else { PIPE_CHUNK },
-        }
-    }
-
     /// Whether to write colours.
     pub(super) fn color() -> bool {
         let stdout = io::stdout();
@@ -40,31 +22,23 @@ impl Stdout {
             && anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never
     }
 
-    /// Writes the buffer and empties it. Dropped half-way, it leaves in the
-    /// buffer what is not yet written.
+    /// Writes some of the bytes, and returns how many. Blocks for as long as
+    /// the reader does not read.
     ///
     /// # Errors
     /// `BrokenPipe` where the reader is gone; whatever else the write says.
-    pub(super) async fn write_all(&self, buffer: &mut BytesMut) -> io::Result<()> {
-        while !buffer.is_empty() {
-            match self.write_some(buffer) {
-                Ok(written) => buffer.advance(written),
-                Err(Errno::AGAIN) => tokio::time::sleep(RETRY).await,
+    pub(super) fn write_some(bytes: &[u8]) -> io::Result<usize> {
+        let stdout = io::stdout();
+        let chunk = bytes.get(..CHUNK).unwrap_or(bytes);
+        loop {
+            match rustix::io::write(stdout.as_fd(), chunk) {
+                // Somebody who shares it made it non-blocking.
+                Err(Errno::AGAIN) => {
+                    poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], None)?;
+                }
                 Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                result => return Ok(result?),
             }
         }
-        Ok(())
-    }
-
-    fn write_some(&self, buffer: &[u8]) -> rustix::io::Result<usize> {
-        let stdout = io::stdout();
-        let mut fds = [PollFd::new(&stdout, PollFlags::OUT)];
-        // An error condition is an answer too: the write then says which.
-        if poll(&mut fds, Some(&Timespec::default()))? == 0 {
-            return Err(Errno::AGAIN);
-        }
-        let chunk = buffer.get(..self.chunk).unwrap_or(buffer);
-        rustix::io::write(stdout.as_fd(), chunk)
     }
 }

@@ -13,9 +13,10 @@ use crate::{
     tracker::{Outcome, Sighting},
 };
 
-/// All that is known of a frame but its content.
+/// A frame and all that is known of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Delivery {
+    pub(super) bytes: [u8; FRAME_LEN],
     pub(super) channel: Channel,
     /// The kernel's record of who sent it.
     pub(super) sender: Option<Attestation>,
@@ -28,7 +29,7 @@ pub(super) struct Delivery {
 
 impl Observer {
     /// Says what a frame whose sender is settled is worth.
-    pub(super) fn conclude(&mut self, bytes: &[u8; FRAME_LEN], delivery: &Delivery) {
+    pub(super) fn conclude(&mut self, delivery: &Delivery) {
         let Delivery {
             sender,
             source,
@@ -39,17 +40,26 @@ impl Observer {
         if truncated {
             count(&mut self.counters.ctrl_truncated);
             let error = io::Error::other("the sender attached control data; none of it was taken");
-            self.ready
-                .push_back(Event::CtrlTruncated(error, now.observer_ns, sender));
+            self.emit(
+                Event::CtrlTruncated(error, now.observer_ns, sender),
+                delivery,
+            );
         }
-        match decode(bytes, sender.as_ref(), &self.policy) {
+        match decode(&delivery.bytes, sender.as_ref(), &self.policy) {
             Ok(frame) => self.weigh(&frame, delivery),
             Err(error) => {
                 count(&mut self.counters.decode_errors);
-                self.ready
-                    .push_back(Event::Decode(error, now.observer_ns, sender, source));
+                self.emit(
+                    Event::Decode(error, now.observer_ns, sender, source),
+                    delivery,
+                );
             }
         }
+    }
+
+    /// Puts an event in line, with the datagram that it is about.
+    fn emit(&mut self, event: Event, delivery: &Delivery) {
+        self.ready.push_back((event, Some(delivery.bytes)));
     }
 
     fn weigh(&mut self, frame: &Frame, delivery: &Delivery) {
@@ -87,7 +97,7 @@ impl Observer {
                 self.namespace_conflict(frame, expected, delivery)
             }
         };
-        self.ready.push_back(event);
+        self.emit(event, delivery);
     }
 
     /// Takes an authentic frame to its agent, whom the observer sees as `pid`.
@@ -122,24 +132,22 @@ impl Observer {
             Outcome::Accepted => {}
             Outcome::Displaced { displaced_origin } => {
                 count(&mut self.counters.origin_conflicts);
-                self.ready
-                    .push_back(conflict(displaced_origin, origin, None, None));
+                self.emit(conflict(displaced_origin, origin, None, None), delivery);
             }
             Outcome::OriginConflict { slot_origin } => {
                 count(&mut self.counters.origin_conflicts);
-                self.ready
-                    .push_back(conflict(origin, slot_origin, sender, source));
+                self.emit(conflict(origin, slot_origin, sender, source), delivery);
                 return;
             }
             Outcome::NamespaceConflict { slot_ns_inode } => {
                 let event = self.namespace_conflict(frame, slot_ns_inode, delivery);
-                self.ready.push_back(event);
+                self.emit(event, delivery);
                 return;
             }
             Outcome::StaleNonce | Outcome::TableFull => return,
         }
         count(&mut self.counters.beats);
-        self.ready.push_back(Event::Beat {
+        let beat = Event::Beat {
             pid,
             status: frame.status,
             payload: frame.payload,
@@ -149,7 +157,8 @@ impl Observer {
             observer_ns: now.observer_ns,
             sender,
             source,
-        });
+        };
+        self.emit(beat, delivery);
     }
 
     /// Counts a beat of someone who is not to be an agent, and tells the

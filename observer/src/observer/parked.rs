@@ -90,13 +90,14 @@ impl Observer {
             return Some(parked);
         };
         let delivery = Delivery {
+            bytes: *frame,
             channel: *channel,
             sender,
             source: datagram.source,
             truncated: datagram.truncated_control,
             now: *received,
         };
-        self.conclude(frame, &delivery);
+        self.conclude(&delivery);
         None
     }
 

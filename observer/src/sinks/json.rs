@@ -221,7 +221,7 @@ fn display<T: std::fmt::Display, S: Serializer>(
 /// Compact JSON with everything beyond printable ASCII escaped. It means the
 /// same to a parser, and a terminal that shows it meets no control character
 /// that a sender put into its name (U+009B starts an escape sequence too).
-struct Ascii;
+pub(crate) struct Ascii;
 
 impl Formatter for Ascii {
     fn write_string_fragment<W: ?Sized + io::Write>(

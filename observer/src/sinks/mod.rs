@@ -11,6 +11,8 @@ use crate::event::Event;
 mod human;
 mod json;
 
+pub(crate) use json::Ascii;
+
 /// How an event reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {

@@ -1,0 +1,312 @@
+//! What a line of the trail says.
+
+use jiff::Timestamp;
+use observer_common::frame::{FRAME_LEN, Frame};
+use serde::{Serialize, Serializer};
+
+use super::evidence::{Container, Process};
+use crate::event::{Attestation, AuthFailureCause, BeatOrigin, Event, Status};
+
+/// Something that an auditor wants to know of: a claim that did not hold, or a
+/// sender that was turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incident {
+    /// What happened.
+    pub what: What,
+    /// Process that the frame claims as its sender.
+    pub claimed_pid: Option<u32>,
+    /// When, in nanoseconds since the observer started.
+    pub observer_ns: u64,
+    /// The datagram's bytes, where it was a frame's length.
+    pub frame: Option<[u8; FRAME_LEN]>,
+    /// The kernel's record of who sent it.
+    pub sender: Option<Attestation>,
+}
+
+/// The kinds of [`Incident`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum What {
+    /// [`Event::AuthFailure`].
+    AuthFailure {
+        /// What did not hold.
+        cause: AuthFailureCause,
+    },
+    /// [`Event::NamespaceConflict`].
+    NamespaceConflict {
+        /// Pid namespace of the sender, where known.
+        observed_ns_inode: Option<u64>,
+        /// Pid namespace that was expected, where known.
+        observer_ns_inode: Option<u64>,
+    },
+    /// [`Event::OriginConflict`].
+    OriginConflict {
+        /// Origin of this frame.
+        observed_origin: BeatOrigin,
+        /// Origin that the agent is known by.
+        slot_origin: BeatOrigin,
+    },
+    /// A sender that the operator's policy does not let beat.
+    RefusedSender,
+    /// A sender that sent more than it may.
+    ThrottledSender,
+    /// [`Event::CtrlTruncated`].
+    CtrlTruncated,
+}
+
+impl What {
+    /// The name on the line.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::AuthFailure { .. } => "auth_failure",
+            Self::NamespaceConflict { .. } => "namespace_conflict",
+            Self::OriginConflict { .. } => "origin_conflict",
+            Self::RefusedSender => "refused_sender",
+            Self::ThrottledSender => "throttled_sender",
+            Self::CtrlTruncated => "ctrl_truncated",
+        }
+    }
+}
+
+impl Incident {
+    /// The incident that an event is, if it is one, and the datagram that the
+    /// event is about.
+    #[must_use]
+    pub fn of(event: &Event, frame: Option<&[u8; FRAME_LEN]>) -> Option<Self> {
+        let (what, claimed_pid, observer_ns, sender) = match *event {
+            Event::AuthFailure {
+                claimed_pid,
+                observer_ns,
+                cause,
+                sender,
+                ..
+            } => (
+                What::AuthFailure { cause },
+                Some(claimed_pid),
+                observer_ns,
+                sender,
+            ),
+            Event::NamespaceConflict {
+                claimed_pid,
+                observed_ns_inode,
+                observer_ns_inode,
+                observer_ns,
+                sender,
+                ..
+            } => {
+                let what = What::NamespaceConflict {
+                    observed_ns_inode,
+                    observer_ns_inode,
+                };
+                (what, Some(claimed_pid), observer_ns, sender)
+            }
+            Event::OriginConflict {
+                claimed_pid,
+                observed_origin,
+                slot_origin,
+                observer_ns,
+                sender,
+                ..
+            } => {
+                let what = What::OriginConflict {
+                    observed_origin,
+                    slot_origin,
+                };
+                (what, Some(claimed_pid), observer_ns, sender)
+            }
+            Event::CtrlTruncated(_, observer_ns, sender) => {
+                (What::CtrlTruncated, None, observer_ns, sender)
+            }
+            Event::Beat { .. } | Event::Stall { .. } | Event::Decode(..) | Event::Io(..) => {
+                return None;
+            }
+        };
+        Some(Self {
+            what,
+            claimed_pid,
+            observer_ns,
+            frame: frame.copied(),
+            sender,
+        })
+    }
+}
+
+/// An incident in full, with all that is known of its sender.
+#[derive(Serialize)]
+pub(super) struct FullLine<'a> {
+    #[serde(flatten)]
+    what: What,
+    claimed_pid: Option<u32>,
+    claim: Option<Claim>,
+    #[serde(serialize_with = "as_hex")]
+    frame: Option<[u8; FRAME_LEN]>,
+    observer_ns: u64,
+    sender: Option<Attestation>,
+    /// Found by the kernel's own cgroup id.
+    container: Option<&'a Container>,
+    /// Read from /proc after the datagram was received.
+    process: Option<&'a Process>,
+}
+
+impl<'a> FullLine<'a> {
+    pub(super) fn new(
+        incident: &Incident,
+        container: Option<&'a Container>,
+        process: Option<&'a Process>,
+    ) -> Self {
+        let Incident {
+            what,
+            claimed_pid,
+            observer_ns,
+            frame,
+            sender,
+        } = *incident;
+        Self {
+            what,
+            claimed_pid,
+            claim: frame.as_ref().and_then(Claim::of),
+            frame,
+            observer_ns,
+            sender,
+            container,
+            process,
+        }
+    }
+}
+
+/// What the frame says of itself.
+#[derive(Serialize)]
+struct Claim {
+    pid: u32,
+    status: &'static str,
+    nonce: u64,
+    payload: u32,
+    timestamp: u64,
+}
+
+impl Claim {
+    fn of(bytes: &[u8; FRAME_LEN]) -> Option<Self> {
+        let Frame {
+            status,
+            pid,
+            timestamp,
+            nonce,
+            payload,
+        } = Frame::decode(bytes).ok()?;
+        let status = match status {
+            Status::Ok => "ok",
+            Status::Degraded => "degraded",
+            Status::Critical => "critical",
+        };
+        Some(Self {
+            pid,
+            status,
+            nonce,
+            payload,
+            timestamp,
+        })
+    }
+}
+
+/// How alike the incidents are that a `repeat` line counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Alike {
+    /// The same sender with the same claim.
+    SenderAndClaim,
+    /// The same sender.
+    Sender,
+    /// Senders of the same user and cgroup.
+    UserAndCgroup,
+    /// The kind only.
+    Kind,
+}
+
+/// Incidents that were counted instead of written in full.
+#[derive(Serialize)]
+pub(super) struct RepeatLine<'a> {
+    pub(super) kind: &'static str,
+    /// The kind of incident, as its own lines have it.
+    pub(super) of: &'static str,
+    /// The line that has one of them in full.
+    pub(super) first_line: Option<u64>,
+    pub(super) alike: Alike,
+    pub(super) count: u64,
+    #[serde(serialize_with = "as_text")]
+    pub(super) first: Timestamp,
+    #[serde(serialize_with = "as_text")]
+    pub(super) last: Timestamp,
+    /// One of them, for all that they have in common.
+    pub(super) sample: FullLine<'a>,
+}
+
+/// Lines about the trail and the observer themselves.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(super) enum Notice {
+    /// The observer begins to write.
+    Start {
+        /// Public name of the trail.
+        trail: String,
+        version: &'static str,
+        pid: u32,
+        kernel: String,
+        /// Names this boot: pids and start times are of it.
+        boot_id: Option<String>,
+        /// Whether the line before is the seal of an ordered stop, or there is
+        /// none.
+        clean: bool,
+    },
+    /// It ends in order.
+    Stop { reason: String },
+    /// The epoch ends: its lines, this one included.
+    Seal { lines: u64 },
+    /// A new file begins.
+    Rotation { previous: String },
+    /// An old file was removed.
+    Retention { removed: String, through_seq: u64 },
+    /// A write that a crash tore was cut off.
+    Repair {
+        removed_bytes: u64,
+        sha256: String,
+        /// How it began, hexadecimal.
+        begin: String,
+    },
+    /// Incidents that found the queue full.
+    Lost { count: u64 },
+    /// The trail's file was changed by somebody else while it was written.
+    Altered {
+        how: &'static str,
+        expected_bytes: u64,
+        found_bytes: u64,
+    },
+    /// From here on senders may pass without a kernel record.
+    AttestationLost { reason: String },
+    /// No longer.
+    AttestationRegained { reason: String },
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it so")]
+fn as_hex<S: Serializer>(
+    frame: &Option<[u8; FRAME_LEN]>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match frame {
+        Some(bytes) => serializer.collect_str(&format_args!("{}", Hex(bytes))),
+        None => serializer.serialize_none(),
+    }
+}
+
+struct Hex<'a>(&'a [u8; FRAME_LEN]);
+
+impl std::fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(bytes) = self;
+        bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+fn as_text<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{time:.9}"))
+}

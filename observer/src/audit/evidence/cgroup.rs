@@ -1,0 +1,202 @@
+//! Which container or unit a cgroup id is.
+//!
+//! The id in the kernel's record is that of a kernfs node; on 64-bit kernels it
+//! is also the inode number of the cgroup's folder (`kernfs_get_inode`,
+//! `fs/kernfs/inode.c`, Linux 6.12), and it is never given out again while the
+//! host runs (`__kernfs_new_node`, `fs/kernfs/dir.c`: a generation in its
+//! upper half). So a folder is believed if its inode is the id. /proc says
+//! where to look first; else all folders are walked, at a bounded rate.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs;
+use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// Cgroups remembered at most.
+const MAX_KNOWN: usize = 1024;
+/// Folders that one walk looks at, at most.
+const MAX_WALK: usize = 20_000;
+/// A walk takes its time; a flood of short-lived cgroups must not make it the
+/// writer's only work.
+const WALK_EVERY: Duration = Duration::from_secs(1);
+
+/// A cgroup by its names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Container {
+    /// Path in the unified hierarchy.
+    pub(super) cgroup: String,
+    /// The systemd unit that it belongs to.
+    unit: Option<String>,
+    /// The container's id, where a runtime put it into the path.
+    id: Option<String>,
+}
+
+impl Container {
+    fn new(cgroup: String) -> Self {
+        let parts = || cgroup.rsplit('/');
+        let unit = parts().find(|part| {
+            let ending = part.rsplit_once('.').map(|(_, ending)| ending);
+            matches!(ending, Some("service" | "scope"))
+        });
+        let (unit, id) = (unit.map(str::to_owned), parts().find_map(container_id));
+        Self { cgroup, unit, id }
+    }
+}
+
+/// 64 hexadecimal digits, alone or as in `docker-….scope`.
+fn container_id(part: &str) -> Option<String> {
+    let part = part.strip_suffix(".scope").unwrap_or(part);
+    let id = part.rsplit(['-', ':']).next()?;
+    (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
+}
+
+/// Finds cgroups by id, and remembers them.
+#[derive(Debug)]
+pub(crate) struct Cgroups {
+    mount: Option<PathBuf>,
+    known: HashMap<u64, Container>,
+    walked: Option<Instant>,
+}
+
+impl Cgroups {
+    /// Finds where the unified hierarchy is mounted.
+    pub(crate) fn new() -> Self {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        Self {
+            mount: find_mount(&mounts),
+            known: HashMap::new(),
+            walked: None,
+        }
+    }
+
+    /// The cgroup with this id; `hint` is the path that /proc has for a
+    /// process in it.
+    pub(crate) fn find(&mut self, id: u64, hint: Option<&str>) -> Option<&Container> {
+        if !self.known.contains_key(&id) {
+            let mount = self.mount.clone()?;
+            let found = by_hint(&mount, id, hint).or_else(|| self.walk(&mount, id))?;
+            self.remember(id, found);
+        }
+        self.known.get(&id)
+    }
+
+    fn remember(&mut self, id: u64, path: String) {
+        if self.known.len() >= MAX_KNOWN {
+            self.known.clear();
+        }
+        self.known.insert(id, Container::new(path));
+    }
+
+    fn walk(&mut self, mount: &Path, id: u64) -> Option<String> {
+        let now = Instant::now();
+        if self
+            .walked
+            .is_some_and(|last| now.saturating_duration_since(last) < WALK_EVERY)
+        {
+            return None;
+        }
+        self.walked = Some(now);
+        walk(mount, id)
+    }
+}
+
+fn by_hint(mount: &Path, id: u64, hint: Option<&str>) -> Option<String> {
+    let hint = hint?;
+    let folder = mount.join(hint.strip_prefix('/')?);
+    let found = fs::symlink_metadata(folder).ok()?;
+    (found.is_dir() && found.ino() == id).then(|| hint.to_owned())
+}
+
+/// Looks at the folders nearest the root first.
+fn walk(mount: &Path, id: u64) -> Option<String> {
+    if fs::symlink_metadata(mount).ok()?.ino() == id {
+        return Some("/".into());
+    }
+    let mut waiting = VecDeque::from([mount.to_owned()]);
+    let mut seen = 0_usize;
+    while let Some(folder) = waiting.pop_front() {
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue;
+        };
+        let folders = entries
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        for entry in folders {
+            if entry.ino() == id {
+                let path = entry.path();
+                let path = path.strip_prefix(mount).ok()?;
+                return Some(format!("/{}", path.to_string_lossy()));
+            }
+            seen = seen.saturating_add(1);
+            if seen > MAX_WALK {
+                return None;
+            }
+            waiting.push_back(entry.path());
+        }
+    }
+    None
+}
+
+/// The mount point of type `cgroup2`. Octal escapes of odd paths are not
+/// undone: nobody mounts it there.
+fn find_mount(mounts: &str) -> Option<PathBuf> {
+    mounts.lines().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        (after.split(' ').next() == Some("cgroup2")).then_some(())?;
+        before.split(' ').nth(4).map(PathBuf::from)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_and_containers_are_told_from_the_path() {
+        let id = "0123456789abcdef".repeat(4);
+        let docker = Container::new(format!("/system.slice/docker-{id}.scope"));
+        assert_eq!(docker.id.as_deref(), Some(id.as_str()));
+        let pod = Container::new(format!(
+            "/kubepods.slice/pod7.slice/cri-containerd-{id}.scope/init"
+        ));
+        assert_eq!(pod.id.as_deref(), Some(id.as_str()));
+        let unit = Container::new("/system.slice/sshd.service".into());
+        assert_eq!(
+            (unit.unit.as_deref(), unit.id),
+            (Some("sshd.service"), None)
+        );
+        assert_eq!(Container::new("/".into()).unit, None);
+    }
+
+    #[test]
+    fn the_mount_is_found_among_others() {
+        let mounts = "22 1 0:20 / /proc rw - proc proc rw\n\
+                      31 23 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup rw\n";
+        assert_eq!(find_mount(mounts), Some("/sys/fs/cgroup/unified".into()));
+        assert_eq!(find_mount("garbage\n - cgroup2\n"), None);
+    }
+
+    #[test]
+    fn a_folder_is_found_by_its_inode_and_a_wrong_hint_is_not_believed() {
+        let mount = tempfile::tempdir().unwrap();
+        let deep = mount.path().join("a.slice/b.service");
+        fs::create_dir_all(&deep).unwrap();
+        fs::create_dir(mount.path().join("other")).unwrap();
+        let id = fs::metadata(&deep).unwrap().ino();
+        let mut cgroups = Cgroups {
+            mount: Some(mount.path().to_owned()),
+            known: HashMap::new(),
+            walked: None,
+        };
+        let found = cgroups.find(id, Some("/other")).unwrap();
+        assert_eq!(found.cgroup, "/a.slice/b.service");
+        assert_eq!(found.unit.as_deref(), Some("b.service"));
+        cgroups.known.clear();
+        // The next walk must wait, so only the hint can answer now.
+        assert_eq!(cgroups.find(id, Some("/other")), None);
+        assert!(cgroups.find(id, Some("/a.slice/b.service")).is_some());
+    }
+}

@@ -1,0 +1,179 @@
+//! Files that are created, replaced and locked so that nobody can have
+//! another file written in their place.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use thiserror::Error;
+
+/// Files of the trail are their owner's only.
+const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+/// What could not be done with a file.
+#[derive(Debug, Error)]
+#[error("cannot {what} {}: {source}", path.display())]
+pub struct FileError {
+    /// What was tried.
+    what: &'static str,
+    path: PathBuf,
+    /// What the system says.
+    source: io::Error,
+}
+
+impl FileError {
+    pub(super) fn new(what: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        Self {
+            what,
+            path: path.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    /// What the system says.
+    #[must_use]
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+}
+
+/// How a file is going to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// At its end only, wherever that is.
+    Append,
+    /// Anywhere: a key file is overwritten at last.
+    Anywhere,
+}
+
+impl Access {
+    fn flags(self) -> OFlags {
+        match self {
+            Self::Append => OFlags::RDWR | OFlags::APPEND,
+            Self::Anywhere => OFlags::RDWR,
+        }
+    }
+}
+
+/// A file's folder, opened once, and its name in there.
+#[derive(Debug)]
+pub(super) struct Place {
+    folder: OwnedFd,
+    name: OsString,
+    path: PathBuf,
+}
+
+impl Place {
+    pub(super) fn new(path: &Path) -> Result<Self, FileError> {
+        let name = path
+            .file_name()
+            .ok_or_else(|| FileError::new("use", path, Errno::ISDIR))?;
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(parent, flags, Mode::empty())
+            .map_err(|errno| FileError::new("open the folder", parent, errno))?;
+        Ok(Self {
+            folder,
+            name: name.to_owned(),
+            path: path.to_owned(),
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens an existing regular file; never through a symbolic link, and
+    /// never waiting for a pipe's other end.
+    pub(super) fn open(&self, access: Access) -> Result<File, FileError> {
+        self.open_as(&self.name, access.flags())
+            .map_err(|errno| FileError::new("open", &self.path, errno))
+    }
+
+    /// Creates a file that did not exist, under the name with an ending.
+    pub(super) fn create(&self, ending: &str, access: Access) -> Result<File, FileError> {
+        let name = self.with(ending);
+        let flags = access.flags() | OFlags::CREATE | OFlags::EXCL;
+        self.open_as(&name, flags)
+            .map_err(|errno| FileError::new("create", &self.path.with_file_name(&name), errno))
+    }
+
+    fn open_as(&self, name: &OsStr, flags: OFlags) -> rustix::io::Result<File> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = rustix::fs::openat(&self.folder, name, flags, MODE)?;
+        let found = rustix::fs::fstat(&file)?;
+        if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+            return Err(Errno::INVAL);
+        }
+        Ok(file.into())
+    }
+
+    /// Gives the file under one ending the name with another, replacing what
+    /// is there.
+    pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), FileError> {
+        rustix::fs::renameat(&self.folder, self.with(from), &self.folder, self.with(to))
+            .map_err(|errno| FileError::new("rename", &self.path, errno))
+    }
+
+    /// Removes a file of the folder; one that is gone already is no error.
+    pub(super) fn remove(&self, name: &OsStr) -> Result<(), FileError> {
+        match rustix::fs::unlinkat(&self.folder, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => {
+                let path = self.path.with_file_name(name);
+                Err(FileError::new("remove", &path, errno))
+            }
+        }
+    }
+
+    /// Makes names that were created, changed or removed durable.
+    pub(super) fn sync(&self) -> Result<(), FileError> {
+        rustix::fs::fsync(&self.folder)
+            .map_err(|errno| FileError::new("sync the folder of", &self.path, errno))
+    }
+
+    /// Whether the name still leads to this open file.
+    pub(super) fn is_at(&self, file: &File) -> bool {
+        let there = rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW);
+        match (there, rustix::fs::fstat(file)) {
+            (Ok(there), Ok(ours)) => (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino),
+            _ => false,
+        }
+    }
+
+    /// What the names of the folder add to this one.
+    pub(super) fn endings(&self) -> Result<Vec<String>, FileError> {
+        let failed = |errno| FileError::new("list the folder of", &self.path, errno);
+        let mut endings = Vec::new();
+        for entry in Dir::read_from(&self.folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let ending = entry
+                .file_name()
+                .to_bytes()
+                .strip_prefix(self.name.as_encoded_bytes());
+            if let Some(ending) = ending.and_then(|ending| std::str::from_utf8(ending).ok()) {
+                endings.push(ending.to_owned());
+            }
+        }
+        Ok(endings)
+    }
+
+    pub(super) fn with(&self, ending: &str) -> OsString {
+        let mut name = self.name.clone();
+        name.push(ending);
+        name
+    }
+}
+
+/// Locks an open file for this process; refuses at once where another has it.
+pub(super) fn lock(file: &File, path: &Path) -> Result<(), FileError> {
+    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|errno| FileError::new("lock (is another observer using it?)", path, errno))
+}

@@ -1,0 +1,70 @@
+//! `observer audit follow`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use observer::audit::follow::Follower;
+use observer::audit::report::Line;
+
+/// How often a file without news is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// `observer audit follow`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Follow {
+    /// The trail
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Begin with the first line of the present file instead of the next to
+    /// come
+    #[arg(long)]
+    from_start: bool,
+
+    /// Write the lines as they are. Nothing is verified
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs until interrupted, or until nobody reads.
+pub(super) fn execute(args: &Follow) -> anyhow::Result<()> {
+    let mut follower = Follower::new(&args.file, args.from_start);
+    loop {
+        match follower.next_line()? {
+            Some(line) => match show(line, args.json) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                result => result?,
+            },
+            None => std::thread::sleep(LOOK_EVERY),
+        }
+    }
+}
+
+fn show(line: &[u8], json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match Line::parse(line) {
+        Some(line) if !json => writeln!(out, "{line}")?,
+        // The observer writes nothing but printable ASCII; whatever else stands
+        // in the file must not reach a terminal as it is.
+        _ => writeln!(out, "{}", Plain(line))?,
+    }
+    out.flush()
+}
+
+/// Bytes of any origin for a terminal.
+struct Plain<'a>(&'a [u8]);
+
+impl std::fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(bytes) = self;
+        for &byte in *bytes {
+            match byte {
+                b' '..=b'~' => write!(f, "{}", char::from(byte))?,
+                _ => write!(f, "{}", byte.escape_ascii())?,
+            }
+        }
+        Ok(())
+    }
+}

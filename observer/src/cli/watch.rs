@@ -1,0 +1,87 @@
+//! What has to be noticed between events: losses, and attestation that fails.
+
+use std::time::{Duration, Instant};
+
+use observer::audit::Trail;
+use observer::{Counters, Observer};
+
+/// How often a loss that goes on is logged.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// Compares counters with what they were.
+#[derive(Default)]
+pub(super) struct Watch {
+    stdout: Loss,
+    audit: Loss,
+    /// Datagrams that passed without a record, at the last look.
+    unrecorded: u64,
+    /// Whether attestation was lost at the last look.
+    attestation_lost: bool,
+}
+
+/// A loss as the operator is told of it.
+#[derive(Default)]
+struct Loss {
+    told: u64,
+    when: Option<Instant>,
+}
+
+impl Loss {
+    /// Says at a bounded rate that more was lost.
+    fn tell(&mut self, lost: u64, what: &str) {
+        let often = self.when.is_some_and(|when| when.elapsed() < LOG_EVERY);
+        if lost > self.told && !often {
+            let new = lost.saturating_sub(self.told);
+            tracing::warn!("{new} {what} ({lost} since the start)");
+            (self.told, self.when) = (lost, Some(Instant::now()));
+        }
+    }
+}
+
+impl Watch {
+    /// Takes down at the start that senders are attested by less than the
+    /// best.
+    pub(super) fn begin(observer: &Observer, trail: Option<&Trail>) -> Self {
+        if let (Some(trail), Some(reason)) = (trail, observer.degraded()) {
+            trail.attestation_lost(format!("weaker attestation from the start: {reason}"));
+        }
+        Self::default()
+    }
+
+    /// Looks at the counters, about once a second.
+    pub(super) fn look(&mut self, counters: &Counters, stdout_lost: u64, trail: Option<&Trail>) {
+        self.stdout
+            .tell(stdout_lost, "events lost: stdout is not being read");
+        let Some(trail) = trail else {
+            return;
+        };
+        self.audit.tell(
+            trail.counts().audit_lost,
+            "incidents lost: the audit trail is not written fast enough",
+        );
+        self.attestation(counters, trail);
+    }
+
+    /// A datagram without a record is an authentication failure or, where the
+    /// policy lets it pass, a beat that nobody vouches for. The auditor has to
+    /// know from when to when that was so.
+    fn attestation(&mut self, counters: &Counters, trail: &Trail) {
+        let unrecorded = counters.ring_full.saturating_add(counters.unreadable);
+        let new = unrecorded.saturating_sub(self.unrecorded);
+        self.unrecorded = unrecorded;
+        let lost = new > 0;
+        if lost == self.attestation_lost {
+            return;
+        }
+        self.attestation_lost = lost;
+        if lost {
+            trail.attestation_lost(format!(
+                "{new} datagrams within a second passed without a kernel record: {} in all for a \
+                 full ring, {} unreadable",
+                counters.ring_full, counters.unreadable
+            ));
+        } else {
+            trail.attestation_regained("no such datagram for a second".into());
+        }
+    }
+}
