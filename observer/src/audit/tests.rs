@@ -1,1 +1,306 @@
+//! The trail against crashes and against everything that an editor can do.
 
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::verify::{Fault, Request, Verdict, verify};
+use super::*;
+use crate::event::{Attestation, AuthFailureCause, TaskKind, Via};
+
+mod crash;
+mod rotation;
+mod tampering;
+
+/// A trail in a folder of its own.
+struct Scene {
+    folder: tempfile::TempDir,
+    options: Options,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            sync_after: Some(Duration::ZERO),
+            seal_after: Duration::from_millis(1),
+            ..Options::new(folder.path().join("trail"), folder.path().join("key"))
+        };
+        let scene = Self { folder, options };
+        generate(&scene.options.key, &scene.path("verify-key")).unwrap();
+        scene
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn open(&self) -> Trail {
+        Trail::open(&self.options).unwrap()
+    }
+
+    /// A run with some incidents that ends in order.
+    fn run(&self, incidents: u32) {
+        let trail = self.open();
+        for number in 0..incidents {
+            trail.incident(incident(number));
+        }
+        let counts = trail.close("test", Duration::from_secs(10)).unwrap();
+        assert_eq!(counts.audit_lost, 0);
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(&self.options.file).unwrap()
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.text().lines().map(str::to_owned).collect()
+    }
+
+    fn write(&self, lines: &[String]) {
+        let mut text = lines.join("\n");
+        text.push('\n');
+        fs::write(&self.options.file, text).unwrap();
+    }
+
+    fn request(&self) -> Request {
+        Request {
+            file: self.options.file.clone(),
+            key: self.path("verify-key"),
+            host_key: None,
+            running: false,
+        }
+    }
+
+    fn verify(&self) -> Verdict {
+        verify(&self.request()).unwrap()
+    }
+
+    fn verify_with_host_key(&self) -> Verdict {
+        let host_key = Some(self.options.key.clone());
+        verify(&Request {
+            host_key,
+            ..self.request()
+        })
+        .unwrap()
+    }
+
+    /// What is found, by line.
+    fn faults(&self) -> Vec<(Option<u64>, Fault)> {
+        faults(self.verify())
+    }
+
+    #[track_caller]
+    fn assert_clean(&self) {
+        for verdict in [self.verify(), self.verify_with_host_key()] {
+            assert!(verdict.is_clean(), "{verdict:#?}\n{}", self.text());
+            assert!(verdict.stopped, "{verdict:#?}");
+        }
+    }
+}
+
+fn faults(verdict: Verdict) -> Vec<(Option<u64>, Fault)> {
+    let findings = verdict.findings.into_iter();
+    findings.map(|found| (found.line, found.fault)).collect()
+}
+
+/// A forgery by the process with this number.
+fn incident(number: u32) -> Incident {
+    Incident {
+        what: What::AuthFailure {
+            cause: AuthFailureCause::PidMismatch,
+        },
+        claimed_pid: Some(4242),
+        observer_ns: 1,
+        frame: Some([7; 32]),
+        sender: Some(Attestation {
+            // Beyond what a kernel gives, so that /proc has none of it.
+            pid: Some(1 << 30 | number),
+            own_pid: Some(1),
+            host_pid: Some(1 << 30 | number),
+            tid: None,
+            pid_ns_inode: Some(4_026_531_836),
+            uid: Some(1000),
+            gid: Some(1000),
+            start_ns: Some(1),
+            comm: None,
+            cgroup_id: None,
+            scm_pid: None,
+            via: Via::Btf,
+            task_kind: TaskKind::Thread,
+        }),
+    }
+}
+
+/// Waits until the trail has so many lines on the disk.
+#[track_caller]
+fn wait_for(trail: &Trail, line: u64) {
+    let began = Instant::now();
+    while trail.on_disk() < line {
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "line {line} does not come"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn an_incident_in_full() {
+    let scene = Scene::new();
+    scene.run(1);
+    let line: serde_json::Value = serde_json::from_str(&scene.lines()[1]).unwrap();
+    assert_eq!(line["kind"], "auth_failure");
+    assert_eq!(line["cause"], "pid_mismatch");
+    assert_eq!(line["claimed_pid"], 4242);
+    assert_eq!(line["frame"], "07".repeat(32));
+    assert_eq!(line["sender"]["host_pid"], 1 << 30);
+    assert_eq!(line["process"]["read"], "after_the_fact");
+    assert_eq!(line["process"]["error"], "the process has ended");
+    let time: jiff::Timestamp = line["time"].as_str().unwrap().parse().unwrap();
+    assert!(jiff::Timestamp::now().duration_since(time).as_secs() < 60);
+    scene.assert_clean();
+}
+
+#[test]
+fn numbers_and_chain_go_on_across_restarts() {
+    let scene = Scene::new();
+    for _ in 0..3 {
+        scene.run(2);
+    }
+    scene.assert_clean();
+    let starts: Vec<_> = scene
+        .lines()
+        .into_iter()
+        .filter(|line| line.contains("\"kind\":\"start\""))
+        .collect();
+    assert_eq!(starts.len(), 3);
+    assert!(
+        starts.iter().all(|line| line.contains("\"clean\":true")),
+        "{starts:#?}"
+    );
+    assert_eq!(scene.verify().last_line, Some(scene.lines().len() as u64));
+}
+
+#[test]
+fn old_keys_are_gone_from_the_host() {
+    let scene = Scene::new();
+    let first = fs::read_to_string(&scene.options.key).unwrap();
+    let old = fs::File::open(&scene.options.key).unwrap();
+    scene.run(1);
+    let now = fs::read_to_string(&scene.options.key).unwrap();
+    let key = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap()["key"].clone();
+    assert_ne!(key(&first), key(&now));
+    // The file that the first key was in has been overwritten.
+    let left = std::io::read_to_string(old).unwrap();
+    assert_eq!(left.trim_matches('\0'), "", "{left:?}");
+    assert!(!scene.path("key.next").exists());
+}
+
+#[test]
+fn files_are_the_owners_only_and_links_are_not_followed() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let scene = Scene::new();
+    symlink(scene.path("elsewhere"), &scene.options.file).unwrap();
+    assert!(matches!(
+        Trail::open(&scene.options),
+        Err(OpenError::File(_))
+    ));
+    assert!(!scene.path("elsewhere").exists());
+    fs::remove_file(&scene.options.file).unwrap();
+    scene.run(1);
+    for file in ["trail", "key", "verify-key"] {
+        let mode = fs::metadata(scene.path(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{file}");
+    }
+}
+
+#[test]
+fn one_trail_has_one_writer() {
+    let scene = Scene::new();
+    let trail = scene.open();
+    wait_for(&trail, 1);
+    let second = Trail::open(&scene.options);
+    assert!(matches!(second, Err(OpenError::Key(_))), "{second:?}");
+    trail.close("test", Duration::from_secs(10)).unwrap();
+    scene.assert_clean();
+}
+
+#[test]
+fn keys_are_not_taken_for_each_other() {
+    let scene = Scene::new();
+    let options = Options {
+        key: scene.path("verify-key"),
+        ..scene.options.clone()
+    };
+    let error = Trail::open(&options).unwrap_err().to_string();
+    assert!(error.contains("is a key to verify with"), "{error}");
+    assert!(generate(&scene.options.key, &scene.path("another")).is_err());
+    let other = Scene::new();
+    scene.run(1);
+    other.run(1);
+    let mixed = Request {
+        host_key: Some(other.options.key.clone()),
+        ..scene.request()
+    };
+    assert!(verify(&mixed).unwrap_err().to_string().contains("of trail"));
+    fs::copy(&other.options.file, &scene.options.file).unwrap();
+    assert!(!scene.verify().is_clean());
+}
+
+#[test]
+fn a_full_queue_loses_and_says_how_much() {
+    let scene = Scene::new();
+    let options = Options {
+        queue: 4,
+        ..scene.options.clone()
+    };
+    let trail = Trail::open(&options).unwrap();
+    for number in 0..100_000 {
+        trail.incident(incident(number % 3));
+    }
+    let counts = trail.close("test", Duration::from_secs(10)).unwrap();
+    assert!(counts.audit_lost > 0);
+    assert_eq!(counts.audit_lost + counts.audit_incidents, 100_000);
+    let verdict = scene.verify();
+    assert!(verdict.is_clean(), "{verdict:#?}");
+    assert_eq!(verdict.lost, counts.audit_lost);
+    let summary = report::summarize(&scene.options.file).unwrap();
+    assert_eq!(summary.incidents, counts.audit_incidents);
+    assert_eq!(summary.attackers.len(), 3);
+    assert_eq!(summary.victims.len(), 1);
+    assert_eq!(summary.victims[0].pid, Some(4242));
+}
+
+#[test]
+fn hostile_files_are_read_with_bounded_memory_and_no_panic() {
+    let scene = Scene::new();
+    scene.run(2);
+    let good = scene.text();
+    let huge = "x".repeat(3 * MAX_LINE);
+    let line = |seq: u64, epoch: u64| {
+        let zeros = "0".repeat(64);
+        format!(
+            "{{\"seq\":{seq},\"epoch\":{epoch},\"prev\":\"{zeros}\",\"time\":\"\",\"kind\":\"seal\",\"mac\":\"{zeros}\"}}"
+        )
+    };
+    let texts = [
+        String::new(),
+        "\n\n\n".into(),
+        huge.clone(),
+        format!("{huge}\n{good}"),
+        format!("{}\n{good}", line(u64::MAX, u64::MAX)),
+        format!("{}\n{good}", line(1, MAX_EPOCH + 1)),
+        format!("{good}{}\n", line(u64::MAX, 1)),
+        good.replace("\"seq\":2", "\"seq\":99999999999999999999999"),
+        good.replace("\"seq\":2", "\"seq\":"),
+        good.replace("\"mac\"", "\"\u{1b}[2J\""),
+    ];
+    for text in texts {
+        fs::write(&scene.options.file, &text).unwrap();
+        let verdict = scene.verify();
+        assert!(!verdict.is_clean(), "{text:.100}");
+        report::summarize(&scene.options.file).unwrap();
+    }
+}

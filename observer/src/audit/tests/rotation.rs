@@ -1,0 +1,140 @@
+//! Rotated files are one trail.
+
+use super::*;
+
+/// Small files, and enough lines for several.
+fn rotated(keep: usize) -> Scene {
+    let mut scene = Scene::new();
+    scene.options.rotate_bytes = 4096;
+    scene.options.keep = keep;
+    let trail = scene.open();
+    for number in 0..40 {
+        trail.incident(incident(number));
+        let line = trail.on_disk().saturating_add(1);
+        wait_for(&trail, line);
+    }
+    trail.close("test", Duration::from_secs(10)).unwrap();
+    let files = segments(&scene.options.file).unwrap();
+    assert!(files.len() > 3.min(keep), "{files:?}");
+    scene
+}
+
+#[test]
+fn the_chain_goes_on_across_files_and_restarts() {
+    let scene = rotated(100);
+    scene.assert_clean();
+    assert_eq!(scene.verify().first_line, Some(1));
+    scene.run(3);
+    scene.assert_clean();
+    let summary = report::summarize(&scene.options.file).unwrap();
+    assert_eq!((summary.incidents, summary.unreadable), (43, 0));
+}
+
+#[test]
+fn a_removed_file_is_missed_wherever_it_was() {
+    let scene = rotated(100);
+    let files = segments(&scene.options.file).unwrap();
+    for file in &files {
+        let aside = scene.path("aside");
+        fs::rename(file, &aside).unwrap();
+        let verdict = scene.verify();
+        assert!(!verdict.is_clean(), "{}", file.display());
+        fs::rename(&aside, file).unwrap();
+    }
+    scene.assert_clean();
+    fs::remove_file(&files[1]).unwrap();
+    let faults = scene.faults();
+    assert!(
+        matches!(faults[..], [(Some(1), Fault::Missing { .. })]),
+        "{faults:?}"
+    );
+}
+
+#[test]
+fn swapped_files_are_found() {
+    let scene = rotated(100);
+    let files = segments(&scene.options.file).unwrap();
+    let aside = scene.path("aside");
+    fs::rename(&files[0], &aside).unwrap();
+    fs::rename(&files[1], &files[0]).unwrap();
+    fs::rename(&aside, &files[1]).unwrap();
+    assert!(!scene.verify().is_clean());
+}
+
+#[test]
+fn retention_accounts_for_what_it_removed_and_for_no_more() {
+    let scene = rotated(2);
+    assert_eq!(segments(&scene.options.file).unwrap().len(), 3);
+    scene.assert_clean();
+    assert!(scene.verify().first_line > Some(1));
+    let oldest = segments(&scene.options.file).unwrap().remove(0);
+    fs::remove_file(oldest).unwrap();
+    let faults = scene.faults();
+    assert!(
+        matches!(faults[..], [(None, Fault::BeginningMissing { .. })]),
+        "{faults:?}"
+    );
+}
+
+#[test]
+fn a_crash_within_a_rotation_is_completed() {
+    let scene = rotated(100);
+    // Between the two renames: the old file has its new name, the new one has
+    // not.
+    let last = scene.lines().last().cloned().unwrap();
+    let first = scene.lines()[0].clone();
+    let seq = line::Parsed::new(first.as_bytes()).unwrap().seq;
+    assert!(last.contains("\"seal\""));
+    fs::rename(&scene.options.file, scene.path(&format!("trail.{seq:020}"))).unwrap();
+    fs::write(scene.path("trail.next"), "").unwrap();
+    scene.run(1);
+    scene.assert_clean();
+}
+
+#[test]
+fn a_file_taken_away_while_it_is_written_is_told_and_another_begun() {
+    let scene = Scene::new();
+    let trail = scene.open();
+    trail.incident(incident(1));
+    wait_for(&trail, 3);
+    fs::rename(&scene.options.file, scene.path("stolen")).unwrap();
+    fs::write(&scene.options.file, "foreign").unwrap();
+    trail.incident(incident(2));
+    let before = trail.on_disk();
+    wait_for(&trail, before + 1);
+    // What comes after the next seal is in a new file.
+    std::thread::sleep(Duration::from_millis(100));
+    trail.incident(incident(3));
+    trail.close("test", Duration::from_secs(10)).unwrap();
+    assert!(
+        scene.text().contains("\"kind\":\"altered\""),
+        "{}",
+        scene.text()
+    );
+    assert!(!scene.verify().is_clean());
+}
+
+#[test]
+fn follow_reads_on_across_a_rotation() {
+    let mut scene = Scene::new();
+    scene.options.rotate_bytes = 4096;
+    let trail = scene.open();
+    let mut follower = follow::Follower::new(&scene.options.file, true);
+    let mut seen = Vec::new();
+    let began = Instant::now();
+    let mut sent = 0;
+    while seen.len() < 60 {
+        assert!(began.elapsed() < Duration::from_secs(20), "{}", seen.len());
+        if let Some(line) = follower.next_line().unwrap() {
+            seen.push(line::Parsed::new(line).unwrap().seq);
+            continue;
+        }
+        trail.incident(incident(sent));
+        sent += 1;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    trail.close("test", Duration::from_secs(10)).unwrap();
+    let expected: Vec<u64> = (1..=60).collect();
+    assert_eq!(seen, expected);
+    assert!(segments(&scene.options.file).unwrap().len() > 1);
+}
