@@ -1,0 +1,397 @@
+//! The audit trail from the command line: keys, tampering, kills, and readers
+//! that do not read. None of this needs privilege or an eBPF object.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    reason = "a test fails by panicking"
+)]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use observer::audit::verify::{Request, Verdict, verify};
+use observer_common::frame::{Frame, Status};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often the observer is killed.
+const KILLS: u32 = 200;
+
+fn observer(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_observer"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A folder with a socket, keys and a trail.
+struct Scene {
+    folder: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let scene = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        let (key, verify_key) = (scene.name("key"), scene.name("verify-key"));
+        let output = observer(&[
+            "audit",
+            "keygen",
+            "--audit-key",
+            &key,
+            "--verify-key",
+            &verify_key,
+        ]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).starts_with("trail "));
+        scene
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn name(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    fn start(&self, flags: &[&str], stdout: Stdio) -> Running {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_observer"))
+            .args(["run", "--attest", "off", "--json", "--threshold-ms", "300"])
+            .args(["--socket", &self.name("socket")])
+            .args([
+                "--audit",
+                &self.name("trail"),
+                "--audit-key",
+                &self.name("key"),
+            ])
+            .args(flags)
+            .env("OBSERVER_LOG", "info,observer::audit=debug")
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (say, log) = channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if say.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut running = Running {
+            child,
+            log,
+            said: Vec::new(),
+        };
+        running.wait_for(|line| line == "ready");
+        running
+    }
+
+    /// An agent of this very process.
+    fn agent(&self) -> UnixDatagram {
+        let agent = UnixDatagram::unbound().unwrap();
+        agent.connect(self.path("socket")).unwrap();
+        agent
+    }
+
+    fn verify(&self) -> Verdict {
+        verify(&Request {
+            file: self.path("trail"),
+            key: self.path("verify-key"),
+            host_key: Some(self.path("key")),
+            running: true,
+        })
+        .unwrap()
+    }
+
+    /// What the command says, and its exit code.
+    fn verdict(&self, more: &[&str]) -> (Option<i32>, String) {
+        let (trail, key) = (self.name("trail"), self.name("verify-key"));
+        let mut args = vec!["audit", "verify", &trail, "--key", &key];
+        args.extend(more);
+        let output = observer(&args);
+        (
+            output.status.code(),
+            text(&output.stdout) + &text(&output.stderr),
+        )
+    }
+}
+
+/// An observer; killed when dropped.
+struct Running {
+    child: Child,
+    log: Receiver<String>,
+    said: Vec<String>,
+}
+
+impl Running {
+    fn wait_for(&mut self, fits: impl Fn(&str) -> bool) -> String {
+        loop {
+            let Ok(line) = self.log.recv_timeout(PATIENCE) else {
+                panic!("{:#?}", self.said);
+            };
+            self.said.push(line.clone());
+            if fits(&line) {
+                return line;
+            }
+        }
+    }
+
+    /// The last line that it said is on the disk.
+    fn acknowledged(&mut self) -> u64 {
+        while let Ok(line) = self.log.recv_timeout(Duration::from_millis(50)) {
+            self.said.push(line);
+        }
+        let said = self.said.iter().rev();
+        said.filter_map(|line| line.split_once("on disk through line "))
+            .find_map(|(_, number)| number.parse().ok())
+            .unwrap_or(0)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    fn stop(&mut self) -> (ExitStatus, Value) {
+        self.signal(Signal::TERM);
+        let counters = self.wait_for(|line| line.starts_with("counters "));
+        let counters = serde_json::from_str(counters.strip_prefix("counters ").unwrap()).unwrap();
+        (self.child.wait().unwrap(), counters)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn frame(pid: u32, nonce: u64) -> [u8; 32] {
+    Frame {
+        status: Status::Ok,
+        pid,
+        timestamp: 1,
+        nonce,
+        payload: 0,
+    }
+    .encode()
+}
+
+#[test]
+fn from_key_to_verdict() {
+    let scene = Scene::new();
+    let mut running = scene.start(&[], Stdio::null());
+    let agent = scene.agent();
+    for nonce in 1..=3 {
+        agent.send(&frame(4242, nonce)).unwrap();
+    }
+    agent.send(&frame(std::process::id(), 1)).unwrap();
+    let (status, counters) = running.stop();
+    assert!(status.success());
+    assert_eq!(counters["audit_incidents"], 3, "{counters}");
+    assert_eq!(counters["audit_lost"], 0);
+
+    let (code, said) = scene.verdict(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.starts_with("clean: trail ") && said.contains("stopped in order"),
+        "{said}"
+    );
+
+    let report = observer(&["audit", "report", &scene.name("trail"), "--json"]);
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    assert_eq!(report["attackers"][0]["pid"], std::process::id());
+    assert_eq!(report["attackers"][0]["count"], 3);
+    assert_eq!(report["attackers"][0]["victims"]["4242"], 3);
+    assert_eq!(report["victims"][0]["pid"], 4242);
+    assert_eq!(report["victims"][0]["kinds"]["pid_mismatch"], 3);
+    let table = text(&observer(&["audit", "report", &scene.name("trail")]).stdout);
+    assert!(
+        table.contains("pid_mismatch 3") && table.contains("pid 4242"),
+        "{table}"
+    );
+
+    let trail = fs::read_to_string(scene.path("trail")).unwrap();
+    fs::write(scene.path("trail"), trail.replace("4242", "4243")).unwrap();
+    let (code, said) = scene.verdict(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    let there = format!("{}:2: line 2 was edited or forged", scene.name("trail"));
+    assert!(
+        said.contains(&there) && said.contains("NOT CLEAN"),
+        "{said}"
+    );
+    let (code, said) = scene.verdict(&["--json"]);
+    let verdict: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        (code, &verdict["findings"][0]["fault"]),
+        (Some(1), &"edited".into())
+    );
+}
+
+#[test]
+fn follow_shows_lines_as_they_come() {
+    let scene = Scene::new();
+    let mut running = scene.start(&[], Stdio::null());
+    let mut follow = Command::new(env!("CARGO_BIN_EXE_observer"))
+        .args(["audit", "follow", &scene.name("trail"), "--from-start"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    scene.agent().send(&frame(4242, 1)).unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    let shown = lines.find_map(|line| line.ok().filter(|line| line.contains("claims 4242")));
+    assert!(shown.unwrap().contains("auth_failure  pid_mismatch"));
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+    running.stop();
+}
+
+#[test]
+fn an_observer_that_cannot_keep_its_trail_does_not_start() {
+    let scene = Scene::new();
+    let refuse = |trail: &str, key: &str| {
+        let socket = scene.name("socket");
+        let output = observer(&[
+            "run",
+            "--attest",
+            "off",
+            "--threshold-ms",
+            "100",
+            "--socket",
+            &socket,
+            "--audit",
+            trail,
+            "--audit-key",
+            key,
+        ]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            !said.contains("ready") && !Path::new(&socket).exists(),
+            "{said}"
+        );
+        said
+    };
+    let (trail, key) = (scene.name("trail"), scene.name("key"));
+    assert!(refuse(&trail, &scene.name("no-key")).contains("no-key"));
+    assert!(refuse("/nowhere/trail", &key).contains("/nowhere"));
+    assert!(refuse(&scene.name(""), &key).contains("cannot keep an audit trail"));
+    assert!(refuse(&trail, &scene.name("verify-key")).contains("to verify with"));
+    fs::write(scene.path("damaged"), "{}").unwrap();
+    assert!(refuse(&trail, &scene.name("damaged")).contains("no key file"));
+    fs::write(&trail, "not a trail\n{}\n").unwrap();
+    let socket = scene.name("socket");
+    let alone = observer(&[
+        "run",
+        "--threshold-ms",
+        "1",
+        "--socket",
+        &socket,
+        "--audit",
+        &trail,
+    ]);
+    assert_eq!(alone.status.code(), Some(2), "{}", text(&alone.stderr));
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_the_observer_is_killed_again_and_again() {
+    let scene = Scene::new();
+    let flags = [
+        "--audit-sync",
+        "0",
+        "--audit-seal-ms",
+        "3",
+        "--audit-rotate-bytes",
+        "65536",
+        "--audit-keep",
+        "1000",
+    ];
+    let (mut acknowledged, mut torn) = (0, 0);
+    for round in 0..KILLS {
+        let mut running = scene.start(&flags, Stdio::null());
+        let agent = scene.agent();
+        let end = Instant::now() + Duration::from_micros(u64::from(round * 7919 % 25_000));
+        let mut pid = 1000;
+        while Instant::now() < end {
+            pid += 1;
+            // A queue that is full for a moment is nothing to wait for.
+            agent.set_nonblocking(true).unwrap();
+            drop(agent.send(&frame(pid, 1)));
+            thread::sleep(Duration::from_micros(200));
+        }
+        running.signal(Signal::KILL);
+        running.child.wait().unwrap();
+        let said = running.acknowledged();
+        assert!(
+            said > acknowledged,
+            "round {round}: nothing was acknowledged"
+        );
+        acknowledged = said;
+        let verdict = scene.verify();
+        assert!(verdict.is_clean(), "round {round}: {verdict:#?}");
+        assert!(
+            verdict.last_line >= Some(acknowledged),
+            "round {round}: {acknowledged} acknowledged, {:?} there",
+            verdict.last_line
+        );
+        torn += u32::from(verdict.unfinished_bytes > 0);
+    }
+    let mut running = scene.start(&flags, Stdio::null());
+    assert!(running.stop().0.success());
+    let (code, said) = scene.verdict(&["--host-key", &scene.name("key")]);
+    assert_eq!(code, Some(0), "{said}");
+    let files = fs::read_dir(scene.folder.path()).unwrap().count();
+    eprintln!("{KILLS} kills, {acknowledged} lines, {files} files, {torn} torn lines: {said}");
+}
+
+#[test]
+fn a_stuck_stdout_delays_no_beat_and_no_stall() {
+    const BEATS: u64 = 40_000;
+    let scene = Scene::new();
+    // Read by nobody.
+    let mut running = scene.start(&[], Stdio::piped());
+    let agent = scene.agent();
+    let began = Instant::now();
+    for nonce in 1..=BEATS {
+        // Blocks while the observer does not receive.
+        agent.send(&frame(std::process::id(), nonce)).unwrap();
+    }
+    agent.send(&frame(4242, 1)).unwrap();
+    let took = began.elapsed();
+    let silence = Instant::now();
+    thread::sleep(Duration::from_millis(700));
+    // What is counted was judged while stdout was stuck: it still is.
+    let (status, counters) = running.stop();
+    assert_eq!(counters["beats"], BEATS, "{counters}");
+    assert_eq!(counters["stalls"], 1, "{counters}");
+    assert_eq!(counters["audit_incidents"], 1);
+    assert!(counters["stdout_lost"].as_u64().unwrap() > 0, "{counters}");
+    assert!(took < PATIENCE, "{took:?}");
+    assert!(silence.elapsed() < Duration::from_secs(10));
+    assert_eq!(status.code(), Some(1));
+    let said = running.said.join("\n");
+    assert!(
+        said.contains("events lost: stdout is not being read"),
+        "{said}"
+    );
+    let rest = running.log.recv_timeout(PATIENCE).unwrap();
+    assert!(rest.contains("stdout is not being read"), "{rest}");
+    let (code, said) = scene.verdict(&[]);
+    assert_eq!(code, Some(0), "{said}");
+}
