@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: what a beat costs, and what other packets pay.
+//! `cargo xtask bench`: what a beat costs, what other packets pay, and what
+//! the audit trail costs.
 
 use std::ffi::OsString;
 
@@ -16,8 +17,8 @@ pub(crate) struct Args {
     args: Vec<OsString>,
 }
 
-/// Builds and runs the benchmarks. That of a beat in userspace needs neither
-/// eBPF nor root; that of UDP needs both.
+/// Builds and runs the benchmarks. Those of a beat in userspace and of the
+/// audit trail need neither eBPF nor root; that of UDP needs both.
 pub(crate) fn execute(workspace: &Workspace, args: &Args) -> Result<()> {
     let bench = |name: &str| {
         let mut cargo = process::cargo(workspace);
@@ -25,6 +26,7 @@ pub(crate) fn execute(workspace: &Workspace, args: &Args) -> Result<()> {
         cargo
     };
     process::run(bench("beat").args(&args.args))?;
+    process::run(&mut bench("audit"))?;
     if !root::is_root() {
         say::bad("not run", "the benchmark of UDP needs root");
         return Ok(());
