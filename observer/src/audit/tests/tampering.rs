@@ -192,6 +192,29 @@ fn who_takes_the_host_cannot_rewrite_what_was_sealed() {
 }
 
 #[test]
+fn a_line_remade_under_its_own_key_does_not_fit_the_next() {
+    let (scene, mut lines) = scene();
+    // Whoever holds the first key can make any line, but then has to make all
+    // that follow.
+    let key = key::KeyState::load(&scene.path("verify-key"), key::Use::Verify)
+        .unwrap()
+        .key;
+    let parsed = line::Parsed::new(lines[1].as_bytes()).unwrap();
+    let mut text = Vec::new();
+    let entry = serde_json::json!({"kind": "auth_failure", "claimed_pid": 1});
+    line::write(
+        &mut text,
+        parsed.position(),
+        jiff::Timestamp::now(),
+        &entry,
+        &key.lines(),
+    );
+    lines[1] = String::from_utf8(text).unwrap().trim_end().to_owned();
+    scene.write(&lines);
+    assert_eq!(scene.faults(), [(Some(3), Fault::Unlinked { seq: 3 })]);
+}
+
+#[test]
 fn an_observer_does_not_go_on_after_an_edit_of_the_open_epoch() {
     let scene = Scene::new();
     let trail = Trail::open(&Options {

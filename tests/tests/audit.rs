@@ -1,0 +1,301 @@
+//! The audit trail against the real kernel: whom it names, and disks that are
+//! full or do not answer.
+
+use std::{
+    fs,
+    os::unix::{fs::MetadataExt as _, net::UnixDatagram},
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use observer_common::frame::{Frame, Status};
+use observer_tests::{
+    need_kernel,
+    observer::{Observer, Remains, Setup, is},
+    observer_binary,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A file system of its own, unmounted when dropped.
+struct Mount {
+    at: PathBuf,
+    _folder: TempDir,
+}
+
+impl Mount {
+    /// In memory, of this many KiB.
+    fn tmpfs(kib: u32) -> Self {
+        let folder = tempfile::tempdir().expect("a directory");
+        let at = folder.path().join("disk");
+        fs::create_dir(&at).expect("a directory");
+        let size = format!("size={kib}k");
+        must(
+            Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &size, "none"])
+                .arg(&at),
+        );
+        Self {
+            at,
+            _folder: folder,
+        }
+    }
+
+    /// A disk that can be frozen.
+    fn ext4() -> Self {
+        let folder = tempfile::tempdir().expect("a directory");
+        let (image, at) = (folder.path().join("image"), folder.path().join("disk"));
+        fs::create_dir(&at).expect("a directory");
+        let file = fs::File::create(&image).expect("an image");
+        file.set_len(16 << 20).expect("an image");
+        must(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image));
+        must(
+            Command::new("mount")
+                .args(["-o", "loop"])
+                .arg(&image)
+                .arg(&at),
+        );
+        Self {
+            at,
+            _folder: folder,
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Thawed first, should a test have failed in between.
+        drop(Command::new("fsfreeze").arg("-u").arg(&self.at).output());
+        drop(Command::new("umount").arg("-l").arg(&self.at).output());
+    }
+}
+
+fn must(command: &mut Command) {
+    let output = command.output().expect("it can be started");
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+/// A trail in a folder.
+struct Trail {
+    folder: PathBuf,
+}
+
+impl Trail {
+    fn new(folder: &Path) -> Self {
+        let trail = Self {
+            folder: folder.to_owned(),
+        };
+        must(
+            Command::new(observer_binary())
+                .args(["audit", "keygen", "--audit-key"])
+                .arg(trail.path("key"))
+                .arg("--verify-key")
+                .arg(trail.path("verify-key")),
+        );
+        trail
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn observer(&self, threshold_ms: u64) -> Observer {
+        let path = |name| self.path(name).display().to_string();
+        Setup::new(threshold_ms)
+            .arg("--audit")
+            .arg(&path("trail"))
+            .arg("--audit-key")
+            .arg(&path("key"))
+            .arg("--audit-seal-ms")
+            .arg("50")
+            .start()
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("trail")).expect("a trail");
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect()
+    }
+
+    /// What `verify` says must be clean, key file and all.
+    fn assert_clean(&self) {
+        must(
+            Command::new(observer_binary())
+                .args(["audit", "verify"])
+                .arg(self.path("trail"))
+                .arg("--key")
+                .arg(self.path("verify-key"))
+                .arg("--host-key")
+                .arg(self.path("key")),
+        );
+    }
+}
+
+fn agent(observer: &Observer) -> UnixDatagram {
+    let agent = UnixDatagram::unbound().expect("a socket");
+    agent.connect(observer.socket()).expect("connects");
+    agent
+}
+
+fn frame(pid: u32, nonce: u64) -> [u8; 32] {
+    Frame {
+        status: Status::Ok,
+        pid,
+        timestamp: 1,
+        nonce,
+        payload: 0,
+    }
+    .encode()
+}
+
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let end = Instant::now() + observer_tests::observer::PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "{what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The cgroup of this process, as its path in the unified hierarchy.
+fn own_cgroup() -> (String, u64) {
+    let text = fs::read_to_string("/proc/self/cgroup").expect("/proc");
+    let path = text
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .expect("a unified hierarchy");
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc");
+    let mount = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>())
+        .find(|fields| fields[2] == "cgroup2")
+        .expect("a mount")[1]
+        .to_owned();
+    let id = fs::metadata(format!("{mount}{path}"))
+        .expect("the folder")
+        .ino();
+    (path.to_owned(), id)
+}
+
+#[test]
+fn a_forger_is_named_with_executable_command_line_and_cgroup() {
+    need_kernel!();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let trail = Trail::new(scratch.path());
+    let observer = trail.observer(60_000);
+    let bytes = frame(4242, 9);
+    agent(&observer).send(&bytes).expect("sends");
+    observer.expect("the forgery", |event| is(event, "auth_failure"));
+    let remains = observer.stop();
+    assert!(remains.status.success());
+    trail.assert_clean();
+    let lines = trail.lines();
+    let line = lines
+        .iter()
+        .find(|line| line["kind"] == "auth_failure")
+        .expect("a line");
+    let (cgroup, id) = own_cgroup();
+    assert_eq!(line["claim"]["nonce"], 9);
+    assert_eq!(line["claim"]["pid"], 4242);
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(line["frame"], hex);
+    assert_eq!(line["sender"]["host_pid"], std::process::id());
+    assert_eq!(line["sender"]["cgroup_id"], id);
+    assert_eq!(line["container"]["cgroup"], cgroup);
+    let exe = std::env::current_exe().expect("a path");
+    assert_eq!(line["process"]["exe"], exe.display().to_string());
+    let command: Vec<String> = std::env::args().collect();
+    assert_eq!(line["process"]["command"], serde_json::json!(command));
+}
+
+#[test]
+fn a_full_disk_is_survived() {
+    need_kernel!();
+    let disk = Mount::tmpfs(256);
+    let trail = Trail::new(&disk.at);
+    let observer = trail.observer(60_000);
+    // Fills what is left of it.
+    let ballast = disk.at.join("ballast");
+    let full = fs::write(&ballast, vec![1; 1 << 20]);
+    assert!(full.is_err(), "the disk is not full");
+    let sender = agent(&observer);
+    for pid in 5000..5100 {
+        sender.send(&frame(pid, 1)).expect("sends");
+    }
+    sender.send(&frame(std::process::id(), 1)).expect("sends");
+    observer.expect("a beat on a full disk", |event| is(event, "beat"));
+    thread::sleep(Duration::from_millis(500));
+    fs::remove_file(&ballast).expect("there is room again");
+    wait_until("the trail does not come back", || {
+        let text = fs::read_to_string(trail.path("trail")).unwrap_or_default();
+        text.contains("\"claimed_pid\":5099")
+    });
+    let remains = observer.stop();
+    assert!(remains.status.success(), "{:#?}", remains.log);
+    assert!(remains.counter("audit_failures") > 0);
+    assert_eq!(remains.counter("audit_lost"), 0);
+    assert!(
+        remains
+            .log
+            .iter()
+            .any(|line| line.contains("No space left")),
+        "{:#?}",
+        remains.log
+    );
+    trail.assert_clean();
+    let of_us = trail.lines();
+    let of_us = of_us.iter().filter(|line| line["kind"] == "auth_failure");
+    assert_eq!(of_us.count(), 100);
+}
+
+#[test]
+fn a_disk_that_does_not_answer_delays_no_beat() {
+    need_kernel!();
+    let disk = Mount::ext4();
+    let trail = Trail::new(&disk.at);
+    let observer = trail.observer(60_000);
+    let sender = agent(&observer);
+    must(Command::new("fsfreeze").arg("-f").arg(&disk.at));
+    let slowest = beat_and_forge(&observer, &sender);
+    must(Command::new("fsfreeze").arg("-u").arg(&disk.at));
+    let Remains {
+        status,
+        log,
+        counters,
+        ..
+    } = observer.stop();
+    assert!(status.success(), "{log:#?}");
+    assert!(slowest < Duration::from_millis(500), "{slowest:?}");
+    // More than the queue takes were told while nothing could be written.
+    let count = |name: &str| counters[name].as_u64().expect("a counter");
+    assert!(count("audit_lost") > 0, "{counters}");
+    assert_eq!(count("audit_lost") + count("audit_incidents"), 30_000);
+    trail.assert_clean();
+    let lines = trail.lines();
+    let lost = lines.iter().filter(|line| line["kind"] == "lost");
+    let lost: u64 = lost.filter_map(|line| line["count"].as_u64()).sum();
+    assert_eq!(lost, count("audit_lost"));
+}
+
+/// Sends many forgeries with a beat now and then; the longest time that a beat
+/// took to be told.
+fn beat_and_forge(observer: &Observer, sender: &UnixDatagram) -> Duration {
+    let mut slowest = Duration::ZERO;
+    for nonce in 1..=30 {
+        for number in 0..1000 {
+            let claimed = 1_000_000 + u32::try_from(nonce).expect("small") * 1000 + number;
+            sender.send(&frame(claimed, 1)).expect("sends");
+        }
+        let sent = Instant::now();
+        sender
+            .send(&frame(std::process::id(), nonce))
+            .expect("sends");
+        observer.expect("a beat", |event| {
+            is(event, "beat") && event["nonce"] == nonce
+        });
+        slowest = slowest.max(sent.elapsed());
+    }
+    slowest
+}
