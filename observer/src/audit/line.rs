@@ -126,6 +126,12 @@ impl<'a> Parsed<'a> {
     }
 }
 
+/// Number of the first of some lines.
+pub(super) fn first_seq(lines: &[u8]) -> Option<u64> {
+    let line = lines.split(|&byte| byte == b'\n').next()?;
+    Some(Parsed::new(line)?.seq)
+}
+
 /// A decimal number and what follows it.
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();

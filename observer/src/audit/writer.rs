@@ -308,7 +308,9 @@ impl Writer {
         if self.pending.is_empty() {
             return Ok(());
         }
-        if let Some(altered) = self.log.alteration() {
+        if !self.log.is_in_place() {
+            self.begin_again()?;
+        } else if let Some(altered) = self.log.alteration() {
             self.tell_altered("its length changed", altered.expected, altered.found);
             // What was cut off in the middle of a line must not swallow the
             // next.
@@ -316,10 +318,17 @@ impl Writer {
         }
         self.log.append(&self.pending)?;
         self.pending.clear();
-        if !self.log.is_in_place() {
-            // The next seal rotates to a new file.
-            self.seal_due = Instant::now();
-        }
+        Ok(())
+    }
+
+    /// Somebody took the file away. What is to be written goes into a new one,
+    /// with a seal at once, so that the key file leads there.
+    fn begin_again(&mut self) -> Result<(), FileError> {
+        let length = self.log.length();
+        let first = line::first_seq(&self.pending).unwrap_or(self.position.seq);
+        self.log.rotate(first)?;
+        self.tell_altered("it was removed or replaced", length, 0);
+        self.seal_due = Instant::now();
         Ok(())
     }
 
@@ -411,17 +420,12 @@ impl Writer {
     }
 
     fn rotate_if_full(&mut self) -> Result<(), FileError> {
-        let moved = !self.log.is_in_place();
-        if self.log.length() < self.options.rotate_bytes && !moved {
+        if self.log.length() < self.options.rotate_bytes {
             return Ok(());
         }
-        let length = self.log.length();
         let previous = self.log.rotate(self.position.seq)?;
         let time = Timestamp::now();
         self.line(time, &Notice::Rotation { previous });
-        if moved {
-            self.tell_altered("it was removed or replaced", length, 0);
-        }
         while let Some(removed) = self.log.retire(self.options.keep)? {
             let (removed, through_seq) = (removed.name, removed.through_seq);
             self.line(
