@@ -5,7 +5,9 @@ use std::io::{self, BufReader, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::line::first_seq;
 use super::reader::{Found, Lines};
+use super::segments::rotated_path;
 
 /// Follows the file that a trail grows in. Verifies nothing.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub struct Follower {
     open: Option<Open>,
     /// Whether what was there at first is left out.
     skip: bool,
+    /// Number of the line that comes next.
+    next: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -33,6 +37,7 @@ impl Follower {
             path: path.to_owned(),
             open: None,
             skip: !from_start,
+            next: None,
         }
     }
 
@@ -44,7 +49,11 @@ impl Follower {
     pub fn next_line(&mut self) -> io::Result<Option<&[u8]>> {
         let ready = self.advance()?;
         let open = self.open.as_ref().filter(|_| ready);
-        Ok(open.map(|open| open.lines.line()))
+        let line = open.map(|open| open.lines.line());
+        if let Some(seq) = line.and_then(first_seq) {
+            self.next = seq.checked_add(1);
+        }
+        Ok(line)
     }
 
     fn advance(&mut self) -> io::Result<bool> {
@@ -69,11 +78,23 @@ impl Follower {
         Ok(more)
     }
 
+    /// The file that goes on where the last ended: it may have been rotated
+    /// away too by now.
+    fn find(&self) -> io::Result<Option<File>> {
+        let rotated = self.next.map(|next| rotated_path(&self.path, next));
+        for path in rotated.iter().chain([&self.path]) {
+            match File::open(path) {
+                Ok(file) => return Ok(Some(file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
     fn reopen(&mut self) -> io::Result<bool> {
-        let mut file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
+        let Some(mut file) = self.find()? else {
+            return Ok(false);
         };
         if std::mem::take(&mut self.skip) {
             file.seek(SeekFrom::End(0))?;

@@ -29,6 +29,13 @@ pub fn segments(path: &Path) -> Result<Vec<PathBuf>, FileError> {
     Ok(files)
 }
 
+/// Where the rotated file is, or would be, that begins with this line.
+pub(super) fn rotated_path(path: &Path, first_seq: u64) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending(first_seq));
+    name.into()
+}
+
 /// Numbers of the first lines of rotated files, ascending.
 fn rotated(place: &Place) -> Result<Vec<u64>, FileError> {
     let mut numbers: Vec<u64> = place

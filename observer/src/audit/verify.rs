@@ -127,6 +127,16 @@ pub enum Fault {
         /// Its number.
         seq: u64,
     },
+    /// An epoch ends with its seal, and only so.
+    #[error("line {seq} is of epoch {epoch}, and epoch {expected} is due here")]
+    WrongEpoch {
+        /// Its number.
+        seq: u64,
+        /// The epoch under whose key it verifies.
+        epoch: u64,
+        /// The epoch that belongs here.
+        expected: u64,
+    },
     /// Lines are missing before it.
     #[error("lines {from} to {through} are missing here")]
     Missing {
@@ -246,6 +256,8 @@ struct Check {
     ratchets: u64,
     /// Where the next line belongs.
     at: Position,
+    /// Epoch that the next line has to be of.
+    epoch_due: u64,
     /// A line that did not verify stands where `at` was: it may be an edited
     /// one, or an inserted one.
     doubted: bool,
@@ -274,6 +286,7 @@ impl Check {
             key: first.key.clone(),
             ratchets: MAX_EPOCH,
             at: Position::START,
+            epoch_due: 0,
             doubted: false,
             damaged: 0,
             stop_before: false,
@@ -375,7 +388,15 @@ impl Check {
             self.gap(expected, line.seq);
         } else if line.prev != self.at.prev && !self.doubted && self.damaged == 0 {
             self.find(Fault::Unlinked { seq: line.seq });
+        } else if line.epoch != self.epoch_due && !self.doubted && self.damaged == 0 {
+            self.find(Fault::WrongEpoch {
+                seq: line.seq,
+                epoch: line.epoch,
+                expected: self.epoch_due,
+            });
         }
+        let sealed = is_kind(line.body, "seal");
+        self.epoch_due = line.epoch.saturating_add(u64::from(sealed));
         (self.doubted, self.damaged) = (false, 0);
         self.at = line.position().after(line.mac);
     }

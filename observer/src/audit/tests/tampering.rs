@@ -163,6 +163,9 @@ fn a_tail_cut_back_to_an_older_stop_shows_by_the_key_file() {
     let mut state: serde_json::Value = serde_json::from_slice(&newer).unwrap();
     state["epoch"] = serde_json::json!(1);
     state["next_seq"] = serde_json::json!(trail.lines().count() + 1);
+    let last = trail.lines().last().unwrap();
+    let link = line::Parsed::new(last.as_bytes()).unwrap().mac;
+    state["prev"] = serde_json::json!(link.to_string());
     fs::write(&scene.options.key, state.to_string()).unwrap();
     let verdict = scene.verify_with_host_key();
     assert_eq!(verdict.findings[0].fault, Fault::KeyFileForged);
