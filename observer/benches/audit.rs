@@ -87,7 +87,7 @@ fn million(name: &str, queue: usize, claims: u32) {
     let scene = Scene::new(queue);
     let began = Instant::now();
     let left = leave(&scene.trail, u64::from(MANY), claims);
-    let counts = scene.trail.close("bench", Duration::from_secs(60)).unwrap();
+    let counts = scene.trail.close("bench", Duration::from_mins(1)).unwrap();
     let total = began.elapsed();
     eprintln!(
         "{name}: {} ns per incident to the leaving thread, {} ns in all until sealed; \

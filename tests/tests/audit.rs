@@ -199,8 +199,7 @@ fn a_forger_is_named_with_executable_command_line_and_cgroup() {
     let (cgroup, id) = own_cgroup();
     assert_eq!(line["claim"]["nonce"], 9);
     assert_eq!(line["claim"]["pid"], 4242);
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(line["frame"], hex);
+    assert_eq!(line["frame"], hex::encode(bytes));
     assert_eq!(line["sender"]["host_pid"], std::process::id());
     assert_eq!(line["sender"]["cgroup_id"], id);
     assert_eq!(line["container"]["cgroup"], cgroup);
