@@ -218,6 +218,27 @@ fn a_line_remade_under_its_own_key_does_not_fit_the_next() {
 }
 
 #[test]
+fn a_line_after_the_seal_of_its_epoch_is_found() {
+    let (scene, mut lines) = scene();
+    let key = key::KeyState::load(&scene.path("verify-key"), key::Use::Verify)
+        .unwrap()
+        .key;
+    let seal = line::Parsed::new(lines[7].as_bytes()).unwrap();
+    let at = seal.position().after(seal.mac);
+    let mut text = Vec::new();
+    let entry = serde_json::json!({"kind": "stop"});
+    line::write(&mut text, at, jiff::Timestamp::now(), &entry, &key.lines());
+    lines.push(String::from_utf8(text).unwrap().trim_end().to_owned());
+    scene.write(&lines);
+    let wrong = Fault::WrongEpoch {
+        seq: 9,
+        epoch: 0,
+        expected: 1,
+    };
+    assert_eq!(scene.faults()[0], (Some(9), wrong));
+}
+
+#[test]
 fn an_observer_does_not_go_on_after_an_edit_of_the_open_epoch() {
     let scene = Scene::new();
     let trail = Trail::open(&Options {
