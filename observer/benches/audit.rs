@@ -69,6 +69,7 @@ fn forgery(claimed_pid: u32) -> Event {
         observer_ns: 1,
         cause: AuthFailureCause::PidMismatch,
         sender: Some(sender(1 << 30)),
+        source: None,
     }
 }
 
@@ -130,6 +131,7 @@ fn each(criterion: &mut Criterion) {
             observer_ns: 1,
             frame: None,
             sender: Some(sender(1 << 30)),
+            source: None,
         };
         bencher.iter(|| scene.trail.incident(black_box(incident)));
     });

@@ -74,4 +74,4 @@ pub use builder::{Builder, DEFAULT_MAX_AGENTS, DEFAULT_SOCKET_MODE, StartError};
 pub use counters::Counters;
 pub use event::Event;
 pub use judge::AttestMode;
-pub use observer::Observer;
+pub use observer::{Observer, OnRefusal};

@@ -24,6 +24,7 @@ use self::{
 use crate::{
     attention::{Attention, Now, since},
     attest::{Attestor, Attestors, Finding},
+    audit::Incident,
     builder::Builder,
     counters::{Counters, count},
     event::{Event, Via},
@@ -35,6 +36,9 @@ use crate::{
 /// An absence that an operator should hear of, nanoseconds. Shorter ones are
 /// counted.
 const WORTH_A_WARNING_NS: u64 = 500_000_000;
+
+/// Takes down a beat of someone who is not to be an agent.
+pub type OnRefusal = Box<dyn FnMut(Incident) + Send>;
 
 /// Tells which agents are alive, which went silent, and which beats were
 /// lies.
@@ -57,6 +61,7 @@ pub struct Observer {
     counters: Counters,
     /// When the log last spoke of a refused sender.
     refusal_told_ns: Option<u64>,
+    on_refusal: Option<OnRefusal>,
     pub(crate) wake: crate::stream::Wake,
 }
 
@@ -84,6 +89,7 @@ impl Observer {
             last_frame: None,
             counters: Counters::default(),
             refusal_told_ns: None,
+            on_refusal: None,
             wake: crate::stream::Wake::default(),
         }
     }
@@ -207,6 +213,12 @@ impl Observer {
     #[must_use]
     pub fn last_frame(&self) -> Option<&[u8; FRAME_LEN]> {
         self.last_frame.as_ref()
+    }
+
+    /// Has each beat of a refused sender taken down: no event is made of what
+    /// the policy keeps out.
+    pub fn on_refusal(&mut self, take_down: OnRefusal) {
+        self.on_refusal = Some(take_down);
     }
 
     /// How many agents are known, silent ones included.

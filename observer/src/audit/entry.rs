@@ -1,5 +1,7 @@
 //! What a line of the trail says.
 
+use std::net::SocketAddr;
+
 use jiff::Timestamp;
 use observer_common::frame::{FRAME_LEN, Frame};
 use serde::{Serialize, Serializer};
@@ -21,6 +23,9 @@ pub struct Incident {
     pub frame: Option<[u8; FRAME_LEN]>,
     /// The kernel's record of who sent it.
     pub sender: Option<Attestation>,
+    /// Where it came from, if by UDP; the sender of a datagram without a
+    /// record can make it up.
+    pub source: Option<SocketAddr>,
 }
 
 /// The kinds of [`Incident`].
@@ -74,18 +79,19 @@ impl Incident {
     /// event is about.
     #[must_use]
     pub fn of(event: &Event, frame: Option<&[u8; FRAME_LEN]>) -> Option<Self> {
-        let (what, claimed_pid, observer_ns, sender) = match *event {
+        let (what, claimed_pid, observer_ns, sender, source) = match *event {
             Event::AuthFailure {
                 claimed_pid,
                 observer_ns,
                 cause,
                 sender,
-                ..
+                source,
             } => (
                 What::AuthFailure { cause },
                 Some(claimed_pid),
                 observer_ns,
                 sender,
+                source,
             ),
             Event::NamespaceConflict {
                 claimed_pid,
@@ -93,13 +99,13 @@ impl Incident {
                 observer_ns_inode,
                 observer_ns,
                 sender,
-                ..
+                source,
             } => {
                 let what = What::NamespaceConflict {
                     observed_ns_inode,
                     observer_ns_inode,
                 };
-                (what, Some(claimed_pid), observer_ns, sender)
+                (what, Some(claimed_pid), observer_ns, sender, source)
             }
             Event::OriginConflict {
                 claimed_pid,
@@ -107,16 +113,16 @@ impl Incident {
                 slot_origin,
                 observer_ns,
                 sender,
-                ..
+                source,
             } => {
                 let what = What::OriginConflict {
                     observed_origin,
                     slot_origin,
                 };
-                (what, Some(claimed_pid), observer_ns, sender)
+                (what, Some(claimed_pid), observer_ns, sender, source)
             }
             Event::CtrlTruncated(_, observer_ns, sender) => {
-                (What::CtrlTruncated, None, observer_ns, sender)
+                (What::CtrlTruncated, None, observer_ns, sender, None)
             }
             Event::Beat { .. } | Event::Stall { .. } | Event::Decode(..) | Event::Io(..) => {
                 return None;
@@ -128,6 +134,7 @@ impl Incident {
             observer_ns,
             frame: frame.copied(),
             sender,
+            source,
         })
     }
 }
@@ -143,6 +150,8 @@ pub(super) struct FullLine<'a> {
     frame: Option<[u8; FRAME_LEN]>,
     observer_ns: u64,
     sender: Option<Attestation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<SocketAddr>,
     /// Found by the kernel's own cgroup id.
     container: Option<&'a Container>,
     /// Read from /proc after the datagram was received.
@@ -161,6 +170,7 @@ impl<'a> FullLine<'a> {
             observer_ns,
             frame,
             sender,
+            source,
         } = *incident;
         Self {
             what,
@@ -169,6 +179,7 @@ impl<'a> FullLine<'a> {
             frame,
             observer_ns,
             sender,
+            source,
             container,
             process,
         }

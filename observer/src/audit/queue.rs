@@ -23,10 +23,16 @@ use crate::event::Event;
 /// what was on the disk is there, and the next start says so.
 #[derive(Debug)]
 pub struct Trail {
-    sender: SyncSender<Message>,
-    shared: Arc<Shared>,
+    handle: Handle,
     done: Receiver<()>,
     name: String,
+}
+
+/// A place to leave incidents at: of a trail that is kept elsewhere.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    sender: SyncSender<Message>,
+    shared: Arc<Shared>,
 }
 
 /// What was counted of a trail since it was opened.
@@ -102,8 +108,7 @@ impl Trail {
             })
             .map_err(OpenError::Thread)?;
         Ok(Self {
-            sender,
-            shared,
+            handle: Handle { sender, shared },
             done,
             name,
         })
@@ -123,34 +128,31 @@ impl Trail {
         }
     }
 
-    /// Takes an incident down. Never waits; if the queue is full the incident
-    /// is counted as lost.
+    /// Takes an incident down, as [`Handle::incident`] does.
     pub fn incident(&self, incident: Incident) {
-        self.leave(Content::Incident(incident));
+        self.handle.incident(incident);
+    }
+
+    /// Another place to leave incidents at.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
     /// Takes down that senders may pass unattested from here on.
     pub fn attestation_lost(&self, reason: String) {
-        self.leave(Content::Notice(Box::new(Notice::AttestationLost {
-            reason,
-        })));
+        self.handle
+            .leave(Content::Notice(Box::new(Notice::AttestationLost {
+                reason,
+            })));
     }
 
     /// Takes down that they no longer do.
     pub fn attestation_regained(&self, reason: String) {
-        self.leave(Content::Notice(Box::new(Notice::AttestationRegained {
-            reason,
-        })));
-    }
-
-    fn leave(&self, what: Content) {
-        let message = Message {
-            time: Timestamp::now(),
-            what,
-        };
-        if self.sender.try_send(message).is_err() {
-            self.shared.lost.fetch_add(1, Ordering::Relaxed);
-        }
+        self.handle
+            .leave(Content::Notice(Box::new(Notice::AttestationRegained {
+                reason,
+            })));
     }
 
     /// What was counted so far.
@@ -158,17 +160,17 @@ impl Trail {
     pub fn counts(&self) -> Counts {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
-            audit_lost: get(&self.shared.lost),
-            audit_incidents: get(&self.shared.incidents),
-            audit_lines: get(&self.shared.lines),
-            audit_failures: get(&self.shared.failures),
+            audit_lost: get(&self.handle.shared.lost),
+            audit_incidents: get(&self.handle.shared.incidents),
+            audit_lines: get(&self.handle.shared.lines),
+            audit_failures: get(&self.handle.shared.failures),
         }
     }
 
     /// Number of the last line that is on the disk for certain.
     #[must_use]
     pub fn on_disk(&self) -> u64 {
-        self.shared.on_disk.load(Ordering::Acquire)
+        self.handle.shared.on_disk.load(Ordering::Acquire)
     }
 
     /// Writes what waits, the `stop` line and the last seal. Waits no longer
@@ -187,7 +189,7 @@ impl Trail {
         // The queue may be full for a moment; there is no sending with a time
         // limit.
         while let Some(message) = stop.take() {
-            match self.sender.try_send(message) {
+            match self.handle.sender.try_send(message) {
                 Ok(()) => {}
                 Err(_) if began.elapsed() > patience => break,
                 Err(error) => {
@@ -204,6 +206,24 @@ impl Trail {
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(CloseError {
                 on_disk: self.on_disk(),
             }),
+        }
+    }
+}
+
+impl Handle {
+    /// Takes an incident down. Never waits; if the queue is full the incident
+    /// is counted as lost.
+    pub fn incident(&self, incident: Incident) {
+        self.leave(Content::Incident(incident));
+    }
+
+    fn leave(&self, what: Content) {
+        let message = Message {
+            time: Timestamp::now(),
+            what,
+        };
+        if self.sender.try_send(message).is_err() {
+            self.shared.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

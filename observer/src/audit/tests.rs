@@ -130,6 +130,7 @@ fn incident(number: u32) -> Incident {
             via: Via::Btf,
             task_kind: TaskKind::Thread,
         }),
+        source: None,
     }
 }
 

@@ -177,8 +177,11 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(args: &Run, observer: Observer, trail: Option<Trail>) -> anyhow::Result<Self> {
+    fn new(args: &Run, mut observer: Observer, trail: Option<Trail>) -> anyhow::Result<Self> {
         announce(args, &observer);
+        if let Some(handle) = trail.as_ref().map(Trail::handle) {
+            observer.on_refusal(Box::new(move |incident| handle.incident(incident)));
+        }
         let format = if args.json() {
             Format::Json
         } else {

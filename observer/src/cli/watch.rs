@@ -42,8 +42,15 @@ impl Watch {
     /// Takes down at the start that senders are attested by less than the
     /// best.
     pub(super) fn begin(observer: &Observer, trail: Option<&Trail>) -> Self {
-        if let (Some(trail), Some(reason)) = (trail, observer.degraded()) {
-            trail.attestation_lost(format!("weaker attestation from the start: {reason}"));
+        let weaker = [
+            ("", observer.degraded()),
+            (" of udp", observer.udp_degraded()),
+        ];
+        for (what, reason) in weaker {
+            if let (Some(trail), Some(reason)) = (trail, reason) {
+                trail
+                    .attestation_lost(format!("weaker attestation{what} from the start: {reason}"));
+            }
         }
         Self::default()
     }

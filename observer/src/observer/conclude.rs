@@ -7,6 +7,7 @@ use observer_common::frame::{DecodeError, FRAME_LEN, Frame};
 use super::Observer;
 use crate::{
     attention::Now,
+    audit::{Incident, What},
     counters::count,
     event::{Attestation, AuthFailureCause, BeatOrigin, Event},
     judge::{Channel, Policy, Verdict, judge, may_claim_pid_1},
@@ -76,7 +77,7 @@ impl Observer {
                 return;
             }
             Verdict::Refused => {
-                self.refuse(delivery);
+                self.refuse(frame, delivery);
                 return;
             }
             Verdict::AuthFailure(cause) => {
@@ -164,9 +165,19 @@ impl Observer {
     /// Counts a beat of someone who is not to be an agent, and tells the
     /// operator: no event is made of what the policy keeps out, and a sender
     /// must not be able to fill the log.
-    fn refuse(&mut self, delivery: &Delivery) {
+    fn refuse(&mut self, frame: &Frame, delivery: &Delivery) {
         count(&mut self.counters.refused_senders);
         let now = delivery.now.observer_ns;
+        if let Some(take_down) = &mut self.on_refusal {
+            take_down(Incident {
+                what: What::RefusedSender,
+                claimed_pid: Some(frame.pid),
+                observer_ns: now,
+                frame: Some(delivery.bytes),
+                sender: delivery.sender,
+                source: delivery.source,
+            });
+        }
         let due = self
             .refusal_told_ns
             .is_none_or(|told| now.saturating_sub(told) >= REFUSAL_PAUSE_NS);

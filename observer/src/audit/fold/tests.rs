@@ -26,6 +26,7 @@ fn incident(pid: u32, claimed: u32) -> Incident {
             via: Via::Btf,
             task_kind: TaskKind::Thread,
         }),
+        source: None,
     }
 }
 
