@@ -34,7 +34,7 @@ struct Cli {
 enum Command {
     /// Observe the agents that beat at a socket
     #[command(after_help = args::RUN_NOTES)]
-    Run(args::Run),
+    Run(Box<args::Run>),
     /// Tell what this host allows, and what to do about what is missing
     Doctor(args::Doctor),
     /// Be an agent: send heartbeats, for trying things out
