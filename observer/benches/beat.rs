@@ -265,6 +265,7 @@ fn sighting(pid: u32, nonce: u64) -> Sighting {
         start_ns: sender.start_ns,
         pid_ns_inode: sender.pid_ns_inode,
         origin: BeatOrigin::KernelAttested,
+        status: Status::Ok,
         nonce,
         sender: Some(sender),
     }

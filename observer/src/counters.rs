@@ -1,7 +1,11 @@
-//! What the observer counts: everything that is no event of its own.
+//! What the observer counts.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{AuthFailureCause, DecodeError};
 
 /// Counts since the observer started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Datagrams received from the sockets.
     pub datagrams: u64,
@@ -14,9 +18,31 @@ pub struct Counters {
     pub stalls: u64,
     /// Payloads that were no frame.
     pub decode_errors: u64,
+    /// ... of these, by [`DecodeError`]: not the first two bytes of one.
+    pub bad_magic: u64,
+    /// ... of another version.
+    pub bad_version: u64,
+    /// ... with a checksum that does not fit.
+    pub bad_crc: u64,
+    /// ... with a status that stands for nothing.
+    pub bad_status: u64,
+    /// ... with the status that only an observer may give.
+    pub stall_on_wire: u64,
+    /// ... of pid 0 or 1.
+    pub bad_pid: u64,
+    /// ... with the reserved timestamp.
+    pub bad_timestamp: u64,
+    /// ... with the terminal nonce and a status other than critical.
+    pub bad_nonce: u64,
     /// Frames whose claim did not hold.
     pub auth_failures: u64,
-    /// ... of these, frames without a kernel record.
+    /// ... of these, by [`AuthFailureCause`]: another process's pid.
+    pub pid_mismatch: u64,
+    /// ... `SCM_CREDENTIALS` that the kernel's record contradicts.
+    pub forged_credentials: u64,
+    /// ... sent by an SQPOLL thread.
+    pub sqpoll: u64,
+    /// ... without a kernel record.
     pub unattested: u64,
     /// Frames from another pid namespace.
     pub namespace_conflicts: u64,
@@ -26,6 +52,10 @@ pub struct Counters {
     pub refused_senders: u64,
     /// Unverified claims of a pid that gave way to a kernel-attested agent.
     pub displaced: u64,
+    /// Agents seen for the first time, or again after they were forgotten.
+    pub new_agents: u64,
+    /// Sessions that known agents began anew: restarts, second handles.
+    pub new_sessions: u64,
     /// Frames with a nonce that was not above the last: replays, reordering.
     pub stale_nonces: u64,
     /// Beats of new agents that found the table full of live ones.
@@ -57,6 +87,34 @@ pub struct Counters {
     pub absences: u64,
     /// Nanoseconds that the observer was away, given back to its agents.
     pub away_ns: u64,
+}
+
+impl Counters {
+    /// Counts a payload that is no frame.
+    pub(crate) fn decode_error(&mut self, error: &DecodeError) {
+        count(&mut self.decode_errors);
+        count(match error {
+            DecodeError::BadMagic => &mut self.bad_magic,
+            DecodeError::BadVersion => &mut self.bad_version,
+            DecodeError::BadCrc { .. } => &mut self.bad_crc,
+            DecodeError::BadStatus(_) => &mut self.bad_status,
+            DecodeError::StallOnWire => &mut self.stall_on_wire,
+            DecodeError::BadPid(_) => &mut self.bad_pid,
+            DecodeError::BadTimestamp(_) => &mut self.bad_timestamp,
+            DecodeError::BadNonce { .. } => &mut self.bad_nonce,
+        });
+    }
+
+    /// Counts a claim that did not hold.
+    pub(crate) fn auth_failure(&mut self, cause: AuthFailureCause) {
+        count(&mut self.auth_failures);
+        count(match cause {
+            AuthFailureCause::PidMismatch => &mut self.pid_mismatch,
+            AuthFailureCause::ForgedCredentials => &mut self.forged_credentials,
+            AuthFailureCause::Sqpoll => &mut self.sqpoll,
+            AuthFailureCause::Unattested => &mut self.unattested,
+        });
+    }
 }
 
 /// Adds one.

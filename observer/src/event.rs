@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 pub use observer_common::frame::{DecodeError, Status};
 use observer_common::record::COMM_LEN;
 pub use observer_common::record::TaskKind;
+use serde::{Deserialize, Serialize};
 
 /// One finding of the observer.
 ///
@@ -117,7 +118,7 @@ pub enum Event {
 }
 
 /// How far a sender's name can be believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BeatOrigin {
     /// The kernel says who sent it.
@@ -132,7 +133,7 @@ pub enum BeatOrigin {
 }
 
 /// Which claim of an [`Event::AuthFailure`] did not hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthFailureCause {
     /// The frame names a process that did not send it.
@@ -150,7 +151,7 @@ pub enum AuthFailureCause {
 }
 
 /// By which means the kernel named a sender, strongest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Via {
     /// An eBPF program that read the sending task's own structures.
@@ -163,7 +164,7 @@ pub enum Via {
 
 /// Who sent a datagram, as the kernel tells it. Numbers name thread groups
 /// (processes) unless they say otherwise; what is unknown is `None`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Attestation {
     /// The sender in the observer's pid namespace; `None` if it is not
     /// visible there.
@@ -231,7 +232,7 @@ impl fmt::Debug for Comm {
 }
 
 /// The name itself where it is UTF-8, with U+FFFD for what is not.
-impl serde::Serialize for Comm {
+impl Serialize for Comm {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&String::from_utf8_lossy(self.as_bytes()))
     }

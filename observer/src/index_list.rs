@@ -5,7 +5,7 @@
 //! the cache. One [`Links`] serves several [`List`]s, as long as each element
 //! is in one of them at most.
 //!
-//! Every operation takes constant time. An index that makes no sense (not in
+//! Every operation takes constant time, a walk over a list aside. An index that makes no sense (not in
 //! a list when it is to be removed, in one already when it is to be added) is
 //! ignored; only removing an element from another list than its own would mix
 //! the two up.
@@ -55,6 +55,16 @@ impl List {
     /// The first element.
     pub(crate) fn front(&self) -> Option<u32> {
         (self.head != END).then_some(self.head)
+    }
+
+    /// The elements from the first to the last.
+    pub(crate) fn from_front<'a>(&self, links: &'a Links) -> impl Iterator<Item = u32> + 'a {
+        chain(self.head, links, |link| link.next)
+    }
+
+    /// The elements from the last to the first.
+    pub(crate) fn from_back<'a>(&self, links: &'a Links) -> impl Iterator<Item = u32> + 'a {
+        chain(self.tail, links, |link| link.prev)
     }
 
     /// Adds an element that is in no list.
@@ -110,6 +120,14 @@ impl List {
     }
 }
 
+/// Goes from element to element until there is no other.
+fn chain(from: u32, links: &Links, step: fn(Link) -> u32) -> impl Iterator<Item = u32> {
+    let known = |&index: &u32| (index as usize) < links.links.len();
+    std::iter::successors(Some(from).filter(known), move |&index| {
+        Some(step(links.get(index))).filter(known)
+    })
+}
+
 impl Links {
     /// Whether there is a link for the element now.
     fn make_room(&mut self, index: u32) -> bool {
@@ -149,17 +167,11 @@ mod tests {
 
     /// The elements from front to back; checks that the way back is the same.
     fn elements(list: &List, links: &Links) -> Vec<u32> {
-        let forward = walk(list.head, |at| links.get(at).next);
-        let mut backward = walk(list.tail, |at| links.get(at).prev);
+        let forward: Vec<u32> = list.from_front(links).take(MORE_THAN_THERE_ARE).collect();
+        let mut backward: Vec<u32> = list.from_back(links).take(MORE_THAN_THERE_ARE).collect();
         backward.reverse();
         assert_eq!(forward, backward);
         forward
-    }
-
-    fn walk(from: u32, step: impl Fn(u32) -> u32) -> Vec<u32> {
-        let element = |index| Some(index).filter(|&index| index != END);
-        let walked = std::iter::successors(element(from), |&at| element(step(at)));
-        walked.take(MORE_THAN_THERE_ARE).collect()
     }
 
     const MORE_THAN_THERE_ARE: usize = 16;

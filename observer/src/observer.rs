@@ -3,17 +3,17 @@
 mod backlog;
 mod conclude;
 mod inlet;
+mod inspect;
 mod parked;
 
 use std::{
     collections::VecDeque,
     io,
-    net::SocketAddr,
     os::fd::{AsFd as _, BorrowedFd},
     time::Duration,
 };
 
-use observer_common::{frame::FRAME_LEN, listener::MAX_LISTENERS, loss::Loss};
+use observer_common::{frame::FRAME_LEN, listener::MAX_LISTENERS};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub(crate) use self::inlet::Inlet;
@@ -23,11 +23,11 @@ use self::{
 };
 use crate::{
     attention::{Attention, Now, since},
-    attest::{Attestor, Attestors, Finding},
+    attest::{Attestors, Finding},
     audit::Incident,
     builder::Builder,
     counters::{Counters, count},
-    event::{Event, Via},
+    event::Event,
     judge::{Channel, Policy},
     tracker::Tracker,
     transport::{BATCH, Datagram, Payload},
@@ -144,87 +144,10 @@ impl Observer {
             .map(Duration::from_nanos)
     }
 
-    /// What was counted so far.
-    #[must_use]
-    pub fn counters(&self) -> Counters {
-        let Attestors { unix, udp } = &self.attestors;
-        let tracked = self.tracker.counts();
-        let both = |count: fn(&Attestor) -> u64| count(unix).saturating_add(count(udp));
-        let dropped: u64 = self.inlets.iter().map(Inlet::dropped).sum();
-        Counters {
-            wrong_length: self
-                .counters
-                .wrong_length
-                .saturating_add(both(|attestor| attestor.loss(Loss::WrongLength))),
-            stale_nonces: tracked.stale_nonces,
-            refused_full: tracked.refused_full,
-            evicted_silent: tracked.evicted_silent,
-            displaced: tracked.displaced,
-            udp_dropped: dropped.saturating_sub(udp.loss(Loss::WrongLength)),
-            ring_full: both(|attestor| attestor.loss(Loss::RingFull)),
-            unreadable: both(|attestor| attestor.loss(Loss::Unreadable)),
-            records_malformed: both(Attestor::malformed),
-            records_expired: both(|attestor| attestor.join_counts().expired),
-            records_displaced: both(|attestor| attestor.join_counts().displaced),
-            away_ns: self.attention.away_ns(),
-            ..self.counters
-        }
-    }
-
-    /// By which means senders on the Unix socket are known.
-    #[must_use]
-    pub fn via(&self) -> Via {
-        self.attestors.unix.via()
-    }
-
-    /// Why a weaker means than the strongest is in use there.
-    #[must_use]
-    pub fn degraded(&self) -> Option<&str> {
-        self.attestors.unix.fallback()
-    }
-
-    /// By which means local senders to UDP listeners are known;
-    /// [`Via::Scm`]: not at all.
-    #[must_use]
-    pub fn udp_via(&self) -> Via {
-        self.attestors.udp.via()
-    }
-
-    /// Why a weaker means than the strongest is in use there.
-    #[must_use]
-    pub fn udp_degraded(&self) -> Option<&str> {
-        self.attestors.udp.fallback()
-    }
-
-    /// What the UDP listeners are bound to, in the order in which they were
-    /// asked for, trusted ones first.
-    pub fn udp_listeners(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.inlets.iter().filter_map(Inlet::udp_address)
-    }
-
-    /// Inode of the observer's own pid namespace.
-    #[must_use]
-    pub fn pid_ns_inode(&self) -> Option<u64> {
-        self.policy.observer_ns_inode
-    }
-
-    /// The datagram that the event last handed out is about: evidence. `None`
-    /// where that event is about no datagram, as a stall is.
-    #[must_use]
-    pub fn last_frame(&self) -> Option<&[u8; FRAME_LEN]> {
-        self.last_frame.as_ref()
-    }
-
     /// Has each beat of a refused sender taken down: no event is made of what
     /// the policy keeps out.
     pub fn on_refusal(&mut self, take_down: OnRefusal) {
         self.on_refusal = Some(take_down);
-    }
-
-    /// How many agents are known, silent ones included.
-    #[must_use]
-    pub fn agents(&self) -> usize {
-        self.tracker.len()
     }
 
     /// The next event that needs no further input.

@@ -25,7 +25,7 @@ use super::{
     object,
     ring::Ring,
 };
-use crate::sockopt::switch_on;
+use crate::{snapshot::ProgramRuns, sockopt::switch_on};
 
 /// Why a tier cannot be used on this host.
 #[derive(Debug, Error)]
@@ -186,6 +186,17 @@ impl Kernel {
         };
         socket_filter(&mut self.ebpf, name)?.attach(socket)?;
         switch_on(socket, libc::SO_LOCK_FILTER).map_err(system("SO_LOCK_FILTER"))
+    }
+
+    /// What the kernel counted of the program's runs.
+    pub(super) fn runs(&self) -> Option<ProgramRuns> {
+        let name = name(self.program);
+        let info = self.ebpf.program(name)?.info().ok()?;
+        Some(ProgramRuns {
+            name: name.to_owned(),
+            runs: info.run_count(),
+            run_time: info.run_time(),
+        })
     }
 
     /// Reads a counter, summed over the CPUs.

@@ -39,6 +39,7 @@ pub use object::object_is_built_in;
 use crate::{
     event::{Attestation, Comm, TaskKind, Via},
     judge::{AttestMode, Channel},
+    snapshot::ProgramRuns,
     transport::{Credentials, Datagram},
 };
 use kernel::{Kernel, Plan};
@@ -279,6 +280,16 @@ impl Attestor {
     /// Records that no datagram took.
     pub(crate) fn join_counts(&self) -> JoinCounts {
         self.join.counts()
+    }
+
+    /// Records that wait for their datagrams.
+    pub(crate) fn records_waiting(&self) -> usize {
+        self.join.len()
+    }
+
+    /// What the kernel counted of the program's runs.
+    pub(crate) fn program_runs(&self) -> Option<ProgramRuns> {
+        self.kernel.as_ref().and_then(Kernel::runs)
     }
 
     fn attestation(&mut self, record: &Record, scm_pid: Option<u32>) -> Attestation {

@@ -9,7 +9,7 @@ use crate::{
     attention::Now,
     audit::{Incident, What},
     counters::count,
-    event::{Attestation, AuthFailureCause, BeatOrigin, Event},
+    event::{Attestation, BeatOrigin, Event},
     judge::{Channel, Policy, Verdict, judge, may_claim_pid_1},
     tracker::{Outcome, Sighting},
 };
@@ -49,7 +49,7 @@ impl Observer {
         match decode(&delivery.bytes, sender.as_ref(), &self.policy) {
             Ok(frame) => self.weigh(&frame, delivery),
             Err(error) => {
-                count(&mut self.counters.decode_errors);
+                self.counters.decode_error(&error);
                 self.emit(
                     Event::Decode(error, now.observer_ns, sender, source),
                     delivery,
@@ -81,10 +81,7 @@ impl Observer {
                 return;
             }
             Verdict::AuthFailure(cause) => {
-                count(&mut self.counters.auth_failures);
-                if cause == AuthFailureCause::Unattested {
-                    count(&mut self.counters.unattested);
-                }
+                self.counters.auth_failure(cause);
                 Event::AuthFailure {
                     claimed_pid: frame.pid,
                     observer_ns: now.observer_ns,
@@ -124,6 +121,7 @@ impl Observer {
                 start_ns: sender.as_ref().and_then(|sender| sender.start_ns),
                 pid_ns_inode,
                 origin,
+                status: frame.status,
                 nonce: frame.nonce,
                 sender,
             },

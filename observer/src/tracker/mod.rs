@@ -22,11 +22,14 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 
 use crate::event::{Attestation, BeatOrigin};
+use crate::histogram::Histogram;
 use crate::index_list::{Links, List, MAX_ELEMENTS};
 use slot::{Advance, Slot, known};
 
 pub use crate::attention::Now;
-pub use sighting::{OriginPolicy, Outcome, Sighting, Silence, TrackerCounts};
+pub use sighting::{
+    Agent, AgentState, Census, OriginPolicy, Outcome, Sighting, Silence, TrackerCounts,
+};
 
 /// A bounded table of agents.
 pub struct Tracker {
@@ -51,6 +54,9 @@ pub struct Tracker {
     /// The latest attended time that was seen; a step back counts as none.
     latest_ns: u64,
     counts: TrackerCounts,
+    census: Census,
+    beat_gaps: Histogram,
+    stall_lateness: Histogram,
 }
 
 impl Tracker {
@@ -72,6 +78,9 @@ impl Tracker {
             free: List::default(),
             latest_ns: 0,
             counts: TrackerCounts::default(),
+            census: Census::default(),
+            beat_gaps: Histogram::default(),
+            stall_lateness: Histogram::default(),
         }
     }
 
@@ -87,10 +96,70 @@ impl Tracker {
         self.len() == 0
     }
 
+    /// How many can be known.
+    #[must_use]
+    pub fn max_agents(&self) -> usize {
+        self.max_agents
+    }
+
+    /// How long an agent may be silent, nanoseconds.
+    #[must_use]
+    pub fn threshold_ns(&self) -> u64 {
+        self.threshold_ns
+    }
+
     /// What was counted so far.
     #[must_use]
     pub fn counts(&self) -> TrackerCounts {
         self.counts
+    }
+
+    /// How many agents there are in each state.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        self.census
+    }
+
+    /// How old the last beat of an agent was when its next one came.
+    #[must_use]
+    pub fn beat_gaps(&self) -> &Histogram {
+        &self.beat_gaps
+    }
+
+    /// How long after the threshold silences were found.
+    #[must_use]
+    pub fn stall_lateness(&self) -> &Histogram {
+        &self.stall_lateness
+    }
+
+    /// The live agent whose last beat is the longest ago: when that was, in
+    /// attended nanoseconds.
+    #[must_use]
+    pub fn oldest_beat(&self) -> Option<u64> {
+        let slot = self.slot(self.live.front()?)?;
+        Some(slot.last.attended_ns)
+    }
+
+    /// The agents, those first that an operator has to look at: the silent,
+    /// the last to fall silent first, then the others by the age of their
+    /// last beat, the oldest first.
+    pub fn agents(&self) -> impl Iterator<Item = Agent> + '_ {
+        let silent = self.silent.from_back(&self.links);
+        let live = self.live.from_front(&self.links);
+        silent.chain(live).filter_map(|index| self.agent(index))
+    }
+
+    fn agent(&self, index: u32) -> Option<Agent> {
+        let slot = self.slot(index)?;
+        Some(Agent {
+            pid: slot.pid,
+            state: slot.state(),
+            origin: slot.origin,
+            pid_ns_inode: slot.pid_ns_inode.map(u64::from),
+            last_nonce: slot.last_nonce,
+            last_ns: slot.last.observer_ns,
+            sender: self.senders.get(index as usize).copied().flatten(),
+        })
     }
 
     /// Takes a beat in. Pinned origin, pinned namespace and nonce are checked
@@ -108,21 +177,22 @@ impl Tracker {
     /// in attended time; `None` if no agent is live.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        let slot = self.slot(self.live.front()?)?;
-        Some(slot.last.attended_ns.saturating_add(self.threshold_ns))
+        let last = self.oldest_beat()?;
+        Some(last.saturating_add(self.threshold_ns))
     }
 
     /// The next agent whose deadline has come: the one silent for longest. Each
     /// silence is told once; the next beat ends it.
     pub fn next_silent(&mut self, now: Now) -> Option<Silence> {
         let now = self.advance_to(now);
-        if self.next_deadline()? > now.attended_ns {
-            return None;
-        }
+        let late = now.attended_ns.checked_sub(self.next_deadline()?)?;
         let index = self.live.front()?;
         let slot = self.slots.get_mut(index as usize)?;
+        let before = slot.state();
         slot.silent = true;
         let slot = *slot;
+        self.census.change(Some(before), Some(slot.state()));
+        self.stall_lateness.note(late);
         let sender = self.senders.get(index as usize).copied().flatten();
         self.live.remove(&mut self.links, index);
         self.silent.push_back(&mut self.links, index);
@@ -194,7 +264,11 @@ impl Tracker {
         };
         let (was_silent, is_adopted) = (slot.silent, slot.is_adopted_by(sighting));
         let (Advance::Begins(sessions) | Advance::Continues(sessions)) = advance;
+        let before = slot.state();
+        let age = now.attended_ns.saturating_sub(slot.last.attended_ns);
         slot.beat(sighting, sessions, now);
+        self.census.change(Some(before), Some(slot.state()));
+        self.beat_gaps.note(age);
         self.note_session(index, sighting, advance, is_adopted);
         if was_silent {
             self.silent.remove(&mut self.links, index);
@@ -211,6 +285,7 @@ impl Tracker {
             return Outcome::TableFull;
         };
         let before = std::mem::replace(slot, Slot::new(sighting, now));
+        self.census.change(Some(before.state()), Some(slot.state()));
         if let Some(sender) = self.senders.get_mut(index as usize) {
             *sender = sighting.sender;
         }
@@ -246,7 +321,9 @@ impl Tracker {
             return Outcome::TableFull;
         };
         count(&mut self.counts.new_agents);
-        self.store(index, Slot::new(sighting, now), sighting.sender);
+        let slot = Slot::new(sighting, now);
+        self.census.change(None, Some(slot.state()));
+        self.store(index, slot, sighting.sender);
         self.live.push_back(&mut self.links, index);
         let Self {
             slots,
@@ -314,8 +391,11 @@ impl Tracker {
 
     /// Gives the place of a silent agent back.
     fn forget(&mut self, index: u32) {
-        let pid = self.slot(index).map_or(0, |slot| slot.pid);
-        let hash = self.hasher.hash_one(pid);
+        let Some(slot) = self.slot(index).copied() else {
+            return;
+        };
+        self.census.change(Some(slot.state()), None);
+        let hash = self.hasher.hash_one(slot.pid);
         if let Ok(entry) = self.index.find_entry(hash, |&other| other == index) {
             entry.remove();
         }

@@ -5,8 +5,10 @@
 
 use proptest::prelude::*;
 
-use super::{Now, OriginPolicy, Outcome, Sighting, Silence, Tracker, TrackerCounts};
-use crate::event::BeatOrigin;
+use super::{
+    AgentState, Census, Now, OriginPolicy, Outcome, Sighting, Silence, Tracker, TrackerCounts,
+};
+use crate::event::{BeatOrigin, Status};
 
 const THRESHOLD: u64 = 10;
 
@@ -38,12 +40,18 @@ fn sighting() -> impl Strategy<Value = Sighting> {
         1 => Just(u64::MAX),
         1 => Just(u64::MAX - 1),
     ];
-    (2..6_u32, start, namespace, origin, nonce).prop_map(
-        |(pid, start_ns, pid_ns_inode, origin, nonce)| Sighting {
+    let status = prop_oneof![
+        Just(Status::Ok),
+        Just(Status::Degraded),
+        Just(Status::Critical)
+    ];
+    (2..6_u32, start, namespace, origin, status, nonce).prop_map(
+        |(pid, start_ns, pid_ns_inode, origin, status, nonce)| Sighting {
             pid,
             start_ns,
             pid_ns_inode,
             origin,
+            status,
             nonce,
             sender: None,
         },
@@ -85,6 +93,8 @@ proptest! {
             prop_assert_eq!(tracker.next_deadline(), naive.next_deadline());
             prop_assert_eq!(tracker.len(), naive.agents.len());
             prop_assert_eq!(tracker.counts(), naive.counts);
+            prop_assert_eq!(tracker.census(), naive.census());
+            prop_assert_eq!(tracker.agents().collect::<Vec<_>>(), naive.known());
             prop_assert!(tracker.len() <= max);
             prop_assert!(tracker.slots.len() <= max);
         }
@@ -109,6 +119,7 @@ struct Agent {
     origin: BeatOrigin,
     last: Now,
     last_nonce: u64,
+    status: Status,
     /// When it beat or was found silent.
     turn: u64,
     silent: bool,
@@ -126,6 +137,7 @@ impl Agent {
             origin: sighting.origin,
             last: now,
             last_nonce: sighting.nonce,
+            status: sighting.status,
             turn,
             silent: false,
             sessions: vec![(
@@ -134,9 +146,50 @@ impl Agent {
             )],
         }
     }
+
+    fn state(&self) -> AgentState {
+        match self.status {
+            _ if self.silent => AgentState::Silent,
+            Status::Ok => AgentState::Ok,
+            Status::Degraded => AgentState::Degraded,
+            Status::Critical => AgentState::Critical,
+        }
+    }
 }
 
 impl Naive {
+    fn census(&self) -> Census {
+        let count = |state| {
+            let agents = self.agents.iter();
+            agents.filter(|agent| agent.state() == state).count() as u64
+        };
+        Census {
+            ok: count(AgentState::Ok),
+            degraded: count(AgentState::Degraded),
+            critical: count(AgentState::Critical),
+            silent: count(AgentState::Silent),
+        }
+    }
+
+    /// The agents in the order in which an operator is to see them.
+    fn known(&self) -> Vec<super::Agent> {
+        let mut agents: Vec<&Agent> = self.agents.iter().collect();
+        agents.sort_by_key(|agent| match agent.silent {
+            true => (0, u64::MAX - agent.turn, 0),
+            false => (1, agent.last.attended_ns, agent.turn),
+        });
+        let known = |agent: &Agent| super::Agent {
+            pid: agent.pid,
+            state: agent.state(),
+            origin: agent.origin,
+            pid_ns_inode: agent.namespace,
+            last_nonce: agent.last_nonce,
+            last_ns: agent.last.observer_ns,
+            sender: None,
+        };
+        agents.into_iter().map(known).collect()
+    }
+
     fn tick(&mut self, now: Now) -> Now {
         self.turn += 1;
         self.latest_ns = self.latest_ns.max(now.attended_ns);
@@ -204,6 +257,7 @@ impl Naive {
         agent.namespace = agent.namespace.or(sighting.pid_ns_inode);
         agent.last = now;
         agent.last_nonce = sighting.nonce;
+        agent.status = sighting.status;
         agent.silent = false;
         agent.turn = turn;
         Outcome::Accepted

@@ -4,8 +4,8 @@ use std::num::NonZeroU64;
 
 use observer_common::frame::NONCE_TERMINAL;
 
-use super::{Now, Outcome, Sighting};
-use crate::event::BeatOrigin;
+use super::{AgentState, Now, Outcome, Sighting};
+use crate::event::{BeatOrigin, Status};
 
 /// One agent: all that a beat reads or writes, in one cache line.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +15,8 @@ pub(super) struct Slot {
     pub(super) origin: BeatOrigin,
     /// A stall was surfaced, and no beat came since.
     pub(super) silent: bool,
+    /// As the last accepted frame had it.
+    status: Status,
     /// With the pid, the agent's name. `None`: no beat of it was attested.
     pub(super) start_ns: Option<NonZeroU64>,
     pub(super) pid_ns_inode: Option<NonZeroU64>,
@@ -41,11 +43,21 @@ impl Slot {
             pid: sighting.pid,
             origin: sighting.origin,
             silent: false,
+            status: sighting.status,
             start_ns: known(sighting.start_ns),
             pid_ns_inode: known(sighting.pid_ns_inode),
             last: now,
             last_nonce: sighting.nonce,
             sessions: Sessions::first(sighting.nonce),
+        }
+    }
+
+    /// How the agent is.
+    pub(super) fn state(&self) -> AgentState {
+        if self.silent {
+            AgentState::Silent
+        } else {
+            AgentState::live(self.status)
         }
     }
 
@@ -97,6 +109,7 @@ impl Slot {
         self.start_ns = self.start_ns.or(known(sighting.start_ns));
         self.pid_ns_inode = self.pid_ns_inode.or(known(sighting.pid_ns_inode));
         self.silent = false;
+        self.status = sighting.status;
         self.last = now;
         self.last_nonce = sighting.nonce;
         self.sessions = sessions;

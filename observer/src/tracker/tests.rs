@@ -4,7 +4,7 @@ mod identity;
 mod sessions;
 
 use super::{Now, OriginPolicy, Outcome, Sighting, Silence, Tracker};
-use crate::event::{Attestation, BeatOrigin, TaskKind, Via};
+use crate::event::{Attestation, BeatOrigin, Status, TaskKind, Via};
 use BeatOrigin::KernelAttested;
 use Outcome::{Accepted, TableFull};
 
@@ -31,6 +31,7 @@ fn attested(pid: u32, start_ns: u64, nonce: u64) -> Sighting {
         start_ns,
         pid_ns_inode: Some(7),
         origin: KernelAttested,
+        status: Status::Ok,
         nonce,
         sender: Some(sender(pid, start_ns)),
     }
@@ -43,6 +44,7 @@ fn claimed(pid: u32, origin: BeatOrigin, nonce: u64) -> Sighting {
         start_ns: None,
         pid_ns_inode: None,
         origin,
+        status: Status::Ok,
         nonce,
         sender: None,
     }
