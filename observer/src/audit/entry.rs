@@ -62,7 +62,8 @@ pub enum What {
 
 impl What {
     /// The name on the line.
-    pub(super) fn name(&self) -> &'static str {
+    #[must_use]
+    pub fn name(&self) -> &'static str {
         match self {
             Self::AuthFailure { .. } => "auth_failure",
             Self::NamespaceConflict { .. } => "namespace_conflict",

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use observer_common::frame::FRAME_LEN;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Options;
@@ -36,7 +37,7 @@ pub struct Handle {
 }
 
 /// What was counted of a trail since it was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Incidents that found the queue full.
     pub audit_lost: u64,

@@ -1,0 +1,240 @@
+//! What a running observer tells of itself when it is asked: one document,
+//! for the metrics, for scripts and for the live view.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    audit::{Counts, Incident, What},
+    event::{Attestation, AuthFailureCause, BeatOrigin, Via},
+    snapshot::Snapshot,
+    tracker::{Agent, AgentState},
+};
+
+/// The state of an observer process. As JSON its names are a contract: fields
+/// may be added, none changes its meaning.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DaemonStatus {
+    /// The program's version.
+    pub version: String,
+    /// Its process, as its own pid namespace numbers it.
+    pub pid: u32,
+    /// When it started.
+    pub started: Timestamp,
+    /// Now, by its clock.
+    pub time: Timestamp,
+    /// Release of the running kernel.
+    pub kernel: String,
+    /// The kernel's lockdown state.
+    pub lockdown: String,
+    /// Path of the Unix socket.
+    pub socket: String,
+    /// Addresses of the UDP listeners.
+    pub udp: Vec<SocketAddr>,
+    /// What it observes.
+    pub observer: Snapshot,
+    /// Where its output goes, and what was lost there.
+    pub sinks: Vec<SinkStatus>,
+    /// The audit trail, if one is kept.
+    pub audit: Option<AuditStatus>,
+    /// Some of the agents: those first that need a look.
+    pub agents: Vec<AgentStatus>,
+    /// What attackers did last, the latest first.
+    pub attacks: Vec<Attack>,
+}
+
+/// A queue that output passes through.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SinkStatus {
+    /// `stdout` (events), `log` (lines on stderr) or `audit` (incidents).
+    pub sink: String,
+    /// What found the queue full.
+    pub lost: u64,
+}
+
+/// The audit trail.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AuditStatus {
+    /// Its public name.
+    pub trail: String,
+    /// What was counted.
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// One agent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// The process, as the observer's pid namespace sees it.
+    pub pid: u32,
+    /// How it is.
+    pub state: AgentState,
+    /// Age of its last beat, nanoseconds.
+    pub age_ns: u64,
+    /// Nonce of its last beat.
+    pub last_nonce: u64,
+    /// Origin of its beats.
+    pub origin: BeatOrigin,
+    /// Its pid namespace, where known.
+    pub pid_ns_inode: Option<u64>,
+    /// Its pid there, where known.
+    pub own_pid: Option<u32>,
+    /// User, where known.
+    pub uid: Option<u32>,
+    /// Name of the thread that began its session; its owner can change it.
+    pub comm: Option<String>,
+    /// When the process started, nanoseconds of `CLOCK_BOOTTIME`.
+    pub start_ns: Option<u64>,
+}
+
+impl AgentStatus {
+    /// What is known of an agent at a moment of observer time.
+    #[must_use]
+    pub fn new(agent: &Agent, observer_ns: u64) -> Self {
+        let sender = agent.sender.as_ref();
+        Self {
+            pid: agent.pid,
+            state: agent.state,
+            age_ns: observer_ns.saturating_sub(agent.last_ns),
+            last_nonce: agent.last_nonce,
+            origin: agent.origin,
+            pid_ns_inode: agent.pid_ns_inode,
+            own_pid: sender.and_then(|sender| sender.own_pid),
+            uid: sender.and_then(|sender| sender.uid),
+            comm: sender.and_then(comm),
+            start_ns: sender.and_then(|sender| sender.start_ns),
+        }
+    }
+}
+
+/// What one sender did in one way to one victim, and how often.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attack {
+    /// The kind of incident, as the audit trail names it.
+    pub kind: String,
+    /// What did not hold, for an `auth_failure`.
+    pub cause: Option<AuthFailureCause>,
+    /// Process that the frames claim as their sender.
+    pub claimed_pid: Option<u32>,
+    /// The sender in the observer's pid namespace, where visible there.
+    pub pid: Option<u32>,
+    /// The sender in the initial pid namespace, where known.
+    pub host_pid: Option<u32>,
+    /// Its pid namespace, where known.
+    pub pid_ns_inode: Option<u64>,
+    /// When it started, nanoseconds of `CLOCK_BOOTTIME`.
+    pub start_ns: Option<u64>,
+    /// Its user, where known.
+    pub uid: Option<u32>,
+    /// Its name; it can change it at will.
+    pub comm: Option<String>,
+    /// By which means all this is known.
+    pub via: Option<Via>,
+    /// Address that the last one came from by UDP.
+    pub source: Option<SocketAddr>,
+    /// How often.
+    pub count: u64,
+    /// When the first was received.
+    pub first: Timestamp,
+    /// When the last was received.
+    pub last: Timestamp,
+}
+
+/// How many attacks are remembered; the one longest ago makes room.
+const MAX_ATTACKS: usize = 32;
+
+/// The last attacks, each counted by sender, victim and kind, so that a flood
+/// of one does not hide the others.
+#[derive(Debug, Default)]
+pub struct Attacks {
+    /// The latest last.
+    tallies: Vec<Tally>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Tally {
+    /// The last of them.
+    incident: Incident,
+    count: u64,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+impl Attacks {
+    /// Counts an incident.
+    pub fn note(&mut self, incident: &Incident, time: Timestamp) {
+        let mut tallies = self.tallies.iter();
+        let known = tallies.rposition(|tally| is_alike(&tally.incident, incident));
+        let before = known.map(|at| self.tallies.remove(at));
+        if self.tallies.len() >= MAX_ATTACKS {
+            self.tallies.remove(0);
+        }
+        self.tallies.push(Tally {
+            incident: *incident,
+            count: before.map_or(1, |tally| tally.count.saturating_add(1)),
+            first: before.map_or(time, |tally| tally.first),
+            last: time,
+        });
+    }
+
+    /// The attacks, the latest first.
+    pub fn list(&self) -> impl Iterator<Item = Attack> + '_ {
+        self.tallies.iter().rev().map(Attack::from)
+    }
+}
+
+impl From<&Tally> for Attack {
+    fn from(tally: &Tally) -> Self {
+        let Incident {
+            what,
+            claimed_pid,
+            sender,
+            source,
+            ..
+        } = tally.incident;
+        Self {
+            kind: what.name().to_owned(),
+            cause: match what {
+                What::AuthFailure { cause } => Some(cause),
+                _ => None,
+            },
+            claimed_pid,
+            pid: sender.and_then(|sender| sender.pid),
+            host_pid: sender.and_then(|sender| sender.host_pid),
+            pid_ns_inode: sender.and_then(|sender| sender.pid_ns_inode),
+            start_ns: sender.and_then(|sender| sender.start_ns),
+            uid: sender.and_then(|sender| sender.uid),
+            comm: sender.as_ref().and_then(comm),
+            via: sender.map(|sender| sender.via),
+            source,
+            count: tally.count,
+            first: tally.first,
+            last: tally.last,
+        }
+    }
+}
+
+/// Whether two incidents are of one kind, one sender and one victim.
+fn is_alike(one: &Incident, other: &Incident) -> bool {
+    let key = |incident: &Incident| {
+        let sender = incident.sender.as_ref();
+        (
+            incident.what,
+            incident.claimed_pid,
+            sender.and_then(|sender| sender.host_pid.or(sender.pid)),
+            sender.and_then(|sender| sender.start_ns),
+            sender.map(|sender| sender.via),
+        )
+    };
+    key(one) == key(other)
+}
+
+/// A task's name as text that is safe on a terminal.
+fn comm(sender: &Attestation) -> Option<String> {
+    sender.comm.map(|comm| comm.to_string())
+}
+
+#[cfg(test)]
+mod tests;
