@@ -150,6 +150,19 @@ pub enum AuthFailureCause {
     Unattested,
 }
 
+impl AuthFailureCause {
+    /// The name as it is serialized.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PidMismatch => "pid_mismatch",
+            Self::ForgedCredentials => "forged_credentials",
+            Self::Sqpoll => "sqpoll",
+            Self::Unattested => "unattested",
+        }
+    }
+}
+
 /// By which means the kernel named a sender, strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

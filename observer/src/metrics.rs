@@ -21,6 +21,7 @@ use crate::{
     attest::tier_name,
     audit::Counts,
     counters::Counters,
+    event::Via,
     histogram::{BOUNDS_NS, Histogram},
     snapshot::{ProgramRuns, RouteSnapshot, Snapshot},
     status::DaemonStatus,
@@ -132,7 +133,7 @@ fn about(families: &mut Families<'_>, status: &DaemonStatus) -> fmt::Result {
         "Whether senders are known by less than the best, tier btf",
         routes
             .iter()
-            .map(|route| (of_route(route), f64::from(u8::from(route.weaker.is_some())))),
+            .map(|route| (of_route(route), float(u64::from(route.tier != Via::Btf)))),
     )?;
     families.gauge(
         "threshold_seconds",
@@ -277,30 +278,15 @@ fn events(families: &mut Families<'_>, counters: &Counters) -> fmt::Result {
 /// Each place where something was lost.
 fn losses(families: &mut Families<'_>, status: &DaemonStatus) -> fmt::Result {
     let counters = &status.observer.counters;
-    let stages = by(
-        "stage",
-        [
-            ("udp_queue", counters.udp_dropped),
-            ("ring_full", counters.ring_full),
-            ("ring_unreadable", counters.unreadable),
-            ("record_malformed", counters.records_malformed),
-            ("record_displaced", counters.records_displaced),
-            ("record_expired", counters.records_expired),
-            ("record_missing", counters.unattested),
-            ("agent_table", counters.refused_full),
-        ],
-    );
-    let sinks = status
-        .sinks
-        .iter()
-        .map(|sink| ([("stage", sink.sink.as_str())], sink.lost));
     families.counters(
         "lost",
         "What was lost, by where: datagrams on a UDP socket's full queue; records that the full \
          or unreadable ring did not take, that were malformed, forgotten early, or whose datagram \
          never came; frames without a record; beats of new agents for whom the table was full; \
          output that found its queue full",
-        stages.chain(sinks),
+        status
+            .losses()
+            .map(|(stage, lost)| ([("stage", stage)], lost)),
     )?;
     families.counter(
         "absences",

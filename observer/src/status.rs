@@ -45,6 +45,35 @@ pub struct DaemonStatus {
     pub attacks: Vec<Attack>,
 }
 
+impl DaemonStatus {
+    /// Each place where something can be lost, by the name that metrics and
+    /// views have for it, and how much was.
+    pub fn losses(&self) -> impl Iterator<Item = (&str, u64)> {
+        let counters = &self.observer.counters;
+        let stages = [
+            // Datagrams that found a UDP socket's queue full.
+            ("udp_queue", counters.udp_dropped),
+            // Records that the full, or unreadable, ring did not take.
+            ("ring_full", counters.ring_full),
+            ("ring_unreadable", counters.unreadable),
+            // Records that were none, were forgotten early, or whose datagram
+            // never came, as that of a send that failed.
+            ("record_malformed", counters.records_malformed),
+            ("record_displaced", counters.records_displaced),
+            ("record_expired", counters.records_expired),
+            // Frames without a record.
+            ("record_missing", counters.unattested),
+            // Beats of new agents for whom there was no room.
+            ("agent_table", counters.refused_full),
+        ];
+        let sinks = self
+            .sinks
+            .iter()
+            .map(|sink| (sink.sink.as_str(), sink.lost));
+        stages.into_iter().chain(sinks)
+    }
+}
+
 /// A queue that output passes through.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SinkStatus {

@@ -104,6 +104,9 @@ pub(super) struct Run {
     #[command(flatten)]
     pub(super) audit: super::audit::Flags,
 
+    #[command(flatten)]
+    pub(super) serve: super::serve::Flags,
+
     /// Use this way of attestation and no other [default: the strongest that
     /// works]
     #[arg(long, value_name = "TIER", value_enum, hide_short_help = true)]
@@ -137,7 +140,7 @@ impl Run {
             (Attest::Off, Some(Tier::Btf | Tier::Helper)) => {
                 Some("--attest off uses no eBPF; leave --tier out, or use --attest prefer")
             }
-            _ => None,
+            _ => super::serve::check(&self.serve),
         }
     }
 

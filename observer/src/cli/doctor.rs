@@ -11,7 +11,7 @@ use observer::event::Via;
 use serde::Serialize;
 
 use super::args::Doctor;
-use super::stdout::Stdout;
+use super::stream::Stream;
 
 /// Looks at the host and writes what it finds to stdout.
 ///
@@ -23,7 +23,7 @@ pub(super) fn execute(args: &Doctor) -> anyhow::Result<ExitCode> {
     if args.json {
         write_json(&mut text, &report)
     } else {
-        write_table(&mut text, &report, Stdout::color())
+        write_table(&mut text, &report, Stream::Stdout.color())
     }
     .and_then(|()| io::stdout().write_all(&text))
     .context("cannot write the report to stdout")?;

@@ -1,4 +1,4 @@
-//! The command line: `run`, `doctor`, `beat` and `audit`.
+//! The command line: `run`, `status`, `top`, `doctor`, `beat` and `audit`.
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 clean,
 //! 1 failure while running, 2 usage, 3 this host cannot attest.
@@ -14,12 +14,19 @@ use observer::StartError;
 mod args;
 mod audit;
 mod beat;
+mod daemon;
+mod describe;
 mod doctor;
 mod log;
 mod output;
 mod run;
+mod serve;
 mod signals;
-mod stdout;
+mod status;
+mod stream;
+mod table;
+#[cfg(feature = "top")]
+mod top;
 mod watch;
 
 /// A liveness observer that the kernel tells who really sent each heartbeat.
@@ -35,6 +42,11 @@ enum Command {
     /// Observe the agents that beat at a socket
     #[command(after_help = args::RUN_NOTES)]
     Run(Box<args::Run>),
+    /// Ask a running observer how it is
+    Status(status::Status),
+    /// Watch a running observer: agents, attacks, losses
+    #[cfg(feature = "top")]
+    Top(top::Top),
     /// Tell what this host allows, and what to do about what is missing
     Doctor(args::Doctor),
     /// Be an agent: send heartbeats, for trying things out
@@ -55,6 +67,9 @@ const CANNOT_ATTEST: u8 = 3;
 pub(crate) fn main() -> ExitCode {
     let result = match parse() {
         Command::Run(args) => run::execute(&args).map(|()| ExitCode::SUCCESS),
+        Command::Status(args) => status::execute(&args).map(|()| ExitCode::SUCCESS),
+        #[cfg(feature = "top")]
+        Command::Top(args) => top::execute(&args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::execute(&args),
         Command::Beat(args) => beat::execute(&args),
         Command::Audit(command) => audit::execute(&command),

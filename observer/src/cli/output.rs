@@ -1,46 +1,56 @@
-//! Events on their way to stdout: a bounded queue and a thread of its own, so
-//! that a reader that does not read delays nothing.
+//! Text on its way to stdout or stderr: a bounded queue and a thread of its
+//! own, so that a reader that does not read delays nothing.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::oneshot;
 
-use super::stdout::Stdout;
-
-/// Bytes that wait for the reader at most.
-const LIMIT: usize = 8 << 20;
-/// How often a queue that empties is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+use super::stream::Stream;
 
 /// The observer's end of the queue.
-pub(super) struct Output {
-    shared: Arc<Shared>,
-    /// Events that found the queue full.
-    lost: u64,
-}
+#[derive(Clone)]
+pub(super) struct Output(Arc<Shared>);
 
-/// Says that stdout cannot be written any more.
+/// Says that the stream cannot be written any more.
 pub(super) struct Failure(oneshot::Receiver<io::Error>);
 
 impl Failure {
-    /// Waits until stdout fails. To be asked no more once it has.
+    /// Waits until the stream fails. To be asked no more once it has.
     pub(super) async fn happened(&mut self) -> io::Error {
         let Self(failure) = self;
-        match failure.await {
-            Ok(error) => error,
-            Err(_) => io::Error::other("the thread that writes to stdout is gone"),
+        failure.await.unwrap_or_else(|_| thread_gone())
+    }
+
+    /// Why the stream failed, if it did.
+    pub(super) fn reason(&mut self) -> Option<io::Error> {
+        let Self(failure) = self;
+        match failure.try_recv() {
+            Ok(error) => Some(error),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+            Err(oneshot::error::TryRecvError::Closed) => Some(thread_gone()),
         }
     }
 }
 
-#[derive(Default)]
+fn thread_gone() -> io::Error {
+    io::Error::other("the thread that writes is gone")
+}
+
 struct Shared {
+    /// Bytes that wait for the reader at most.
+    limit: usize,
+    /// Texts that found the queue full.
+    lost: AtomicU64,
     queue: Mutex<Queue>,
+    /// There is something to write.
     more: Condvar,
+    /// Something has been written, or nothing will be any more.
+    less: Condvar,
 }
 
 #[derive(Default)]
@@ -48,72 +58,72 @@ struct Queue {
     waiting: Vec<u8>,
     /// Bytes that the thread has taken and not yet written.
     taken: usize,
+    /// The stream has failed.
+    is_dead: bool,
 }
 
 impl Output {
-    /// Starts the thread.
+    /// Starts the thread; `limit` is how many bytes may wait.
     ///
     /// # Errors
     /// If there can be none.
-    pub(super) fn start() -> anyhow::Result<(Self, Failure)> {
-        let shared = Arc::new(Shared::default());
+    pub(super) fn start(stream: Stream, limit: usize) -> anyhow::Result<(Self, Failure)> {
+        let shared = Arc::new(Shared {
+            limit,
+            lost: AtomicU64::new(0),
+            queue: Mutex::default(),
+            more: Condvar::new(),
+            less: Condvar::new(),
+        });
         let (failed, failure) = oneshot::channel();
         let queue = Arc::clone(&shared);
+        let name = stream.name();
         thread::Builder::new()
-            .name("stdout".into())
+            .name(name.into())
             .spawn(move || {
-                let error = queue.write_for_ever();
+                let error = queue.write_for_ever(stream);
                 // At the end nobody wants to know any more.
                 failed.send(error).unwrap_or_default();
+                queue.give_up();
             })
-            .context("cannot start the thread that writes to stdout")?;
-        Ok((Self { shared, lost: 0 }, Failure(failure)))
+            .with_context(|| format!("cannot start the thread that writes to {name}"))?;
+        Ok((Self(shared), Failure(failure)))
     }
 
-    /// Leaves the text of one event in the queue; if it is full, the event is
-    /// counted as lost. Never waits for the reader.
-    pub(super) fn push(&mut self, event: &[u8]) {
-        let mut queue = self.shared.lock();
-        let length = queue.length().saturating_add(event.len());
-        if length > LIMIT {
-            self.lost = self.lost.saturating_add(1);
+    /// Leaves a text in the queue, whole or not at all; if it is full, the
+    /// text is counted as lost. Never waits for the reader.
+    pub(super) fn push(&self, text: &[u8]) {
+        let Self(shared) = self;
+        let mut queue = shared.lock();
+        if queue.length().saturating_add(text.len()) > shared.limit {
+            shared.lost.fetch_add(1, Ordering::Relaxed);
         } else {
-            queue.waiting.extend_from_slice(event);
+            queue.waiting.extend_from_slice(text);
         }
     }
 
     /// Tells the thread that there is something to write.
     pub(super) fn flush(&self) {
-        self.shared.more.notify_one();
+        self.0.more.notify_one();
     }
 
-    /// Events lost so far.
+    /// Texts lost so far.
     pub(super) fn lost(&self) -> u64 {
-        self.lost
+        self.0.lost.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything is written; returns how many bytes are not, when
-    /// time is up.
-    ///
-    /// # Errors
-    /// If stdout fails.
-    pub(super) async fn drain(
-        &self,
-        failure: &mut Failure,
-        patience: Duration,
-    ) -> io::Result<usize> {
+    /// Waits until everything is written, the stream fails, or time is up;
+    /// returns how many bytes are left.
+    pub(super) fn drain(&self, patience: Duration) -> usize {
         self.flush();
-        let began = Instant::now();
-        loop {
-            let left = self.shared.lock().length();
-            if left == 0 || began.elapsed() > patience {
-                return Ok(left);
-            }
-            tokio::select! {
-                error = failure.happened() => return Err(error),
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
-        }
+        let Self(shared) = self;
+        let (queue, _) = shared
+            .less
+            .wait_timeout_while(shared.lock(), patience, |queue| {
+                queue.length() > 0 && !queue.is_dead
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        queue.length()
     }
 }
 
@@ -123,16 +133,17 @@ impl Shared {
     }
 
     /// Writes what comes, until that fails.
-    fn write_for_ever(&self) -> io::Error {
+    fn write_for_ever(&self, stream: Stream) -> io::Error {
         let mut taken = Vec::new();
         loop {
             self.take(&mut taken);
             let mut rest = taken.as_slice();
             while !rest.is_empty() {
-                match Stdout::write_some(rest) {
+                match stream.write_some(rest) {
                     Ok(written) => {
                         rest = rest.get(written..).unwrap_or_default();
                         self.lock().taken = rest.len();
+                        self.less.notify_all();
                     }
                     Err(error) => return error,
                 }
@@ -149,6 +160,11 @@ impl Shared {
         let mut queue = queue.unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut queue.waiting, taken);
         queue.taken = taken.len();
+    }
+
+    fn give_up(&self) {
+        self.lock().is_dead = true;
+        self.less.notify_all();
     }
 }
 

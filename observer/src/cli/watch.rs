@@ -12,6 +12,7 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub(super) struct Watch {
     stdout: Loss,
+    log: Loss,
     audit: Loss,
     /// Datagrams that passed without a record, at the last look.
     unrecorded: u64,
@@ -56,9 +57,13 @@ impl Watch {
     }
 
     /// Looks at the counters, about once a second.
-    pub(super) fn look(&mut self, counters: &Counters, stdout_lost: u64, trail: Option<&Trail>) {
+    /// `lost` is what stdout and the log lost.
+    pub(super) fn look(&mut self, counters: &Counters, lost: (u64, u64), trail: Option<&Trail>) {
+        let (stdout_lost, log_lost) = lost;
         self.stdout
             .tell(stdout_lost, "events lost: stdout is not being read");
+        self.log
+            .tell(log_lost, "lines of this log lost: stderr is not being read");
         let Some(trail) = trail else {
             return;
         };

@@ -9,4 +9,4 @@ mod unix;
 
 pub use receive::{BATCH, Credentials, Datagram, Payload, Receiver};
 pub use udp::{ClosedUdpSocket, UdpError, UdpSocket};
-pub use unix::{BindError, BoundSocket, FileKind, SocketOptions, UnboundSocket};
+pub use unix::{BindError, BoundListener, BoundSocket, FileKind, SocketOptions, UnboundSocket};

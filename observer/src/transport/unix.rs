@@ -1,4 +1,4 @@
-//! The Unix datagram socket that agents send to.
+//! Unix sockets: the one that agents send to, and those that others ask at.
 
 mod error;
 mod file;
@@ -9,7 +9,10 @@ mod tests;
 
 use std::{
     fs,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixListener,
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -28,12 +31,13 @@ use self::{
 };
 use super::receive::ask_for_time_and_credentials;
 
-/// Where the socket is to be, and who may send to it.
+/// Where a socket is to be, and who may send or connect to it.
 #[derive(Clone, Debug)]
 pub struct SocketOptions {
     /// Path of the socket file.
     pub path: PathBuf,
-    /// Mode of the socket file; write permission lets a process send.
+    /// Mode of the socket file; write permission lets a process send or
+    /// connect.
     pub mode: u32,
     /// Group of the socket file; `None`: the process's own.
     pub group: Option<u32>,
@@ -115,24 +119,69 @@ impl UnboundSocket {
     /// # Errors
     /// If the path cannot be used, is in use, or the system refuses.
     pub fn bind(self, options: &SocketOptions) -> Result<BoundSocket, BindError> {
-        let path = &options.path;
-        let address = path::address(path)?;
-        let (directory, name) = path::split(path)?;
-        let directory = Arc::new(Directory::open(directory)?);
-        let _lock = directory.lock()?;
-        remove_stale(&directory, name, path, &address)?;
         let Self {
             socket,
             queue_limit,
         } = self;
-        name_socket(&socket, &address, options)?;
-        let file = SocketFile::take(&directory, name, options)?;
+        let file = bind(&socket, options)?;
         Ok(BoundSocket {
             file,
             socket,
             queue_limit,
         })
     }
+}
+
+/// A listening stream socket with its file, which goes away with it.
+#[derive(Debug)]
+pub struct BoundListener {
+    /// Goes first, as that of a [`BoundSocket`] does.
+    file: SocketFile,
+    listener: UnixListener,
+}
+
+impl BoundListener {
+    /// Creates the socket, binds it as [`UnboundSocket::bind`] does, and
+    /// listens. It does not block.
+    ///
+    /// # Errors
+    /// If the path cannot be used, is in use, or the system refuses.
+    pub fn bind(options: &SocketOptions) -> Result<Self, BindError> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+            .map_err(|error| BindError::Create(error.into()))?;
+        let file = bind(&socket, options)?;
+        rustix::net::listen(&socket, LISTEN_BACKLOG).map_err(failed("listen on", &options.path))?;
+        let listener = socket.into();
+        Ok(Self { file, listener })
+    }
+
+    /// Path of the socket file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// The listener.
+    #[must_use]
+    pub fn get(&self) -> &UnixListener {
+        &self.listener
+    }
+}
+
+/// Connections that wait to be accepted.
+const LISTEN_BACKLOG: i32 = 16;
+
+/// Binds a socket safely, see [`UnboundSocket::bind`].
+fn bind(socket: &OwnedFd, options: &SocketOptions) -> Result<SocketFile, BindError> {
+    let path = &options.path;
+    let address = path::address(path)?;
+    let (directory, name) = path::split(path)?;
+    let directory = Arc::new(Directory::open(directory)?);
+    let _lock = directory.lock()?;
+    remove_stale(&directory, name, path, &address)?;
+    name_socket(socket, &address, options)?;
+    SocketFile::take(&directory, name, options)
 }
 
 /// Makes the socket's file, for its owner at most.

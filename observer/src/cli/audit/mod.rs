@@ -10,7 +10,6 @@ use observer::audit::Options;
 mod follow;
 mod keygen;
 mod report;
-mod table;
 mod verify;
 
 const MAX_SEAL_MS: u64 = 24 * 60 * 60 * 1000;
@@ -19,6 +18,7 @@ const SMALLEST_FILE: u64 = 4096;
 
 /// The flags of `observer run` that are about the trail.
 #[derive(Debug, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Audit")]
 pub(in crate::cli) struct Flags {
     /// Append a sealed record of every forgery and refusal to this file, one

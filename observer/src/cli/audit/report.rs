@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use observer::audit::report::{Summary, summarize};
 
-use super::table::Table;
+use crate::cli::table::Table;
 
 /// `observer audit report`
 #[derive(Debug, Args)]

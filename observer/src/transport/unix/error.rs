@@ -64,7 +64,7 @@ pub enum BindError {
         error: io::Error,
     },
     /// The socket itself cannot be made.
-    #[error("cannot create a Unix datagram socket: {0}")]
+    #[error("cannot create a Unix socket: {0}")]
     Create(io::Error),
 }
 

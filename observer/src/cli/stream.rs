@@ -1,0 +1,73 @@
+//! Stdout and stderr, whatever they are connected to.
+
+use std::io::{self, IsTerminal as _};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use anstream::{AutoStream, ColorChoice};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+/// How much is written at once, in bytes: what has left is known in steps of
+/// this.
+const CHUNK: usize = 64 * 1024;
+
+/// One of the process's own streams. Its file flags are left alone; other
+/// processes may share them.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    /// As threads and counters are named.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+
+    /// Whether to write colours.
+    pub(super) fn color(self) -> bool {
+        match self {
+            Self::Stdout => {
+                let stdout = io::stdout();
+                stdout.is_terminal() && AutoStream::choice(&stdout) != ColorChoice::Never
+            }
+            Self::Stderr => {
+                let stderr = io::stderr();
+                stderr.is_terminal() && AutoStream::choice(&stderr) != ColorChoice::Never
+            }
+        }
+    }
+
+    /// Writes some of the bytes, and returns how many. Blocks for as long as
+    /// the reader does not read.
+    ///
+    /// # Errors
+    /// `BrokenPipe` where the reader is gone; whatever else the write says.
+    pub(super) fn write_some(self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stdout => write_some(io::stdout().as_fd(), bytes),
+            Self::Stderr => write_some(io::stderr().as_fd(), bytes),
+        }
+    }
+}
+
+fn write_some(stream: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let chunk = bytes.get(..CHUNK).unwrap_or(bytes);
+    loop {
+        match rustix::io::write(stream, chunk) {
+            // Somebody who shares it made it non-blocking.
+            Err(Errno::AGAIN) => {
+                poll(
+                    &mut [PollFd::from_borrowed_fd(stream, PollFlags::OUT)],
+                    None,
+                )?;
+            }
+            Err(Errno::INTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
