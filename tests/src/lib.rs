@@ -11,6 +11,7 @@ pub mod network;
 pub mod observer;
 pub mod privilege;
 pub mod procfs;
+pub mod prometheus;
 
 use std::{
     env,

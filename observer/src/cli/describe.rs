@@ -93,9 +93,7 @@ fn agents_line(observer: &Snapshot) -> String {
 
 fn findings_line(observer: &Snapshot) -> String {
     let counters = &observer.counters;
-    let findings = [
-        ("beats", counters.beats),
-        ("stalls", counters.stalls),
+    let others = [
         ("auth failures", counters.auth_failures),
         ("namespace conflicts", counters.namespace_conflicts),
         ("origin conflicts", counters.origin_conflicts),
@@ -103,14 +101,12 @@ fn findings_line(observer: &Snapshot) -> String {
         ("no frames", counters.decode_errors),
         ("stale", counters.stale_nonces),
     ];
-    format!(
-        "found: {}",
-        list(
-            findings
-                .into_iter()
-                .map(|(what, count)| format!("{count} {what}"))
-        )
-    )
+    let beats_and_stalls = [("beats", counters.beats), ("stalls", counters.stalls)];
+    let found = beats_and_stalls
+        .into_iter()
+        .chain(others.into_iter().filter(|&(_, count)| count > 0));
+    let found = list(found.map(|(what, count)| format!("{count} {what}")));
+    format!("found: {found}")
 }
 
 fn losses_line(status: &DaemonStatus) -> String {
@@ -227,7 +223,8 @@ fn span(time: Duration) -> String {
     };
     match seconds {
         0 => format!("{}ms", time.as_millis()),
-        1..60 => format!("{:.1}s", time.as_secs_f64()),
+        // Not rounded: a minute is no 60.0 seconds.
+        1..60 => format!("{seconds}.{}s", time.subsec_millis() / 100),
         60..3600 => units(seconds / 60, "m", seconds % 60, "s"),
         3600..86_400 => units(seconds / 3600, "h", seconds / 60 % 60, "m"),
         _ => units(seconds / 86_400, "d", seconds / 3600 % 24, "h"),
@@ -243,7 +240,7 @@ mod tests {
         for (milliseconds, text) in [
             (7, "7ms"),
             (1500, "1.5s"),
-            (59_940, "59.9s"),
+            (59_999, "59.9s"),
             (60_000, "1m"),
             (3_599_000, "59m 59s"),
             (7_260_000, "2h 1m"),

@@ -86,8 +86,8 @@ fn draw_agents(frame: &mut Frame<'_>, area: Rect, app: &mut App, status: &Daemon
         0 => " agents: none has beaten yet ".to_owned(),
         _ => format!(" agents {}-{last} of {count} ", app.first.saturating_add(1)),
     };
-    let widths = [8, 8, 9, 12, 11, 6, 15, 13].map(Constraint::Length);
-    frame.render_widget(table(rows, widths, AGENT_COLUMNS, title), area);
+    let widths = [8, 8, 9, 10, 11, 6, 15];
+    frame.render_widget(table(rows, &widths, AGENT_COLUMNS, title), area);
 }
 
 fn draw_attacks(frame: &mut Frame<'_>, area: Rect, status: &DaemonStatus) {
@@ -100,17 +100,19 @@ fn draw_attacks(frame: &mut Frame<'_>, area: Rect, status: &DaemonStatus) {
         0 => " attacks: none ",
         _ => " attacks, the latest first ",
     };
-    let widths = [7, 11, 18, 8, 12, 6, 15, 24].map(Constraint::Length);
-    frame.render_widget(table(rows, widths, ATTACK_COLUMNS, title.to_owned()), area);
+    let widths = [6, 10, 18, 8, 10, 6, 15];
+    frame.render_widget(table(rows, &widths, ATTACK_COLUMNS, title.to_owned()), area);
 }
 
+/// A table whose last column gets what the others leave.
 fn table<'a, const N: usize>(
     rows: impl Iterator<Item = Row<'a>>,
-    widths: [Constraint; N],
+    widths: &[u16],
     head: [&'static str; N],
     title: String,
 ) -> Table<'a> {
-    Table::new(rows, widths)
+    let widths = widths.iter().map(|&width| Constraint::Length(width));
+    Table::new(rows, widths.chain([Constraint::Fill(1)]))
         .header(Row::new(head).style(FAINT))
         .block(
             Block::new()
@@ -121,7 +123,7 @@ fn table<'a, const N: usize>(
 
 fn footer(app: &App) -> Line<'_> {
     match (&app.trouble, app.paused) {
-        (Some(trouble), _) => Line::styled(format!("{trouble}; trying again"), ALARM),
+        (Some(trouble), _) => Line::styled(format!("trying again: {trouble}"), ALARM),
         (None, true) => Line::styled("paused; p goes on", WARNING),
         (None, false) => Line::styled(KEYS, FAINT),
     }

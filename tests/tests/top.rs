@@ -1,0 +1,217 @@
+//! The live view, in a real terminal: tmux draws it, presses its keys and
+//! says what is on the screen.
+
+use std::{
+    os::unix::net::UnixDatagram,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use observer_common::frame::{Frame, Status};
+use observer_tests::{
+    need_kernel,
+    observer::{PATIENCE, Setup},
+    observer_binary,
+};
+
+/// A terminal of so many columns and lines; its server is of the test's own
+/// and ends with it.
+struct Terminal {
+    socket: String,
+}
+
+impl Terminal {
+    fn start(folder: &Path, columns: u16, lines: u16, command: &str) -> Self {
+        let terminal = Self {
+            socket: folder.join("tmux").display().to_string(),
+        };
+        let (columns, lines) = (columns.to_string(), lines.to_string());
+        // What the shell says afterwards shows that the view gave the
+        // terminal back.
+        let command = format!("{command}; echo ended with $?; stty -a; cat");
+        terminal.tmux(&[
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-x",
+            &columns,
+            "-y",
+            &lines,
+            &command,
+        ]);
+        terminal
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> String {
+        let output = Command::new("tmux")
+            .args(["-S", &self.socket])
+            .args(arguments)
+            .env("LC_ALL", "C.UTF-8")
+            .env_remove("TMUX")
+            .output()
+            .unwrap_or_else(|error| panic!("tmux: {error}"));
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn press(&self, key: &str) {
+        self.tmux(&["send-keys", key]);
+    }
+
+    fn screen(&self) -> String {
+        self.tmux(&["capture-pane", "-p"])
+    }
+
+    /// Waits until the screen shows all of these.
+    fn expect(&self, words: &[&str]) -> String {
+        self.wait(&format!("{words:?}"), |screen| {
+            words.iter().all(|word| screen.contains(word))
+        })
+    }
+
+    fn wait(&self, what: &str, is_so: impl Fn(&str) -> bool) -> String {
+        let began = Instant::now();
+        loop {
+            let screen = self.screen();
+            if is_so(&screen) {
+                return screen;
+            }
+            assert!(began.elapsed() < PATIENCE, "never: {what}\n{screen}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let mut kill = Command::new("tmux");
+        drop(kill.args(["-S", &self.socket, "kill-server"]).output());
+    }
+}
+
+fn beat(socket: &Path, pid: u32, status: Status, nonce: u64) {
+    let agent = UnixDatagram::unbound().expect("a socket");
+    agent.connect(socket).expect("connects");
+    let frame = Frame {
+        status,
+        pid,
+        timestamp: 1,
+        nonce,
+        payload: 0,
+    };
+    agent.send(&frame.encode()).expect("sends");
+}
+
+#[test]
+fn agents_attacks_and_an_end_are_seen() {
+    need_kernel!();
+    let setup = Setup::new(700);
+    let control = setup.directory().join("control").display().to_string();
+    let folder = tempfile::tempdir().expect("a directory");
+    let top = format!(
+        "{} top --interval-ms 100 --control {control}",
+        observer_binary().display()
+    );
+    let terminal = Terminal::start(folder.path(), 100, 24, &top);
+    // It waits for an observer that is not there yet.
+    terminal.expect(&["is an observer running", "q quit"]);
+    let observer = setup.arg("--control").arg(&control).start();
+    terminal.expect(&[
+        "tier btf",
+        "none has beaten yet",
+        "attacks: none",
+        "lost: nothing",
+    ]);
+
+    let pid = std::process::id();
+    beat(&observer.socket(), pid, Status::Degraded, 41);
+    terminal.expect(&[
+        "agents 1-1 of 1",
+        &pid.to_string(),
+        "degraded",
+        "41",
+        "kernel",
+    ]);
+    beat(&observer.socket(), 4242, Status::Ok, 1);
+    beat(&observer.socket(), 4242, Status::Ok, 2);
+    let screen = terminal.expect(&["pid_mismatch", "4242", "2 auth failures"]);
+    let attack = screen.lines().find(|line| line.contains("pid_mismatch"));
+    let attack: Vec<_> = attack.expect("it is there").split_whitespace().collect();
+    assert_eq!(attack.first(), Some(&"2"), "{attack:?}");
+    assert!(attack.contains(&pid.to_string().as_str()), "{attack:?}");
+    terminal.expect(&["SILENT", "1 silent"]);
+
+    terminal.press("p");
+    terminal.expect(&["paused; p goes on"]);
+    terminal.press("p");
+    terminal.expect(&["q quit"]);
+    terminal.tmux(&["resize-window", "-x", "80", "-y", "16"]);
+    terminal.expect(&["SILENT", "pid_mismatch", "q quit"]);
+
+    drop(observer.stop());
+    terminal.expect(&["trying again"]);
+    terminal.press("q");
+    let screen = terminal.expect(&["ended with 0", "echo"]);
+    assert!(
+        !screen.contains("-echo "),
+        "the terminal is still raw:\n{screen}"
+    );
+}
+
+/// Many agents: only as many are asked for as fit, and keys lead to the rest.
+#[test]
+fn keys_lead_to_every_agent() {
+    need_kernel!();
+    let setup = Setup::new(60_000).arg("--attest").arg("off");
+    let control = setup.directory().join("control").display().to_string();
+    let port = free_port();
+    let observer = setup
+        .arg("--control")
+        .arg(&control)
+        .arg("--udp")
+        .arg(&format!("127.0.0.1:{port}"))
+        .arg("--accept-network-beats")
+        .start();
+    let agent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    // Nobody attests them, so that one process can be all of these.
+    for pid in 1001..=1200 {
+        let frame = Frame {
+            status: Status::Ok,
+            pid,
+            timestamp: 1,
+            nonce: 1,
+            payload: 0,
+        };
+        agent
+            .send_to(&frame.encode(), ("127.0.0.1", port))
+            .expect("sends");
+    }
+    observer.expect_count("beats", 200, |event| event["event"] == "beat");
+    let folder = tempfile::tempdir().expect("a directory");
+    let top = format!(
+        "{} top --interval-ms 100 --control {control}",
+        observer_binary().display()
+    );
+    let terminal = Terminal::start(folder.path(), 100, 24, &top);
+    terminal.expect(&["agents 1-", "of 200", "1001"]);
+    terminal.press("Down");
+    terminal.expect(&["agents 2-", "1002"]);
+    terminal.press("PageDown");
+    terminal.wait("the next page", |screen| !screen.contains("agents 2-"));
+    for _ in 0..40 {
+        terminal.press("PageDown");
+    }
+    terminal.expect(&["-200 of 200", "1200"]);
+    terminal.press("g");
+    terminal.expect(&["agents 1-", "1001"]);
+    terminal.press("C-c");
+    terminal.expect(&["ended with 0"]);
+}
+
+fn free_port() -> u16 {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.local_addr().expect("it is bound").port()
+}
