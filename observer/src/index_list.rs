@@ -58,12 +58,12 @@ impl List {
     }
 
     /// The elements from the first to the last.
-    pub(crate) fn from_front<'a>(&self, links: &'a Links) -> impl Iterator<Item = u32> + 'a {
+    pub(crate) fn forward<'a>(&self, links: &'a Links) -> impl Iterator<Item = u32> + 'a {
         chain(self.head, links, |link| link.next)
     }
 
     /// The elements from the last to the first.
-    pub(crate) fn from_back<'a>(&self, links: &'a Links) -> impl Iterator<Item = u32> + 'a {
+    pub(crate) fn backward<'a>(&self, links: &'a Links) -> impl Iterator<Item = u32> + 'a {
         chain(self.tail, links, |link| link.prev)
     }
 
@@ -167,8 +167,8 @@ mod tests {
 
     /// The elements from front to back; checks that the way back is the same.
     fn elements(list: &List, links: &Links) -> Vec<u32> {
-        let forward: Vec<u32> = list.from_front(links).take(MORE_THAN_THERE_ARE).collect();
-        let mut backward: Vec<u32> = list.from_back(links).take(MORE_THAN_THERE_ARE).collect();
+        let forward: Vec<u32> = list.forward(links).take(MORE_THAN_THERE_ARE).collect();
+        let mut backward: Vec<u32> = list.backward(links).take(MORE_THAN_THERE_ARE).collect();
         backward.reverse();
         assert_eq!(forward, backward);
         forward

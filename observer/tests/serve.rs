@@ -240,8 +240,8 @@ fn what_cannot_be_served_is_said_at_the_start() {
     let token = scene.name("token");
     let (code, said) = scene.refusal(&["--metrics", "0.0.0.0:0", "--metrics-token", &token]);
     assert!(code == Some(1) && said.contains("holds no token"), "{said}");
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let place = taken.local_addr().unwrap().to_string();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = other.local_addr().unwrap().to_string();
     let (code, said) = scene.refusal(&["--metrics", &place]);
     assert!(code == Some(1) && said.contains(&place), "{said}");
     fs::write(scene.path("control"), "precious").unwrap();

@@ -1,7 +1,9 @@
 //! A real Prometheus, scraping on loopback.
 
 use std::{
-    env, fs,
+    env,
+    fmt::Write as _,
+    fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -45,8 +47,9 @@ impl Prometheus {
         let config = folder.path().join("prometheus.yml");
         let text = format!(
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
-             rule_files: [{rules:?}]\n\
-             scrape_configs:\n- job_name: observer\n  static_configs: [{{targets: [{target:?}]}}]\n"
+             rule_files: [\"{}\"]\n\
+             scrape_configs:\n- job_name: observer\n  static_configs: [{{targets: [{target:?}]}}]\n",
+            rules.display()
         );
         fs::write(&config, text).expect("writes");
         let port = free_port();
@@ -143,5 +146,8 @@ fn free_port() -> u16 {
 }
 
 fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        write!(encoded, "%{byte:02X}").expect("a string takes everything");
+        encoded
+    })
 }

@@ -1,9 +1,11 @@
 //! Packages of Debian and its children.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::process::{self, find_on_path};
 use crate::{root, say};
@@ -38,6 +40,41 @@ pub(crate) fn ensure(packages: &[String]) -> Result<()> {
         ])
         .args(missing),
     )
+}
+
+/// Fetches a package and unpacks it into a folder, without installing it:
+/// nothing starts, and nothing outside the folder changes. Unpacks beside the
+/// place and moves there last: what is there is whole.
+///
+/// # Errors
+/// If no source has it, or this is no Debian.
+pub(crate) fn unpack(package: &str, to: &Path) -> Result<()> {
+    if find_on_path("apt-get").is_none() {
+        bail!("this system has no apt-get");
+    }
+    update_once();
+    let mut beside = to.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    if beside.exists() {
+        fs::remove_dir_all(&beside)?;
+    }
+    fs::create_dir_all(&beside)?;
+    process::run(apt_get(&["download", "-qq", package]).current_dir(&beside))?;
+    let archive = fs::read_dir(&beside)?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .with_context(|| format!("apt-get did not bring {package}"))?;
+    process::run(
+        Command::new("dpkg")
+            .arg("--extract")
+            .arg(&archive)
+            .arg(&beside),
+    )?;
+    fs::remove_file(archive)?;
+    fs::rename(&beside, to)?;
+    Ok(())
 }
 
 fn is_installed(package: &str) -> bool {

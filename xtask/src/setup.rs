@@ -5,7 +5,7 @@ use anyhow::{Result, anyhow};
 use crate::compiler::{self, Compiler};
 use crate::linker::{self, Linker};
 use crate::workspace::{Workspace, from_here};
-use crate::{apt, network, python, say};
+use crate::{apt, programs, python, say};
 
 /// What the eBPF object is built with.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct Toolchain {
 /// Finds or installs everything, and says what there is.
 pub(crate) fn execute(workspace: &Workspace) -> Result<()> {
     let Toolchain { compiler, linker } = toolchain(workspace)?;
-    network::ensure()?;
+    programs::ensure(workspace)?;
     python::ensure(workspace)?;
     let Compiler {
         rustc,

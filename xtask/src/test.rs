@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{build_observer, network, process, python, root, say};
+use crate::{build_observer, process, programs, python, root, say};
 
 /// The package whose tests need the real kernel, and root.
 const END_TO_END: &str = "observer-tests";
@@ -41,7 +41,7 @@ pub(crate) struct Args {
 pub(crate) fn execute(workspace: &Workspace, args: &Args) -> Result<()> {
     if !args.without_kernel {
         build_observer::build(workspace, false)?;
-        network::ensure()?;
+        programs::ensure(workspace)?;
         python::ensure(workspace)?;
     }
     let suites = [
@@ -94,6 +94,10 @@ fn end_to_end_tests(workspace: &Workspace, args: &Args) -> Command {
         (
             "VARTA_PYTHON_PATH",
             python::folder(workspace).into_os_string(),
+        ),
+        (
+            "PROMETHEUS_PATH",
+            programs::prometheus_folder(workspace).into_os_string(),
         ),
     ];
     let mut cargo = process::cargo(workspace);

@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
 use crate::workspace::{Workspace, from_here};
-use crate::{apt, network, process, say};
+use crate::{apt, process, programs, say};
 use image::Image;
 use kernel::Kernel;
 use qemu::Machine;
@@ -131,7 +131,7 @@ pub(crate) fn execute(workspace: &Workspace, args: &Args) -> Result<()> {
 }
 
 fn ensure_tools() -> Result<()> {
-    network::ensure()?;
+    programs::ensure_installed()?;
     let missing: Vec<String> = TOOLS
         .iter()
         .filter(|(program, _)| process::find_on_path(program).is_none())

@@ -45,8 +45,8 @@ fn a_flood_of_one_hides_no_other() {
     }
     attacks.note(&lie(11, 2), at(1001));
     attacks.note(&incident(AuthFailureCause::Sqpoll, 11, 1), at(1002));
-    let list: Vec<_> = attacks.list().collect();
-    let seen = list.iter().map(|attack| {
+    let told: Vec<_> = attacks.list().collect();
+    let seen = told.iter().map(|attack| {
         let (first, last) = (attack.first.as_second(), attack.last.as_second());
         (
             attack.host_pid,
@@ -62,7 +62,7 @@ fn a_flood_of_one_hides_no_other() {
         (Some(11), Some(1), 998, 2, 999),
         (Some(10), Some(1), 1, 1, 1),
     ];
-    assert!(seen.eq(expected), "{list:?}");
+    assert!(seen.eq(expected), "{told:?}");
 }
 
 #[test]

@@ -144,8 +144,8 @@ impl Tracker {
     /// the last to fall silent first, then the others by the age of their
     /// last beat, the oldest first.
     pub fn agents(&self) -> impl Iterator<Item = Agent> + '_ {
-        let silent = self.silent.from_back(&self.links);
-        let live = self.live.from_front(&self.links);
+        let silent = self.silent.backward(&self.links);
+        let live = self.live.forward(&self.links);
         silent.chain(live).filter_map(|index| self.agent(index))
     }
 

@@ -174,9 +174,12 @@ impl Naive {
     /// The agents in the order in which an operator is to see them.
     fn known(&self) -> Vec<super::Agent> {
         let mut agents: Vec<&Agent> = self.agents.iter().collect();
-        agents.sort_by_key(|agent| match agent.silent {
-            true => (0, u64::MAX - agent.turn, 0),
-            false => (1, agent.last.attended_ns, agent.turn),
+        agents.sort_by_key(|agent| {
+            if agent.silent {
+                (0, u64::MAX - agent.turn, 0)
+            } else {
+                (1, agent.last.attended_ns, agent.turn)
+            }
         });
         let known = |agent: &Agent| super::Agent {
             pid: agent.pid,

@@ -31,7 +31,11 @@ impl Kernel {
         let package = newest(series)?;
         let unpacked = folder.join(&package);
         if !unpacked.join("boot").is_dir() {
-            unpack(&package, &unpacked)?;
+            say::fact(
+                "kernel",
+                format_args!("{package}, into {}", from_here(&unpacked).display()),
+            );
+            apt::unpack(&package, &unpacked)?;
         }
         let image = find(&unpacked.join("boot"), |name| name.starts_with("vmlinuz-"))
             .with_context(|| format!("{package} has no kernel"))?;
@@ -67,35 +71,6 @@ fn version(name: &str) -> Vec<u64> {
     name.split(|byte: char| !byte.is_ascii_digit())
         .filter_map(|number| number.parse().ok())
         .collect()
-}
-
-/// Unpacks beside the place and moves there last: what is there is whole.
-fn unpack(package: &str, to: &Path) -> Result<()> {
-    say::fact(
-        "kernel",
-        format_args!("{package}, into {}", from_here(to).display()),
-    );
-    let beside = to.with_file_name(format!("{package}.new"));
-    if beside.exists() {
-        fs::remove_dir_all(&beside)?;
-    }
-    fs::create_dir_all(&beside)?;
-    process::run(
-        Command::new("apt-get")
-            .current_dir(&beside)
-            .args(["download", "-qq", package]),
-    )?;
-    let archive = find(&beside, |name| name.starts_with(package))
-        .with_context(|| format!("apt-get did not bring {package}"))?;
-    process::run(
-        Command::new("dpkg")
-            .arg("--extract")
-            .arg(&archive)
-            .arg(&beside),
-    )?;
-    fs::remove_file(archive)?;
-    fs::rename(&beside, to)?;
-    Ok(())
 }
 
 fn module(name: &str, unpacked: &Path) -> Result<PathBuf> {

@@ -56,13 +56,12 @@ impl Serving {
         if let Some(path) = &flags.control {
             doors.push((Door::for_control(path)?, Access::Control));
         }
-        let (stop, thread) = match doors.is_empty() {
-            true => (None, None),
-            false => {
-                let (stop, stopped) = oneshot::channel();
-                let source = Source::new(sender);
-                (Some(stop), Some(start(doors, source, stopped)?))
-            }
+        let (stop, thread) = if doors.is_empty() {
+            (None, None)
+        } else {
+            let (stop, stopped) = oneshot::channel();
+            let source = Source::new(sender);
+            (Some(stop), Some(start(doors, source, stopped)?))
         };
         Ok(Self {
             questions,
