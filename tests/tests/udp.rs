@@ -14,11 +14,12 @@ use std::{
 };
 
 use aya::programs::ProgramInfo;
+use observer::{Event, event::BeatOrigin};
 use observer_tests::{
     agent::Agent,
     is_emulated, kernel, need_kernel,
     network::{self, Network},
-    observer::{Observer, Setup, is},
+    observer::{Observer, PATIENCE, Setup, is},
     observer_binary, procfs,
 };
 use rustix::process::Signal;
@@ -247,32 +248,36 @@ fn what_the_full_buffer_dropped_is_no_beat() {
     assert_eq!(remains.counter("auth_failures"), 0);
 }
 
-/// Who reads the events slowly makes the queue of datagrams long. A record
-/// waits for its datagram however long that takes.
+/// An observer that takes its time for each event lets the queue of datagrams
+/// grow long. A record waits for its datagram however long that takes.
 #[test]
-fn a_slow_reader_costs_no_beat_its_record() {
+fn a_slow_observer_costs_no_beat_its_record() {
     const SENT: u32 = 1500;
-    // Some 40 events, ten times a second.
-    const SLOWLY: &str = "mkfifo \"$0\"
-        (for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 \\
-            21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40; do
-            dd bs=16384 count=1 2> /dev/null; sleep 0.1
-        done; exec cat) < \"$0\" & exec \"$@\" > \"$0\"";
     need_kernel!();
     let folder = tempfile::tempdir().expect("a folder");
-    let mut slow = Command::new("sh");
-    slow.arg("-c").arg(SLOWLY).arg(folder.path().join("events"));
-    slow.arg(observer_binary());
-    let observer = Setup::in_command(slow, LONG)
-        .arg("--udp")
-        .arg("127.0.0.1:0")
-        .start();
-    let mut agent = sender("paced", observer.udp()[0], &[SENT, burst(100)]);
-    observer.expect_count("events", SENT as usize, |_| true);
-    assert_eq!(
-        observer.events_where(beats_of(agent.pid())).len(),
-        SENT as usize
-    );
+    let mut observer = observer::Observer::builder()
+        .socket(folder.path().join("s"))
+        .threshold(Duration::from_millis(LONG))
+        .udp("127.0.0.1:0".parse().expect("an address"))
+        .bind()
+        .expect("root may");
+    let to = observer.udp_listeners().next().expect("one");
+    let mut agent = sender("paced", to, &[SENT, burst(100)]);
+    let mut events = 0;
+    while events < SENT {
+        let Some(event) = observer.poll() else {
+            observer.wait(Some(PATIENCE)).expect("it can wait");
+            continue;
+        };
+        let is_attested = matches!(
+            event,
+            Event::Beat { pid, origin: BeatOrigin::KernelAttested, .. } if pid == agent.pid()
+        );
+        assert!(is_attested, "after {events} beats: {event:?}");
+        events += 1;
+        // In all, longer than a record waits where the queue is short.
+        thread::sleep(Duration::from_millis(2));
+    }
     agent.finish_well();
 }
 
