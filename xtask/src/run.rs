@@ -13,6 +13,10 @@ use crate::{build_observer, process, root, say};
 
 const THRESHOLD_MS: &str = "5000";
 
+/// The control socket beside a socket of our own choosing; its name is not
+/// longer.
+const CONTROL: &str = "control.sock";
+
 /// A socket's path and the byte after it fit in `sun_path` (unix(7)).
 const LONGEST_SOCKET: usize = 107;
 
@@ -39,6 +43,9 @@ pub(crate) fn execute(workspace: &Workspace, args: &Args) -> Result<()> {
     let mut observer = observer(workspace, &args.flags, &socket);
     say::fact("observer", process::shell_line(&observer));
     say::fact("first beat", first_beat(workspace, &socket));
+    if let Some(control) = value_of_in(&observer, "--control") {
+        say::fact("live view", live_view(workspace, control));
+    }
     if !root::is_root() {
         observer = root::command(observer)?;
         say::fact("as root", process::shell_line(&observer));
@@ -53,6 +60,11 @@ fn observer(workspace: &Workspace, flags: &[OsString], socket: &Path) -> Command
     observer.arg("run");
     if value_of(flags, "--socket").is_none() {
         observer.arg("--socket").arg(socket).args(access(flags));
+        if value_of(flags, "--control").is_none() {
+            observer
+                .arg("--control")
+                .arg(socket.with_file_name(CONTROL));
+        }
     }
     if value_of(flags, "--threshold-ms").is_none() {
         observer.args(["--threshold-ms", THRESHOLD_MS]);
@@ -108,6 +120,21 @@ fn first_beat(workspace: &Workspace, socket: &Path) -> String {
         .arg(socket)
         .args(["--interval-ms", "1000"]);
     process::shell_line(&beat)
+}
+
+/// To be looked at by whoever the observer runs as: root.
+fn live_view(workspace: &Workspace, control: &OsStr) -> String {
+    let mut top = Command::new(from_here_or_dot(&workspace.observer()));
+    top.args(["top", "--control"]).arg(control);
+    let sudo = if root::is_root() { "" } else { "sudo " };
+    format!("{sudo}{}", process::shell_line(&top))
+}
+
+/// The value of a flag of a command's.
+fn value_of_in<'a>(command: &'a Command, flag: &str) -> Option<&'a OsStr> {
+    let mut words = command.get_args();
+    words.find(|word| *word == flag)?;
+    words.next()
 }
 
 /// The value of a flag, written `--flag VALUE` or `--flag=VALUE`. A flag that

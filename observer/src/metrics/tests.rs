@@ -116,6 +116,47 @@ fn the_classic_format_names_families_as_their_samples() {
     assert_eq!(samples(&text), samples(&open));
 }
 
+/// The table in the documentation is the list of metrics, no more and no less.
+#[test]
+fn the_documentation_lists_what_is_exposed() {
+    let text = rendered(TextFormat::Classic);
+    let mut table = String::from("| metric | type | labels | |\n|---|---|---|---|\n");
+    let mut help = "";
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            (_, help) = rest.split_once(' ').unwrap();
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            let labels = labels_of(&text, name);
+            table.push_str(&format!("| `{name}` | {kind} | {labels} | {help} |\n"));
+        }
+    }
+    let documented = include_str!("../../../docs/metrics.md");
+    assert!(
+        documented.contains(&table),
+        "docs/metrics.md is to have:\n{table}"
+    );
+    assert_eq!(
+        documented.matches("| `").count(),
+        table.matches("| `").count()
+    );
+}
+
+/// The labels of a family's first sample.
+fn labels_of(text: &str, name: &str) -> String {
+    let of_family = |line: &&str| {
+        let rest = line.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with('{'))
+    };
+    let Some(sample) = text.lines().find(of_family) else {
+        return String::new();
+    };
+    let names = sample.split(['{', ',']).skip(1);
+    let names = names.filter_map(|label| label.split_once('='));
+    let names: Vec<String> = names.map(|(name, _)| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
 #[test]
 fn a_scraper_gets_what_it_asks_for() {
     let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2,*/*;q=0.1";
