@@ -326,6 +326,9 @@ fn a_crowd_of_idle_scrapers_delays_no_beat() {
             (&"beat".into(), &nonce.into())
         );
     }
+    // Those that have no place wait in the backlog, and cost nothing.
+    let open = fs::read_dir(format!("/proc/{}/fd", running.child.id())).unwrap();
+    assert!(open.count() < 50);
     drop(idle);
     assert!(ask_at(port, SCRAPE).0.starts_with("http/1.1 200"));
 }
