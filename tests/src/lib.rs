@@ -12,11 +12,13 @@ pub mod observer;
 pub mod privilege;
 pub mod procfs;
 pub mod prometheus;
+pub mod trail;
 
 use std::{
     env,
     io::{self, Write as _},
     path::PathBuf,
+    process::Command,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -60,7 +62,7 @@ fn probe() -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
         return Err("needs root".into());
     }
-    let doctor = std::process::Command::new(observer_binary())
+    let doctor = Command::new(observer_binary())
         .arg("doctor")
         .output()
         .map_err(|error| format!("{}: {error}", observer_binary().display()))?;
@@ -81,6 +83,12 @@ pub fn observer_binary() -> PathBuf {
         || workspace().join("target/release/observer"),
         PathBuf::from,
     )
+}
+
+/// Runs a command, which must do well.
+pub fn must(command: &mut Command) {
+    let output = command.output().expect("it can be started");
+    assert!(output.status.success(), "{command:?}: {output:?}");
 }
 
 /// Whether the machine is emulated, and so slow that floods are none and

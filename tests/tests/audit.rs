@@ -4,7 +4,7 @@
 use std::{
     fs,
     os::unix::{fs::MetadataExt as _, net::UnixDatagram},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -12,11 +12,10 @@ use std::{
 
 use observer_common::frame::{Frame, Status};
 use observer_tests::{
-    need_kernel,
+    must, need_kernel,
     observer::{Observer, Remains, Setup, is},
-    observer_binary,
+    trail::Trail,
 };
-use serde_json::Value;
 use tempfile::TempDir;
 
 /// A file system of its own, unmounted when dropped.
@@ -72,68 +71,6 @@ impl Drop for Mount {
     }
 }
 
-fn must(command: &mut Command) {
-    let output = command.output().expect("it can be started");
-    assert!(output.status.success(), "{command:?}: {output:?}");
-}
-
-/// A trail in a folder.
-struct Trail {
-    folder: PathBuf,
-}
-
-impl Trail {
-    fn new(folder: &Path) -> Self {
-        let trail = Self {
-            folder: folder.to_owned(),
-        };
-        must(
-            Command::new(observer_binary())
-                .args(["audit", "keygen", "--audit-key"])
-                .arg(trail.path("key"))
-                .arg("--verify-key")
-                .arg(trail.path("verify-key")),
-        );
-        trail
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
-    fn observer(&self, threshold_ms: u64) -> Observer {
-        let path = |name| self.path(name).display().to_string();
-        Setup::new(threshold_ms)
-            .arg("--audit")
-            .arg(&path("trail"))
-            .arg("--audit-key")
-            .arg(&path("key"))
-            .arg("--audit-seal-ms")
-            .arg("50")
-            .start()
-    }
-
-    fn lines(&self) -> Vec<Value> {
-        let text = fs::read_to_string(self.path("trail")).expect("a trail");
-        text.lines()
-            .map(|line| serde_json::from_str(line).expect("JSON"))
-            .collect()
-    }
-
-    /// What `verify` says must be clean, key file and all.
-    fn assert_clean(&self) {
-        must(
-            Command::new(observer_binary())
-                .args(["audit", "verify"])
-                .arg(self.path("trail"))
-                .arg("--key")
-                .arg(self.path("verify-key"))
-                .arg("--host-key")
-                .arg(self.path("key")),
-        );
-    }
-}
-
 fn agent(observer: &Observer) -> UnixDatagram {
     let agent = UnixDatagram::unbound().expect("a socket");
     agent.connect(observer.socket()).expect("connects");
@@ -184,7 +121,7 @@ fn a_forger_is_named_with_executable_command_line_and_cgroup() {
     need_kernel!();
     let scratch = tempfile::tempdir().expect("a directory");
     let trail = Trail::new(scratch.path());
-    let observer = trail.observer(60_000);
+    let observer = trail.observer(Setup::new(60_000));
     let bytes = frame(4242, 9);
     agent(&observer).send(&bytes).expect("sends");
     observer.expect("the forgery", |event| is(event, "auth_failure"));
@@ -214,7 +151,7 @@ fn a_full_disk_is_survived() {
     need_kernel!();
     let disk = Mount::tmpfs(256);
     let trail = Trail::new(&disk.at);
-    let observer = trail.observer(60_000);
+    let observer = trail.observer(Setup::new(60_000));
     // Fills what is left of it.
     let ballast = disk.at.join("ballast");
     let full = fs::write(&ballast, vec![1; 1 << 20]);
@@ -254,7 +191,7 @@ fn a_disk_that_does_not_answer_delays_no_beat() {
     need_kernel!();
     let disk = Mount::ext4();
     let trail = Trail::new(&disk.at);
-    let observer = trail.observer(60_000);
+    let observer = trail.observer(Setup::new(60_000));
     let sender = agent(&observer);
     must(Command::new("fsfreeze").arg("-f").arg(&disk.at));
     let slowest = beat_and_forge(&sender);

@@ -156,7 +156,9 @@ impl Attacker {
         format!("{}  [{}]", words.join(","), about.join(" "))
     }
 
-    fn add(&mut self, incident: &Incidents<'_>) {
+    /// Adds what one line tells; whether the victim is a new one of this
+    /// attacker.
+    fn add(&mut self, incident: &Incidents<'_>) -> bool {
         self.tally.add(incident);
         let known = |text: &Option<String>| text.as_deref().map(bounded);
         let sender = incident.line.sender.as_ref();
@@ -170,16 +172,20 @@ impl Attacker {
             .take()
             .or_else(|| incident.line.container.as_ref()?.name());
         let Some(victim) = incident.victim else {
-            self.more_victims = self.more_victims.saturating_add(incident.count);
-            return;
+            if !incident.one_claim {
+                self.more_victims = self.more_victims.saturating_add(incident.count);
+            }
+            return false;
         };
-        let room = self.victims.len() < MAX_VICTIMS || self.victims.contains_key(&victim);
-        let count = if room {
+        let is_known = self.victims.contains_key(&victim);
+        let is_listed = is_known || self.victims.len() < MAX_VICTIMS;
+        let count = if is_listed {
             self.victims.entry(victim).or_default()
         } else {
             &mut self.more_victims
         };
         *count = count.saturating_add(incident.count);
+        is_listed && !is_known
     }
 }
 
@@ -193,7 +199,7 @@ pub struct Victim {
     /// What was done in its name.
     #[serde(flatten)]
     pub tally: Tally,
-    /// By how many attackers, at least.
+    /// By how many attackers, at least: each tells of so many victims only.
     pub attackers: u64,
 }
 
@@ -273,21 +279,20 @@ impl Sums {
     fn add(&mut self, incidents: &Incidents<'_>) {
         self.summary.incidents = self.summary.incidents.saturating_add(incidents.count);
         let who = incidents.who(self.boot);
-        let new = !self.attackers.contains_key(&who);
-        let mut listed = true;
-        if !new || self.attackers.len() < MAX_LISTED {
-            self.attackers
-                .entry(who)
-                .or_insert_with_key(Attacker::new)
-                .add(incidents);
-        } else {
-            listed = false;
+        let is_known = self.attackers.contains_key(&who);
+        let mut listed = is_known || self.attackers.len() < MAX_LISTED;
+        let mut is_new_pair = false;
+        if listed {
+            let attacker = self.attackers.entry(who).or_insert_with_key(Attacker::new);
+            is_new_pair = attacker.add(incidents);
+            // Without a victim there are no pairs to count.
+            is_new_pair |= !is_known && incidents.victim.is_none();
         }
         let key = (incidents.victim, self.boot);
         if self.victims.contains_key(&key) || self.victims.len() < MAX_LISTED {
             let victim = self.victims.entry(key).or_default();
             (victim.pid, victim.boot) = key;
-            victim.attackers = victim.attackers.saturating_add(u64::from(new));
+            victim.attackers = victim.attackers.saturating_add(u64::from(is_new_pair));
             victim.tally.add(incidents);
         } else {
             listed = false;
@@ -471,6 +476,8 @@ struct Incidents<'a> {
     first: &'a str,
     last: &'a str,
     victim: Option<u32>,
+    /// Whether they all have one claim, or none.
+    one_claim: bool,
     /// Whether they all have one sender.
     one_sender: bool,
 }
@@ -482,15 +489,18 @@ impl<'a> Incidents<'a> {
         let how = how(kind, line.cause.as_deref())?;
         let alike = line.alike.as_deref().filter(|_| repeat);
         let time = line.time.as_str();
+        let one_claim = matches!(alike, None | Some("sender_and_claim"));
         Some(Self {
             line,
             how,
             count: if repeat { line.count } else { 1 },
             first: line.first.as_deref().filter(|_| repeat).unwrap_or(time),
             last: line.last.as_deref().filter(|_| repeat).unwrap_or(time),
+            // A sender that is refused for its user is who it says.
             victim: line
                 .claimed_pid
-                .filter(|_| matches!(alike, None | Some("sender_and_claim"))),
+                .filter(|_| one_claim && kind != "refused_sender"),
+            one_claim,
             one_sender: matches!(alike, None | Some("sender_and_claim" | "sender")),
         })
     }

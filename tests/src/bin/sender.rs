@@ -44,6 +44,11 @@ fn main() {
         ("foreign-child", &[claimed]) => foreign_child(&socket, claimed),
         ("echo", &[claimed, scm_pid, rounds]) => echo(&socket, claimed, scm_pid, rounds),
         ("each-line", []) => each_line(&socket),
+        ("volleys", []) => volleys(&socket),
+        ("volleys-as", &[uid]) => {
+            become_user(uid);
+            volleys(&socket);
+        }
         other => panic!("unknown scenario {other:?}"),
     }
 }
@@ -72,10 +77,14 @@ fn send(socket: &UnixDatagram, pid: u32, nonce: u64) {
 
 /// An honest agent that is another user.
 fn honest_as(socket: &UnixDatagram, uid: u32) {
-    setgid(Gid::from_raw(uid)).expect("root may");
-    setuid(Uid::from_raw(uid)).expect("root may");
+    become_user(uid);
     send(socket, process::id(), 1);
     wait_for_end();
+}
+
+fn become_user(uid: u32) {
+    setgid(Gid::from_raw(uid)).expect("root may");
+    setuid(Uid::from_raw(uid)).expect("root may");
 }
 
 /// `SCM_CREDENTIALS` with a pid of the sender's choosing, which needs
@@ -96,6 +105,26 @@ fn forge(socket: &UnixDatagram, scm_pid: u32, claimed: u32, nonce: u64) {
         None,
     )
     .expect("sends");
+}
+
+/// For each line `CLAIMED COUNT`, so many frames that claim to be of that
+/// process; `CLAIMED COUNT PID` forges `SCM_CREDENTIALS` besides. Says when
+/// they are sent.
+fn volleys(socket: &UnixDatagram) {
+    println!("{}", process::id());
+    for line in io::stdin().lock().lines() {
+        let line = line.expect("text");
+        let numbers = line.split(' ').map(|word| word.parse().expect("a number"));
+        let numbers: Vec<u32> = numbers.collect();
+        let (claimed, count) = (numbers[0], numbers[1]);
+        for nonce in 1..=u64::from(count) {
+            match numbers.get(2) {
+                Some(&scm_pid) => forge(socket, scm_pid, claimed, nonce),
+                None => send(socket, claimed, nonce),
+            }
+        }
+        println!("sent");
+    }
 }
 
 /// A forked child sends on the socket that it inherited.

@@ -44,6 +44,7 @@ fn main() {
         ("pulse", &[interval_ms, count]) => pulse(to, interval_ms, count),
         ("lengths", &[longest]) => lengths(to, longest),
         ("each-line", &[]) => each_line(to),
+        ("volleys", &[]) => volleys(to),
         other => panic!("unknown way {other:?}"),
     }
     wait_for_end();
@@ -281,6 +282,21 @@ fn each_line(to: SocketAddr) {
         let claimed = line.ok().and_then(|line| line.parse().ok());
         let pid = claimed.unwrap_or_else(process::id);
         socket.send(&frame(pid, nonce)).expect("sends");
+    }
+}
+
+/// For each line `CLAIMED COUNT`, so many frames that claim to be of that
+/// process. Says when they are sent.
+fn volleys(to: SocketAddr) {
+    let socket = connect(to);
+    for line in io::stdin().lock().lines() {
+        let line = line.expect("text");
+        let (claimed, count) = line.split_once(' ').expect("two numbers");
+        let claimed = claimed.parse().expect("a number");
+        for nonce in 1..=count.parse().expect("a number") {
+            socket.send(&frame(claimed, nonce)).expect("sends");
+        }
+        println!("sent");
     }
 }
 

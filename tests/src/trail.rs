@@ -1,0 +1,93 @@
+//! An audit trail in a folder, and what the observer's own verbs say of it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+use crate::{
+    must,
+    observer::{Observer, Setup},
+    observer_binary,
+};
+
+/// A trail in a folder.
+pub struct Trail {
+    folder: PathBuf,
+}
+
+impl Trail {
+    /// Makes its keys.
+    #[must_use]
+    pub fn new(folder: &Path) -> Self {
+        let trail = Self {
+            folder: folder.to_owned(),
+        };
+        must(
+            Command::new(observer_binary())
+                .args(["audit", "keygen", "--audit-key"])
+                .arg(trail.path("key"))
+                .arg("--verify-key")
+                .arg(trail.path("verify-key")),
+        );
+        trail
+    }
+
+    /// One of its files: `trail`, `key`, `verify-key`.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// An observer that keeps it.
+    #[must_use]
+    pub fn observer(&self, setup: Setup) -> Observer {
+        let path = |name| self.path(name).display().to_string();
+        setup
+            .arg("--audit")
+            .arg(&path("trail"))
+            .arg("--audit-key")
+            .arg(&path("key"))
+            .arg("--audit-seal-ms")
+            .arg("50")
+            .start()
+    }
+
+    /// Its lines.
+    #[must_use]
+    pub fn lines(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("trail")).expect("a trail");
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect()
+    }
+
+    /// What `verify` says must be clean, key file and all.
+    pub fn assert_clean(&self) {
+        must(
+            Command::new(observer_binary())
+                .args(["audit", "verify"])
+                .arg(self.path("trail"))
+                .arg("--key")
+                .arg(self.path("verify-key"))
+                .arg("--host-key")
+                .arg(self.path("key")),
+        );
+    }
+
+    /// What `observer audit report` says.
+    #[must_use]
+    pub fn report(&self, flags: &[&str]) -> String {
+        let output = Command::new(observer_binary())
+            .args(["audit", "report"])
+            .arg(self.path("trail"))
+            .args(flags)
+            .output()
+            .expect("it can be started");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+}
