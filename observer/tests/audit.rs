@@ -7,30 +7,23 @@
     reason = "a test fails by panicking"
 )]
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::{PATIENCE, Running, frame, observer};
 use observer::audit::verify::{Request, Verdict, verify};
-use observer_common::frame::{Frame, Status};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the observer is killed.
 const KILLS: u32 = 200;
-
-fn observer(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_observer"))
-        .args(args)
-        .output()
-        .unwrap()
-}
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -54,7 +47,9 @@ impl Scene {
             &key,
             "--verify-key",
             &verify_key,
-        ]);
+        ])
+        .output()
+        .unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
         assert!(text(&output.stdout).starts_with("trail "));
         scene
@@ -69,37 +64,15 @@ impl Scene {
     }
 
     fn start(&self, flags: &[&str], stdout: Stdio) -> Running {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_observer"))
-            .args(["run", "--attest", "off", "--json", "--threshold-ms", "300"])
-            .args(["--socket", &self.name("socket")])
-            .args([
-                "--audit",
-                &self.name("trail"),
-                "--audit-key",
-                &self.name("key"),
-            ])
+        let mut command = observer(&["run", "--attest", "off", "--json"]);
+        command
+            .args(["--threshold-ms", "300", "--socket", &self.name("socket")])
+            .args(["--audit", &self.name("trail")])
+            .args(["--audit-key", &self.name("key")])
             .args(flags)
             .env("OBSERVER_LOG", "info,observer::audit=debug")
-            .stdout(stdout)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (say, log) = channel();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                if say.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut running = Running {
-            child,
-            log,
-            said: Vec::new(),
-        };
-        running.wait_for(|line| line == "ready");
-        running
+            .stdout(stdout);
+        Running::start(&mut command)
     }
 
     /// An agent of this very process.
@@ -124,7 +97,7 @@ impl Scene {
         let (trail, key) = (self.name("trail"), self.name("verify-key"));
         let mut args = vec!["audit", "verify", &trail, "--key", &key];
         args.extend(more);
-        let output = observer(&args);
+        let output = observer(&args).output().unwrap();
         (
             output.status.code(),
             text(&output.stdout) + &text(&output.stderr),
@@ -132,65 +105,12 @@ impl Scene {
     }
 }
 
-/// An observer; killed when dropped.
-struct Running {
-    child: Child,
-    log: Receiver<String>,
-    said: Vec<String>,
-}
-
-impl Running {
-    fn wait_for(&mut self, fits: impl Fn(&str) -> bool) -> String {
-        loop {
-            let Ok(line) = self.log.recv_timeout(PATIENCE) else {
-                panic!("{:#?}", self.said);
-            };
-            self.said.push(line.clone());
-            if fits(&line) {
-                return line;
-            }
-        }
-    }
-
-    /// The last line that it said is on the disk.
-    fn acknowledged(&mut self) -> u64 {
-        while let Ok(line) = self.log.recv_timeout(Duration::from_millis(50)) {
-            self.said.push(line);
-        }
-        let said = self.said.iter().rev();
-        said.filter_map(|line| line.split_once("on disk through line "))
-            .find_map(|(_, number)| number.parse().ok())
-            .unwrap_or(0)
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    fn stop(&mut self) -> (ExitStatus, Value) {
-        self.signal(Signal::TERM);
-        let counters = self.wait_for(|line| line.starts_with("counters "));
-        let counters = serde_json::from_str(counters.strip_prefix("counters ").unwrap()).unwrap();
-        (self.child.wait().unwrap(), counters)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-fn frame(pid: u32, nonce: u64) -> [u8; 32] {
-    Frame {
-        status: Status::Ok,
-        pid,
-        timestamp: 1,
-        nonce,
-        payload: 0,
-    }
-    .encode()
+/// The last line that it said is on the disk.
+fn acknowledged(running: &mut Running) -> u64 {
+    let said = running.said().iter().rev();
+    said.filter_map(|line| line.split_once("on disk through line "))
+        .find_map(|(_, number)| number.parse().ok())
+        .unwrap_or(0)
 }
 
 #[test]
@@ -214,14 +134,17 @@ fn from_key_to_verdict() {
         "{said}"
     );
 
-    let report = observer(&["audit", "report", &scene.name("trail"), "--json"]);
+    let report = observer(&["audit", "report", &scene.name("trail"), "--json"])
+        .output()
+        .unwrap();
     let report: Value = serde_json::from_slice(&report.stdout).unwrap();
     assert_eq!(report["attackers"][0]["pid"], std::process::id());
     assert_eq!(report["attackers"][0]["count"], 3);
     assert_eq!(report["attackers"][0]["victims"]["4242"], 3);
     assert_eq!(report["victims"][0]["pid"], 4242);
     assert_eq!(report["victims"][0]["kinds"]["pid_mismatch"], 3);
-    let table = text(&observer(&["audit", "report", &scene.name("trail")]).stdout);
+    let table = observer(&["audit", "report", &scene.name("trail")]).output();
+    let table = text(&table.unwrap().stdout);
     assert!(
         table.contains("pid_mismatch 3") && table.contains("pid 4242"),
         "{table}"
@@ -279,7 +202,9 @@ fn an_observer_that_cannot_keep_its_trail_does_not_start() {
             trail,
             "--audit-key",
             key,
-        ]);
+        ])
+        .output()
+        .unwrap();
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(
@@ -305,7 +230,9 @@ fn an_observer_that_cannot_keep_its_trail_does_not_start() {
         &socket,
         "--audit",
         &trail,
-    ]);
+    ])
+    .output()
+    .unwrap();
     assert_eq!(alone.status.code(), Some(2), "{}", text(&alone.stderr));
 }
 
@@ -337,7 +264,7 @@ fn nothing_acknowledged_is_lost_when_the_observer_is_killed_again_and_again() {
         }
         running.signal(Signal::KILL);
         running.child.wait().unwrap();
-        let said = running.acknowledged();
+        let said = acknowledged(&mut running);
         assert!(
             said > acknowledged,
             "round {round}: nothing was acknowledged"

@@ -128,7 +128,10 @@ fn the_documentation_lists_what_is_exposed() {
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();
             let labels = labels_of(&text, name);
-            table.push_str(&format!("| `{name}` | {kind} | {labels} | {help} |\n"));
+            let cells = [
+                "| `", name, "` | ", kind, " | ", &labels, " | ", help, " |\n",
+            ];
+            table.extend(cells);
         }
     }
     let documented = include_str!("../../../docs/metrics.md");
