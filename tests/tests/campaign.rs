@@ -269,8 +269,9 @@ fn check_victims(report: &mut Value, attackers: &[Attacker], [one, two, three]: 
         .max();
     let during = begin.expect("some")..=end.expect("some");
     let told = report["victims"].as_array_mut().expect("a list");
-    told.iter_mut()
-        .for_each(|victim| check_times(victim, &during));
+    for victim in told.iter_mut() {
+        check_times(victim, &during);
+    }
     let expected = json!([
         {"pid": one, "boot": 1, "count": 540, "attackers": 2,
          "kinds": {"pid_mismatch": 500, "forged_credentials": 40}},
