@@ -122,6 +122,11 @@ impl Place {
             .map_err(|errno| FileError::new("rename", &self.path, errno))
     }
 
+    /// Removes the file.
+    pub(super) fn discard(&self) -> Result<(), FileError> {
+        self.remove(&self.name)
+    }
+
     /// Removes a file of the folder; one that is gone already is no error.
     pub(super) fn remove(&self, name: &OsStr) -> Result<(), FileError> {
         match rustix::fs::unlinkat(&self.folder, name, AtFlags::empty()) {

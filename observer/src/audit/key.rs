@@ -100,7 +100,11 @@ pub fn generate(key: &Path, verification: &Path) -> Result<String, KeyError> {
         key: first,
     };
     state.create(verification, Use::Verify)?;
-    state.create(key, Use::Seal)?;
+    if let Err(error) = state.create(key, Use::Seal) {
+        // Half a pair is of no use, and the word for it is a secret.
+        Place::new(verification)?.discard()?;
+        return Err(error);
+    }
     Ok(state.trail)
 }
 

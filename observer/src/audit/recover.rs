@@ -40,6 +40,9 @@ pub enum OpenError {
         /// What is wrong.
         what: String,
     },
+    /// The file is something else.
+    #[error("{0} exists and is no audit trail; it is left alone, choose another path")]
+    NoTrail(String),
     /// The writer's thread cannot be started.
     #[error("cannot start the audit writer: {0}")]
     Thread(std::io::Error),
@@ -102,7 +105,7 @@ struct End {
 struct Torn {
     bytes: u64,
     sha256: String,
-    begin: String,
+    begin: Vec<u8>,
 }
 
 fn read_end(log: &mut Log, new: bool, state: &KeyState) -> Result<End, OpenError> {
@@ -127,6 +130,11 @@ fn read_end(log: &mut Log, new: bool, state: &KeyState) -> Result<End, OpenError
     }
     log.found(whole, first_seq.unwrap_or(state.position.seq));
     let torn = torn(log, whole)?;
+    if first_seq.is_none()
+        && let Some(torn) = &torn
+    {
+        check_beginning(log, torn, state)?;
+    }
     Ok(End {
         position: scan.at,
         unsealed: scan.unsealed,
@@ -291,8 +299,21 @@ fn torn(log: &Log, whole: u64) -> Result<Option<Torn>, OpenError> {
     Ok(Some(Torn {
         bytes,
         sha256: hex::encode(sha256.finalize()),
-        begin: hex::encode(begin),
+        begin,
     }))
+}
+
+/// What stands in a file without a single line of the trail must be the
+/// beginning of its first, or what a file system leaves of a write that did
+/// not get to the disk. Anything else is somebody's file, named by mistake.
+fn check_beginning(log: &Log, torn: &Torn, state: &KeyState) -> Result<(), OpenError> {
+    let Torn { begin, .. } = torn;
+    let expected = format!("{{\"seq\":{},", state.position.seq).into_bytes();
+    let same = begin.iter().zip(&expected).all(|(is, due)| is == due);
+    if same || begin.iter().all(|&byte| byte == 0) {
+        return Ok(());
+    }
+    Err(OpenError::NoTrail(log.path().display().to_string()))
 }
 
 fn check_torn(log: &Log, whole: u64) -> Result<(), OpenError> {
@@ -325,6 +346,6 @@ fn cut(log: &Log, torn: &Torn) -> Result<Notice, FileError> {
     Ok(Notice::Repair {
         removed_bytes: *bytes,
         sha256: sha256.clone(),
-        begin: begin.clone(),
+        begin: hex::encode(begin),
     })
 }

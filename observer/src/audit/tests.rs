@@ -239,6 +239,9 @@ fn keys_are_not_taken_for_each_other() {
     let error = Trail::open(&options).unwrap_err().to_string();
     assert!(error.contains("is a key to verify with"), "{error}");
     assert!(generate(&scene.options.key, &scene.path("another")).is_err());
+    assert!(!scene.path("another").exists(), "half a pair was left");
+    assert!(generate(&scene.path("new"), &scene.path("new")).is_err());
+    assert!(!scene.path("new").exists());
     let other = Scene::new();
     scene.run(1);
     other.run(1);

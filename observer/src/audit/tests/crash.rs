@@ -54,6 +54,43 @@ fn a_torn_line_is_cut_off_and_told() {
     assert_eq!(scene.verify().repairs, 4);
 }
 
+/// A path that was mistyped must cost nobody a file.
+#[test]
+fn a_file_that_is_no_trail_is_left_alone() {
+    let scene = Scene::new();
+    let key = fs::read(&scene.options.key).unwrap();
+    for content in [
+        &b"precious"[..],
+        b"precious\nlines\n",
+        b"{\"seq\":2,",
+        &key,
+        b"{}",
+    ] {
+        fs::write(&scene.options.file, content).unwrap();
+        let said = Trail::open(&scene.options).unwrap_err().to_string();
+        assert!(said.contains("is no audit trail"), "{said}");
+        assert_eq!(fs::read(&scene.options.file).unwrap(), content);
+    }
+    let same = Options {
+        file: scene.options.key.clone(),
+        ..scene.options.clone()
+    };
+    assert!(Trail::open(&same).is_err());
+    assert_eq!(fs::read(&scene.options.key).unwrap(), key);
+}
+
+/// A crash while the first line was written leaves such.
+#[test]
+fn a_first_line_that_was_torn_is_cut_off() {
+    for content in [&b"{\"seq\":1,\"ep"[..], b"{\"s", &[0; 5000]] {
+        let scene = Scene::new();
+        fs::write(&scene.options.file, content).unwrap();
+        scene.run(1);
+        scene.assert_clean();
+        assert_eq!(scene.verify().repairs, 1);
+    }
+}
+
 #[test]
 fn a_last_line_torn_at_any_byte_is_repaired() {
     let scene = crashed();
