@@ -90,16 +90,19 @@ fn become_user(uid: u32) {
 /// `SCM_CREDENTIALS` with a pid of the sender's choosing, which needs
 /// `CAP_SYS_ADMIN` (`scm_check_creds`, `net/core/scm.c`).
 fn forge(socket: &UnixDatagram, scm_pid: u32, claimed: u32, nonce: u64) {
+    send_as(socket, scm_pid, &frame(claimed, nonce));
+}
+
+fn send_as(socket: &UnixDatagram, scm_pid: u32, bytes: &[u8; FRAME_LEN]) {
     let credentials = UnixCredentials::from(libc::ucred {
         pid: scm_pid.cast_signed(),
         uid: 0,
         gid: 0,
     });
-    let bytes = frame(claimed, nonce);
     let control = [ControlMessage::ScmCredentials(&credentials)];
     sendmsg::<()>(
         socket.as_raw_fd(),
-        &[IoSlice::new(&bytes)],
+        &[IoSlice::new(bytes)],
         &control,
         MsgFlags::empty(),
         None,
@@ -118,9 +121,18 @@ fn volleys(socket: &UnixDatagram) {
         let numbers: Vec<u32> = numbers.collect();
         let (claimed, count) = (numbers[0], numbers[1]);
         for nonce in 1..=u64::from(count) {
+            // As clients put the time there: what two processes send differs.
+            let bytes = Frame {
+                status: Status::Ok,
+                pid: claimed,
+                timestamp: process::id().into(),
+                nonce,
+                payload: 0,
+            }
+            .encode();
             match numbers.get(2) {
-                Some(&scm_pid) => forge(socket, scm_pid, claimed, nonce),
-                None => send(socket, claimed, nonce),
+                Some(&scm_pid) => send_as(socket, scm_pid, &bytes),
+                None => drop(socket.send(&bytes).expect("sends")),
             }
         }
         println!("sent");

@@ -12,9 +12,11 @@ use std::{
     time::Duration,
 };
 
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::sys::socket::{
     ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, SockaddrStorage, sendmmsg, sendmsg, sendto,
 };
+use nix::unistd::Pid;
 use observer_common::frame::{FRAME_LEN, Frame, Status};
 use rustix::net::SendFlags;
 
@@ -246,6 +248,7 @@ fn checksum(header: &[u8]) -> u16 {
 
 /// Many honest beats, with a pause after each burst.
 fn paced(to: SocketAddr, count: u32, burst: u32) {
+    stay_on_this_cpu();
     let socket = connect(to);
     for nonce in 1..=count {
         socket
@@ -255,6 +258,16 @@ fn paced(to: SocketAddr, count: u32, burst: u32) {
             thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// What is sent on loopback waits in a queue of the sending CPU's
+/// (`enqueue_to_backlog`, `net/core/dev.c`): a sender that is moved from a
+/// busy CPU to an idle one is overtaken by itself, and its nonces are stale.
+fn stay_on_this_cpu() {
+    let cpu = sched_getcpu().expect("it is on one");
+    let mut set = CpuSet::new();
+    set.set(cpu).expect("the set has room");
+    sched_setaffinity(Pid::from_raw(0), &set).expect("it is on that one already");
 }
 
 /// An honest agent, until its stdin is closed or the count is reached.
