@@ -36,6 +36,11 @@ impl Report {
         Ok(report)
     }
 
+    /// Whether the machine never said anything.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Why the machine has not passed; `None`: it has.
     pub(super) fn failure(&self) -> Option<String> {
         let reason = match &self.verdict {
@@ -91,6 +96,8 @@ mod tests {
         assert_eq!(report.steps, [outcome]);
         assert_eq!(report.failure().as_deref(), Some("1 steps failed: udp"));
         assert_eq!(Report::parse("").unwrap().verdict, None);
+        assert!(Report::parse("").unwrap().is_empty());
+        assert!(!report.is_empty());
         assert!(Report::parse("{}").is_err());
         assert!(Report::parse("hello").is_err());
     }
