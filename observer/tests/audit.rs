@@ -11,6 +11,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -18,9 +19,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Running, frame, observer};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use observer::audit::verify::{Request, Verdict, verify};
 use rustix::process::Signal;
 use serde_json::Value;
+use sha2::Sha256;
+use sha2::block_api::compress256;
 
 /// How often the observer is killed.
 const KILLS: u32 = 200;
@@ -284,6 +288,110 @@ fn nothing_acknowledged_is_lost_when_the_observer_is_killed_again_and_again() {
     assert_eq!(code, Some(0), "{said}");
     let files = fs::read_dir(scene.folder.path()).unwrap().count();
     eprintln!("{KILLS} kills, {acknowledged} lines, {files} files, {torn} torn lines: {said}");
+}
+
+/// Whoever takes the host gets the observer's memory, too: no key of an epoch
+/// that is over may be left there, nor what HMAC makes of one.
+#[test]
+fn old_keys_are_gone_from_memory() {
+    let scene = Scene::new();
+    let key_file = |name: &str| -> Value {
+        serde_json::from_slice(&fs::read(scene.path(name)).unwrap()).unwrap()
+    };
+    let first = key_file("verify-key");
+    let running = scene.start(&["--audit-seal-ms", "1"], Stdio::null());
+    let agent = scene.agent();
+    for number in 0..5 {
+        agent.send(&frame(4242 + number, 1)).unwrap();
+        thread::sleep(Duration::from_millis(100));
+    }
+    // Nothing is sealed now before the next minute.
+    thread::sleep(Duration::from_millis(300));
+    let epoch = key_file("key")["epoch"].as_u64().unwrap();
+    assert!(epoch >= 3, "{epoch}");
+    let mut key: [u8; 32] = hex::decode(first["key"].as_str().unwrap())
+        .unwrap()
+        .try_into()
+        .unwrap();
+    let memory = memory(running.child.id());
+    for old in 0..epoch {
+        for (what, secret) in secrets(&key) {
+            let places = memory.iter().filter(|(_, bytes)| contains(bytes, &secret));
+            let places: Vec<_> = places.map(|(place, _)| place).collect();
+            assert!(places.is_empty(), "{what} of epoch {old} in {places:?}");
+        }
+        key = hmac(&key, b"observer audit v1: next key");
+    }
+    // The present one is there, so the search is of the right place.
+    assert!(memory.iter().any(|(_, bytes)| contains(bytes, &key)));
+}
+
+fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+    let mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    mac.chain_update(message).finalize().into_bytes().into()
+}
+
+/// What is as good as the key of an epoch, or as that of its lines.
+fn secrets(key: &[u8; 32]) -> Vec<(&'static str, Vec<u8>)> {
+    let lines = hmac(key, b"observer audit v1: line key");
+    let mut secrets = vec![
+        ("the key", key.to_vec()),
+        ("the key in hexadecimal", hex::encode(key).into_bytes()),
+        ("the line key", lines.to_vec()),
+    ];
+    for key in [key, &lines] {
+        for pad in [0x36, 0x5c] {
+            secrets.push(("a state of HMAC", padded_state(key, pad)));
+        }
+    }
+    secrets
+}
+
+/// SHA-256's state, as it lies in memory, after HMAC's first block.
+fn padded_state(key: &[u8; 32], pad: u8) -> Vec<u8> {
+    const INITIAL: [u32; 8] = [
+        0x6a09_e667,
+        0xbb67_ae85,
+        0x3c6e_f372,
+        0xa54f_f53a,
+        0x510e_527f,
+        0x9b05_688c,
+        0x1f83_d9ab,
+        0x5be0_cd19,
+    ];
+    let mut block = [pad; 64];
+    for (byte, key) in block.iter_mut().zip(key) {
+        *byte ^= key;
+    }
+    let mut state = INITIAL;
+    compress256(&mut state, &[block]);
+    state.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+/// All memory of a process that it can write to: where it is, and what.
+fn memory(pid: u32) -> Vec<(String, Vec<u8>)> {
+    let file = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let writable = maps.lines().filter(|line| line.contains(" rw"));
+    let read = writable.map(|line| {
+        let (range, _) = line.split_once(' ').unwrap();
+        let (start, end) = range.split_once('-').unwrap();
+        let [start, end] = [start, end].map(|number| u64::from_str_radix(number, 16).unwrap());
+        let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
+        // Rings that are shared with the kernel cannot be read this way.
+        let read = file.read_at(&mut bytes, start).unwrap_or(0);
+        bytes.truncate(read);
+        (line.to_owned(), bytes)
+    });
+    read.collect()
+}
+
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    let first = wanted[0];
+    let starts = bytes.iter().enumerate().filter(|&(_, &byte)| byte == first);
+    starts
+        .map(|(at, _)| &bytes[at..])
+        .any(|rest| rest.starts_with(wanted))
 }
 
 #[test]

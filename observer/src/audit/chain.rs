@@ -47,12 +47,13 @@ impl fmt::Debug for Link {
     }
 }
 
-/// The key of one epoch. Wiped when it goes.
+/// The key of one epoch. Wiped when it goes; on the heap, for what is moved
+/// leaves a copy where it was.
 #[derive(Clone)]
-pub(super) struct ChainKey(Zeroizing<[u8; LEN]>);
+pub(super) struct ChainKey(Box<Zeroizing<[u8; LEN]>>);
 
 impl ChainKey {
-    pub(super) fn new(key: Zeroizing<[u8; LEN]>) -> Self {
+    pub(super) fn new(key: Box<Zeroizing<[u8; LEN]>>) -> Self {
         Self(key)
     }
 
@@ -62,6 +63,7 @@ impl ChainKey {
     }
 
     /// Becomes the key of the next epoch; the present one is wiped.
+    #[inline(never)]
     pub(super) fn ratchet(&mut self) {
         let next = self.derive(RATCHET);
         let Self(bytes) = self;
@@ -70,8 +72,9 @@ impl ChainKey {
     }
 
     /// The key that the lines of this epoch are tied with.
+    #[inline(never)]
     pub(super) fn lines(&self) -> LineKey {
-        LineKey(keyed(&self.derive(LINES)))
+        LineKey(Box::new(keyed(&self.derive(LINES))))
     }
 
     /// A public name for the trail that begins with this key. Tells nothing
@@ -97,27 +100,25 @@ impl fmt::Debug for ChainKey {
     }
 }
 
-/// Ties the lines of one epoch.
+/// Ties the lines of one epoch. Wiped when it goes, and on the heap, as
+/// [`ChainKey`] is.
 #[derive(Clone)]
-pub(super) struct LineKey(Hmac<Sha256>);
+pub(super) struct LineKey(Box<Hmac<Sha256>>);
 
 impl LineKey {
+    #[inline(never)]
     pub(super) fn link(&self, body: &[u8]) -> Link {
         let Self(keyed) = self;
-        Link(
-            keyed
-                .clone()
-                .chain_update(body)
-                .finalize()
-                .into_bytes()
-                .into(),
-        )
+        let mac = Hmac::clone(keyed).chain_update(body).finalize();
+        Link(mac.into_bytes().into())
     }
 
     /// Compares in constant time.
+    #[inline(never)]
     pub(super) fn fits(&self, body: &[u8], Link(mac): &Link) -> bool {
         let Self(keyed) = self;
-        keyed.clone().chain_update(body).verify_slice(mac).is_ok()
+        let mac_of_body = Hmac::clone(keyed).chain_update(body);
+        mac_of_body.verify_slice(mac).is_ok()
     }
 }
 
@@ -130,4 +131,22 @@ impl fmt::Debug for LineKey {
 #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
 fn keyed(key: &[u8; LEN]) -> Hmac<Sha256> {
     Hmac::new_from_slice(key).expect("HMAC takes keys of every length")
+}
+
+/// How much of the stack [`forget`] overwrites, in words of eight bytes: more
+/// than is used by anything that handles keys.
+const STACK: usize = 8192;
+
+/// Overwrites what calls before this one left on the stack. Keys are on the
+/// heap, but whoever computes with them has copies in its frame, and a copy
+/// that was moved on is not wiped. The functions that do are not inlined, so
+/// that their frames lie below the caller's.
+#[inline(never)]
+#[expect(
+    clippy::large_stack_arrays,
+    reason = "it is the stack that is overwritten"
+)]
+pub(super) fn forget() {
+    let mut stack = [0_u64; STACK];
+    stack.zeroize();
 }

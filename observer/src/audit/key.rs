@@ -90,8 +90,8 @@ struct Text<'a> {
 /// # Errors
 /// If one of the files exists or cannot be written.
 pub fn generate(key: &Path, verification: &Path) -> Result<String, KeyError> {
-    let mut bytes = Zeroizing::new([0; LEN]);
-    getrandom(&mut *bytes, GetRandomFlags::empty())
+    let mut bytes = Box::new(Zeroizing::new([0; LEN]));
+    getrandom(&mut **bytes, GetRandomFlags::empty())
         .map_err(|errno| KeyError::Random(errno.into()))?;
     let first = ChainKey::new(bytes);
     let state = KeyState {
@@ -148,8 +148,8 @@ impl KeyState {
     }
 
     fn from_text(fields: &Text<'_>) -> Option<Self> {
-        let mut key = Zeroizing::new([0; LEN]);
-        hex::decode_to_slice(fields.key, &mut *key).ok()?;
+        let mut key = Box::new(Zeroizing::new([0; LEN]));
+        hex::decode_to_slice(fields.key, &mut **key).ok()?;
         let is_name =
             fields.trail.len() == 16 && fields.trail.bytes().all(|b| b.is_ascii_hexdigit());
         (is_name && fields.epoch <= MAX_EPOCH && fields.next_seq > 0).then_some(())?;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Options;
+use super::chain::forget;
 use super::entry::{Incident, Notice};
 use super::recover::{OpenError, recover};
 use super::writer::Writer;
@@ -93,21 +94,21 @@ impl Trail {
     /// If key or file cannot be used, or the trail does not end as the key
     /// file says: see [`OpenError`].
     pub fn open(options: &Options) -> Result<Self, OpenError> {
-        let recovered = recover(&options.file, &options.key)?;
-        let name = recovered.state.trail.clone();
         let shared = Arc::new(Shared::default());
         let (sender, receiver) = sync_channel(options.queue);
+        let (begun, beginning) = sync_channel(1);
         let (finished, done) = sync_channel(1);
-        let mut writer = Writer::new(recovered, options, Arc::clone(&shared));
-        writer.start()?;
+        let (options, counts) = (options.clone(), Arc::clone(&shared));
         thread::Builder::new()
             .name("audit".into())
             .spawn(move || {
-                writer.run(&receiver);
+                keep(&options, counts, &receiver, &begun);
                 // Nobody may be waiting for it any more.
                 finished.send(()).unwrap_or_default();
             })
             .map_err(OpenError::Thread)?;
+        let gone = |_| OpenError::Thread(std::io::Error::other("it ended"));
+        let name = beginning.recv().map_err(gone)??;
         Ok(Self {
             handle: Handle { sender, shared },
             done,
@@ -209,6 +210,34 @@ impl Trail {
             }),
         }
     }
+}
+
+/// The work of the trail's thread, from the key file on: no other thread has
+/// a key on its stack. Says under which name the trail goes on, or why not.
+fn keep(
+    options: &Options,
+    shared: Arc<Shared>,
+    receiver: &Receiver<Message>,
+    begun: &SyncSender<Result<String, OpenError>>,
+) {
+    let result = begin(options, shared);
+    forget();
+    // Whoever opens the trail waits for this.
+    match result {
+        Ok(writer) => {
+            begun.send(Ok(writer.name().to_owned())).unwrap_or_default();
+            writer.run(receiver);
+        }
+        Err(error) => begun.send(Err(error)).unwrap_or_default(),
+    }
+}
+
+#[inline(never)]
+fn begin(options: &Options, shared: Arc<Shared>) -> Result<Writer, OpenError> {
+    let recovered = recover(&options.file, &options.key)?;
+    let mut writer = Writer::new(recovered, options, shared);
+    writer.start()?;
+    Ok(writer)
 }
 
 impl Handle {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Options;
-use super::chain::LineKey;
+use super::chain::{LineKey, forget};
 use super::entry::{FullLine, Incident, Notice, RepeatLine};
 use super::evidence::{Cgroups, Process};
 use super::files::FileError;
@@ -106,6 +106,11 @@ impl Writer {
         }
     }
 
+    /// The trail's public name.
+    pub(super) fn name(&self) -> &str {
+        &self.state.trail
+    }
+
     /// Writes the first lines of this run, to the disk.
     pub(super) fn start(&mut self) -> Result<(), FileError> {
         let now = Timestamp::now();
@@ -129,7 +134,11 @@ impl Writer {
     pub(super) fn run(mut self, receiver: &Receiver<Message>) {
         loop {
             let stop = self.take_waiting(receiver);
+            let epoch = self.position.epoch;
             self.keep_up(Instant::now());
+            if self.position.epoch != epoch {
+                forget();
+            }
             match stop {
                 Some(Ended::Ordered(message)) => return self.finish(message.as_ref()),
                 Some(Ended::Abandoned) => return,
