@@ -16,6 +16,7 @@ use observer_tests::{
     observer::{Observer, Remains, Setup, is},
     trail::Trail,
 };
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 /// A file system of its own, unmounted when dropped.
@@ -144,6 +145,50 @@ fn a_forger_is_named_with_executable_command_line_and_cgroup() {
     assert_eq!(line["process"]["exe"], exe.display().to_string());
     let command: Vec<String> = std::env::args().collect();
     assert_eq!(line["process"]["command"], serde_json::json!(command));
+}
+
+/// From when to when senders may have passed without a record.
+#[test]
+fn attestation_is_lost_and_regained() {
+    need_kernel!();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let trail = Trail::new(scratch.path());
+    let observer = trail.observer(Setup::new(60_000).arg("--ring-bytes").arg("4096"));
+    // Attempts leave records too, which nobody reads meanwhile.
+    observer.signal(Signal::STOP);
+    let sender = agent(&observer);
+    sender.set_nonblocking(true).expect("sets");
+    for nonce in 1..=200 {
+        // The queue is full before the ring is.
+        drop(sender.send(&frame(std::process::id(), nonce)));
+    }
+    observer.signal(Signal::CONT);
+    wait_until("attestation is not regained", || {
+        let text = fs::read_to_string(trail.path("trail")).unwrap_or_default();
+        text.contains("attestation_regained")
+    });
+    let remains = observer.stop();
+    assert!(remains.status.success(), "{:#?}", remains.log);
+    let lost = remains.counter("ring_full");
+    assert!(lost > 0, "{}", remains.counters);
+    let lines = trail.lines();
+    let mut told = lines.iter().filter(|line| {
+        let kind = line["kind"].as_str().expect("text");
+        kind.starts_with("attestation_")
+    });
+    let first = told.next().expect("a line");
+    assert_eq!(first["kind"], "attestation_lost");
+    let reason = first["reason"].as_str().expect("text");
+    assert!(
+        reason.contains(&format!("{lost} in all for a full ring")),
+        "{reason}"
+    );
+    assert_eq!(
+        told.next().expect("another")["kind"],
+        "attestation_regained"
+    );
+    assert_eq!(told.next(), None);
+    trail.assert_clean();
 }
 
 #[test]

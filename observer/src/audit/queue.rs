@@ -141,20 +141,19 @@ impl Trail {
         self.handle.clone()
     }
 
-    /// Takes down that senders may pass unattested from here on.
-    pub fn attestation_lost(&self, reason: String) {
-        self.handle
-            .leave(Content::Notice(Box::new(Notice::AttestationLost {
-                reason,
-            })));
+    /// Takes down that senders may pass unattested from here on. `false` if
+    /// the queue is full: to be said again.
+    pub fn attestation_lost(&self, reason: String) -> bool {
+        self.notice(Notice::AttestationLost { reason })
     }
 
-    /// Takes down that they no longer do.
-    pub fn attestation_regained(&self, reason: String) {
-        self.handle
-            .leave(Content::Notice(Box::new(Notice::AttestationRegained {
-                reason,
-            })));
+    /// Takes down that they no longer do; `false` likewise.
+    pub fn attestation_regained(&self, reason: String) -> bool {
+        self.notice(Notice::AttestationRegained { reason })
+    }
+
+    fn notice(&self, notice: Notice) -> bool {
+        self.handle.leave(Content::Notice(Box::new(notice)))
     }
 
     /// What was counted so far.
@@ -244,16 +243,17 @@ impl Handle {
     /// Takes an incident down. Never waits; if the queue is full the incident
     /// is counted as lost.
     pub fn incident(&self, incident: Incident) {
-        self.leave(Content::Incident(incident));
+        if !self.leave(Content::Incident(incident)) {
+            self.shared.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    fn leave(&self, what: Content) {
+    /// Whether there was room for it.
+    fn leave(&self, what: Content) -> bool {
         let message = Message {
             time: Timestamp::now(),
             what,
         };
-        if self.sender.try_send(message).is_err() {
-            self.shared.lost.fetch_add(1, Ordering::Relaxed);
-        }
+        self.sender.try_send(message).is_ok()
     }
 }

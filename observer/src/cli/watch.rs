@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use observer::attest::tier_name;
 use observer::audit::Trail;
+use observer::event::Via;
 use observer::{Counters, Observer};
 
 /// How often a loss that goes on is logged.
@@ -41,16 +43,23 @@ impl Loss {
 
 impl Watch {
     /// Takes down at the start that senders are attested by less than the
-    /// best.
+    /// best, be it for want of something or because it was asked for.
     pub(super) fn begin(observer: &Observer, trail: Option<&Trail>) -> Self {
-        let weaker = [
-            ("", observer.degraded()),
-            (" of udp", observer.udp_degraded()),
-        ];
-        for (what, reason) in weaker {
-            if let (Some(trail), Some(reason)) = (trail, reason) {
-                trail
-                    .attestation_lost(format!("weaker attestation{what} from the start: {reason}"));
+        let unix = ("", observer.via(), observer.degraded());
+        let udp = (" of udp", observer.udp_via(), observer.udp_degraded());
+        let has_udp = observer.udp_listeners().next().is_some();
+        for (what, via, reason) in [Some(unix), has_udp.then_some(udp)].into_iter().flatten() {
+            let Some(trail) = trail.filter(|_| via != Via::Btf) else {
+                continue;
+            };
+            let reason = format!(
+                "weaker attestation{what} from the start, tier {}: {}",
+                tier_name(via),
+                reason.unwrap_or("it was asked for")
+            );
+            if !trail.attestation_lost(reason) {
+                // Nothing is in the queue yet.
+                tracing::warn!("the audit trail does not say that attestation is weaker");
             }
         }
         Self::default()
@@ -80,20 +89,20 @@ impl Watch {
     fn attestation(&mut self, counters: &Counters, trail: &Trail) {
         let unrecorded = counters.ring_full.saturating_add(counters.unreadable);
         let new = unrecorded.saturating_sub(self.unrecorded);
-        self.unrecorded = unrecorded;
         let lost = new > 0;
-        if lost == self.attestation_lost {
-            return;
-        }
-        self.attestation_lost = lost;
-        if lost {
-            trail.attestation_lost(format!(
-                "{new} datagrams within a second passed without a kernel record: {} in all for a \
-                 full ring, {} unreadable",
-                counters.ring_full, counters.unreadable
-            ));
-        } else {
-            trail.attestation_regained("no such datagram for a second".into());
+        let is_told = lost == self.attestation_lost
+            || if lost {
+                trail.attestation_lost(format!(
+                    "{new} records of sends, or of attempts, were lost: {} in all for a full \
+                     ring, {} unreadable",
+                    counters.ring_full, counters.unreadable
+                ))
+            } else {
+                trail.attestation_regained("no record was lost for a second".into())
+            };
+        // What found the trail's queue full is told at the next look.
+        if is_told {
+            (self.attestation_lost, self.unrecorded) = (lost, unrecorded);
         }
     }
 }
