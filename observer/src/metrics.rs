@@ -38,12 +38,13 @@ pub enum TextFormat {
 }
 
 impl TextFormat {
-    /// What a scraper's `Accept` header asks for.
+    /// What a scraper's `Accept` header asks for: `OpenMetrics` where it is
+    /// named, unless plain text is liked better.
     #[must_use]
     pub fn accepted(accept: Option<&str>) -> Self {
-        let types = accept.unwrap_or_default().split(',');
-        let mut names = types.filter_map(|entry| entry.split(';').next());
-        if names.any(|name| name.trim() == "application/openmetrics-text") {
+        let wish = |name| wish(accept.unwrap_or_default(), name);
+        let open = wish("application/openmetrics-text");
+        if open > 0.0 && open >= wish("text/plain") {
             Self::OpenMetrics
         } else {
             Self::Classic
@@ -58,6 +59,21 @@ impl TextFormat {
             Self::Classic => "text/plain; version=0.0.4; charset=utf-8",
         }
     }
+}
+
+/// How much an `Accept` header wants a type: its `q` there (RFC 9110, section
+/// 12.5.1), 0 where it is not named or the number is none.
+fn wish(accept: &str, name: &str) -> f32 {
+    let mut entries = accept.split(',').map(|entry| entry.split(';'));
+    let named = entries.find_map(|mut words| {
+        let is_it = words.next()?.trim().eq_ignore_ascii_case(name);
+        is_it.then_some(words)
+    });
+    let Some(mut parameters) = named else {
+        return 0.0;
+    };
+    let q = parameters.find_map(|word| word.trim().strip_prefix("q="));
+    q.map_or(1.0, |q| q.parse().unwrap_or(0.0))
 }
 
 /// All metrics of an observer as text.

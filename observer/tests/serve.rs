@@ -226,6 +226,7 @@ fn a_token_is_asked_for() {
     }
     assert!(ask_at(port, SCRAPE).0.starts_with("http/1.1 401"));
     assert!(with(&format!("Bearer {token}")).starts_with("http/1.1 200"));
+    assert!(with(&format!("bearer {token}")).starts_with("http/1.1 200"));
 }
 
 #[test]

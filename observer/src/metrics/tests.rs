@@ -171,6 +171,9 @@ fn a_scraper_gets_what_it_asks_for() {
         None,
         Some("*/*"),
         Some("text/plain;version=0.0.4"),
+        Some("application/openmetrics-text;q=0, */*"),
+        Some("application/openmetrics-text; q=x"),
+        Some("text/plain, application/openmetrics-text;version=1.0.0;q=0.9"),
         Some(""),
     ] {
         assert_eq!(TextFormat::accepted(classic), TextFormat::Classic);

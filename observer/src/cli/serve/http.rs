@@ -24,6 +24,8 @@ const HEADER_TIME: Duration = Duration::from_secs(10);
 const LIFE: Duration = Duration::from_mins(5);
 /// The longest request head, bytes; hyper takes no less.
 const MAX_HEAD: usize = 8192;
+/// What stands before a token.
+const SCHEME: &[u8] = b"Bearer ";
 
 /// What may be asked at a door.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,8 +90,12 @@ fn may_ask(headers: &HeaderMap, access: &Access) -> bool {
         return true;
     };
     let shown = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    let shown = shown.and_then(|shown| shown.strip_prefix(b"Bearer "));
-    shown.is_some_and(|shown| bool::from(subtle::ConstantTimeEq::ct_eq(shown, token.as_bytes())))
+    // Schemes are written in any case (RFC 9110, section 11.1).
+    let shown = shown.and_then(|shown| shown.split_at_checked(SCHEME.len()));
+    let shown = shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME));
+    shown.is_some_and(|(_, shown)| {
+        bool::from(subtle::ConstantTimeEq::ct_eq(shown, token.as_bytes()))
+    })
 }
 
 async fn metrics(headers: &HeaderMap, source: &Source) -> Option<Answer> {
