@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::line::first_seq;
 use super::reader::{Found, Lines};
-use super::segments::rotated_path;
+use super::segments::{open, rotated_path};
 
 /// Follows the file that a trail grows in. Verifies nothing.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Follower {
     fn find(&self) -> io::Result<Option<File>> {
         let rotated = self.next.map(|next| rotated_path(&self.path, next));
         for path in rotated.iter().chain([&self.path]) {
-            match File::open(path) {
+            match open(path, &self.path) {
                 Ok(file) => return Ok(Some(file)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),

@@ -1,6 +1,5 @@
 //! Goes on where the trail ended, if it ended as the key file says.
 
-use std::fs::File;
 use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
@@ -13,7 +12,7 @@ use super::files::FileError;
 use super::key::{KeyError, KeyFile, KeyState};
 use super::line::{Parsed, Position};
 use super::reader::{Found, Lines};
-use super::segments::Log;
+use super::segments::{Log, open};
 
 /// How much of a torn write is kept in its `repair` line, in bytes.
 const MAX_SHOWN: usize = 256;
@@ -68,7 +67,16 @@ pub(super) struct Recovered {
 pub(super) fn recover(path: &Path, key: &Path) -> Result<Recovered, OpenError> {
     let (mut key_file, mut state) = KeyFile::open(key)?;
     let (mut log, new) = Log::open(path)?;
-    let end = read_end(&mut log, new, &state)?;
+    let end = match read_end(&mut log, new, &state) {
+        Ok(end) => end,
+        Err(error) => {
+            if new {
+                // A file that is missing must be missed the next time, too.
+                log.discard()?;
+            }
+            return Err(error);
+        }
+    };
     let repair = end.torn.map(|torn| cut(&log, &torn)).transpose()?;
     let mut position = end.position;
     let mut unsealed = end.unsealed;
@@ -255,7 +263,7 @@ fn reached_in_rotated(
             "{missing}, and {last} lines were written"
         )));
     };
-    match last_link(&rotated)? {
+    match last_link(&rotated, log.path())? {
         Some((seq, link)) if seq == last && link == state.position.prev => Ok(()),
         _ => Err(tampered(format!(
             "{missing}, and line {last} is not the last of {}",
@@ -264,9 +272,9 @@ fn reached_in_rotated(
     }
 }
 
-fn last_link(path: &Path) -> Result<Option<(u64, Link)>, FileError> {
+fn last_link(path: &Path, trail: &Path) -> Result<Option<(u64, Link)>, FileError> {
     let failed = |error| FileError::new("read", path, error);
-    let mut lines = Lines::new(BufReader::new(File::open(path).map_err(failed)?));
+    let mut lines = Lines::new(BufReader::new(open(path, trail).map_err(failed)?));
     let mut last = None;
     while lines.advance().map_err(failed)? == Found::Line {
         last = Parsed::new(lines.line()).map(|line| (line.seq, line.mac));

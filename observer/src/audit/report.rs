@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
@@ -13,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::FileError;
 use super::reader::{Found, Lines};
-use super::segments::segments;
+use super::segments::{open, segments};
 
 /// Attackers, and victims, that are listed at most.
 const MAX_LISTED: usize = 10_000;
@@ -223,7 +222,7 @@ pub fn summarize(path: &Path) -> Result<Summary, FileError> {
         return Err(FileError::new("open", path, std::io::ErrorKind::NotFound));
     }
     for file in files {
-        sums.file(&file)?;
+        sums.file(&file, path)?;
     }
     Ok(sums.finish())
 }
@@ -238,9 +237,9 @@ struct Sums {
 }
 
 impl Sums {
-    fn file(&mut self, path: &Path) -> Result<(), FileError> {
+    fn file(&mut self, path: &Path, trail: &Path) -> Result<(), FileError> {
         let failed = |error| FileError::new("read", path, error);
-        let mut lines = Lines::new(BufReader::new(File::open(path).map_err(failed)?));
+        let mut lines = Lines::new(BufReader::new(open(path, trail).map_err(failed)?));
         loop {
             match lines.advance().map_err(failed)? {
                 Found::Line => self.line(lines.line()),

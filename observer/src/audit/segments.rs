@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+
 use super::files::{Access, FileError, Place};
 
 /// Digits of a line number in a rotated file's name: names sort as their
@@ -27,6 +29,22 @@ pub fn segments(path: &Path) -> Result<Vec<PathBuf>, FileError> {
         files.push(path.to_owned());
     }
     Ok(files)
+}
+
+/// Opens a file of the trail at `path` to read. One that was found beside it
+/// must be a regular file: whoever may write to the folder could put a pipe
+/// there, which would be waited for.
+pub(super) fn open(file: &Path, path: &Path) -> io::Result<File> {
+    if file == path {
+        return File::open(file);
+    }
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::open(file, flags, Mode::empty())?);
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is no regular file"))
+    }
 }
 
 /// Where the rotated file is, or would be, that begins with this line.
@@ -109,6 +127,11 @@ impl Log {
 
     pub(super) fn path(&self) -> &Path {
         self.place.path()
+    }
+
+    /// Removes the file.
+    pub(super) fn discard(&self) -> Result<(), FileError> {
+        self.place.discard()
     }
 
     pub(super) fn file(&self) -> &File {

@@ -1,7 +1,6 @@
 //! Checks that a trail is as it was written. What that can and cannot show is
 //! in the documentation of [`audit`](super).
 
-use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -14,7 +13,7 @@ use super::key::{KeyError, KeyState, Use};
 use super::line::{Parsed, Position};
 use super::reader::{Found, Lines};
 use super::recover::is_kind;
-use super::segments::segments;
+use super::segments::{open, segments};
 
 /// Findings that are kept; more are counted.
 const MAX_FINDINGS: usize = 1000;
@@ -79,6 +78,9 @@ pub struct Verdict {
     pub unfinished_bytes: u64,
     /// Incidents that the observer says it lost.
     pub lost: u64,
+    /// Lines 1 to this were removed for their age, by the word of a line that
+    /// verifies; 0: none.
+    pub removed_through: u64,
     /// Torn writes that the observer says it cut off.
     pub repairs: u64,
     /// What is wrong, in the order of the files.
@@ -218,7 +220,7 @@ pub fn verify(request: &Request) -> Result<Verdict, VerifyError> {
     let last = files.len().saturating_sub(1);
     for (index, file) in files.iter().enumerate() {
         let lenient = index == last && (request.running || before.is_some());
-        check.file(file, lenient)?;
+        check.file(file, &request.file, lenient)?;
     }
     // A running observer may have gone on meanwhile: the trail reaches at
     // least what the key file said before, at most what it says now.
@@ -267,8 +269,6 @@ struct Check {
     stop_before: bool,
     /// Lines 1 to this are missing.
     beginning_missing: u64,
-    /// Lines 1 to this were removed by retention, as an authentic line says.
-    retired: u64,
     /// The host key file's position, and the MAC of the line before it.
     host: Option<Position>,
     host_link: Option<Link>,
@@ -291,18 +291,17 @@ impl Check {
             damaged: 0,
             stop_before: false,
             beginning_missing: 0,
-            retired: 0,
             host,
             host_link: host.filter(|at| at.seq == 1).map(|at| at.prev),
             epoch: 0,
         }
     }
 
-    fn file(&mut self, path: &Path, lenient: bool) -> Result<(), FileError> {
+    fn file(&mut self, path: &Path, trail: &Path, lenient: bool) -> Result<(), FileError> {
         let failed = |error: io::Error| FileError::new("read", path, error);
         path.clone_into(&mut self.file);
         self.line = 0;
-        let mut lines = Lines::new(BufReader::new(File::open(path).map_err(failed)?));
+        let mut lines = Lines::new(BufReader::new(open(path, trail).map_err(failed)?));
         loop {
             let found = lines.advance().map_err(failed)?;
             self.line = self.line.saturating_add(1);
@@ -440,7 +439,9 @@ impl Check {
             }
             "lost" => verdict.lost = verdict.lost.saturating_add(fields.count),
             "repair" => verdict.repairs = verdict.repairs.saturating_add(1),
-            "retention" => self.retired = self.retired.max(fields.through_seq),
+            "retention" => {
+                verdict.removed_through = verdict.removed_through.max(fields.through_seq);
+            }
             _ => {}
         }
     }
@@ -457,7 +458,7 @@ impl Check {
         if self.verdict.lines == 0 {
             self.find(Fault::Empty);
         }
-        if self.beginning_missing > self.retired {
+        if self.beginning_missing > self.verdict.removed_through {
             let through = self.beginning_missing;
             self.find(Fault::BeginningMissing { through });
         }

@@ -132,4 +132,6 @@ fn a_missing_or_emptied_trail_is_not_begun_anew() {
     fs::remove_file(&scene.options.file).unwrap();
     let said = Trail::open(&scene.options).unwrap_err().to_string();
     assert!(said.contains("the file is missing"), "{said}");
+    // What was looked for and not found is not put there.
+    assert!(!scene.options.file.exists());
 }

@@ -1,5 +1,7 @@
 //! Rotated files are one trail.
 
+use std::process::Command;
+
 use super::*;
 
 /// Small files, and enough lines for several.
@@ -66,7 +68,9 @@ fn retention_accounts_for_what_it_removed_and_for_no_more() {
     let scene = rotated(2);
     assert_eq!(segments(&scene.options.file).unwrap().len(), 3);
     scene.assert_clean();
-    assert!(scene.verify().first_line > Some(1));
+    let verdict = scene.verify();
+    assert!(verdict.first_line > Some(1));
+    assert_eq!(verdict.first_line, Some(verdict.removed_through + 1));
     let oldest = segments(&scene.options.file).unwrap().remove(0);
     fs::remove_file(oldest).unwrap();
     let faults = scene.faults();
@@ -74,6 +78,21 @@ fn retention_accounts_for_what_it_removed_and_for_no_more() {
         matches!(faults[..], [(None, Fault::BeginningMissing { .. })]),
         "{faults:?}"
     );
+}
+
+/// Who may write to the folder must not keep the auditor waiting.
+#[test]
+fn a_pipe_in_place_of_a_rotated_file_is_not_waited_for() {
+    let scene = rotated(100);
+    let made = Command::new("mkfifo")
+        .arg(scene.path("trail.00000000000000000002"))
+        .status();
+    assert!(made.unwrap().success());
+    let error = verify(&scene.request()).unwrap_err().to_string();
+    assert!(error.contains("no regular file"), "{error}");
+    assert!(report::summarize(&scene.options.file).is_err());
+    let mut follower = follow::Follower::new(&scene.options.file, true);
+    while follower.next_line().unwrap().is_some() {}
 }
 
 #[test]

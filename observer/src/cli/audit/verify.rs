@@ -92,6 +92,10 @@ fn describe(out: &mut impl Write, verdict: &Verdict) -> io::Result<()> {
     for (count, what) in [
         (verdict.unfinished_bytes, "bytes of an unfinished last line"),
         (
+            verdict.removed_through,
+            "lines, the first ones, were removed for their age, by the observer's own account",
+        ),
+        (
             verdict.lost,
             "incidents that the observer lost, by its own account",
         ),
