@@ -278,6 +278,112 @@ fn a_full_queue_loses_and_says_how_much() {
     assert_eq!(summary.victims[0].pid, Some(4242));
 }
 
+/// A line is on the disk as soon as the policy says, and no earlier for
+/// nothing.
+#[test]
+fn lines_are_on_the_disk_when_the_policy_says() {
+    let later = Duration::from_mins(10);
+    for (sync_after, is_synced) in [(Some(Duration::from_millis(100)), true), (None, false)] {
+        let scene = Scene::new();
+        let options = Options {
+            sync_after,
+            seal_after: later,
+            ..scene.options.clone()
+        };
+        let trail = Trail::open(&options).unwrap();
+        assert_eq!(trail.on_disk(), 1, "the start is there at once");
+        let began = Instant::now();
+        trail.incident(incident(1));
+        if is_synced {
+            wait_for(&trail, 2);
+            assert!(began.elapsed() >= Duration::from_millis(100));
+        } else {
+            std::thread::sleep(Duration::from_millis(300));
+            assert_eq!(trail.on_disk(), 1);
+        }
+        // Others can read it meanwhile.
+        assert_eq!(scene.lines().len(), 2);
+        trail.close("test", Duration::from_secs(10)).unwrap();
+        scene.assert_clean();
+    }
+}
+
+/// With the next seal, a seal is what puts the lines on the disk.
+#[test]
+fn a_seal_is_on_the_disk_at_once() {
+    let scene = Scene::new();
+    let options = Options {
+        sync_after: None,
+        seal_after: Duration::from_millis(100),
+        ..scene.options.clone()
+    };
+    let trail = Trail::open(&options).unwrap();
+    trail.incident(incident(1));
+    wait_for(&trail, 3);
+    assert!(scene.lines()[2].contains("\"kind\":\"seal\""));
+    trail.close("test", Duration::from_secs(10)).unwrap();
+}
+
+/// Whatever is done to the bytes of a trail or of its keys, nothing panics,
+/// and no other text than the one that was written is clean.
+#[test]
+fn no_damage_passes_and_none_panics() {
+    let scene = Scene::new();
+    scene.run(3);
+    let good = scene.text().into_bytes();
+    let key = fs::read(&scene.options.key).unwrap();
+    arbtest::arbtest(|u| {
+        let text = damaged(&good, u)?;
+        fs::write(&scene.options.file, &text).unwrap();
+        assert_eq!(scene.verify().is_clean(), text == good, "{text:?}");
+        report::summarize(&scene.options.file).unwrap();
+        for line in text.split(|&byte| byte == b'\n') {
+            let shown = report::Line::parse(line).map(|line| line.to_string());
+            assert!(
+                shown.is_none_or(|shown| shown.bytes().all(|byte| (b' '..=b'~').contains(&byte)))
+            );
+        }
+        fs::write(&scene.options.key, damaged(&key, u)?).unwrap();
+        // Good or bad, and what the trail is, is another question.
+        drop(verify(&Request {
+            host_key: Some(scene.options.key.clone()),
+            ..scene.request()
+        }));
+        if let Ok(trail) = Trail::open(&scene.options) {
+            trail.close("test", Duration::from_secs(10)).unwrap();
+        }
+        fs::write(&scene.options.key, &key).unwrap();
+        Ok(())
+    })
+    .budget_ms(2000);
+}
+
+/// Some bytes changed, put in, cut out or moved.
+fn damaged(
+    good: &[u8],
+    u: &mut arbtest::arbitrary::Unstructured<'_>,
+) -> arbtest::arbitrary::Result<Vec<u8>> {
+    let mut bytes = good.to_vec();
+    for _ in 0..u.int_in_range(0..=3)? {
+        let from = u.choose_index(bytes.len().max(1))?.min(bytes.len());
+        let to = bytes.len().min(from + u.int_in_range(0..=600)?);
+        match u.int_in_range(0..=3)? {
+            0 => drop(bytes.drain(from..to)),
+            1 => {
+                let part = bytes[from..to].to_vec();
+                let at = u.choose_index(bytes.len().max(1))?.min(bytes.len());
+                bytes.splice(at..at, part);
+            }
+            2 => {
+                let other = u.arbitrary::<[u8; 4]>()?;
+                bytes.splice(from..to.min(from + 4), other);
+            }
+            _ => bytes.truncate(from),
+        }
+    }
+    Ok(bytes)
+}
+
 #[test]
 fn hostile_files_are_read_with_bounded_memory_and_no_panic() {
     let scene = Scene::new();

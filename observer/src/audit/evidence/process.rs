@@ -81,7 +81,11 @@ impl Process {
         Ok(())
     }
 
+    /// Takes the command line in. A process that is ending has none any more.
     fn command(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         self.command_cut = bytes.len() > MAX_COMMAND;
         let kept = bytes.get(..MAX_COMMAND).unwrap_or(bytes);
         let kept = kept.strip_suffix(b"\0").unwrap_or(kept);
@@ -207,5 +211,14 @@ mod tests {
         process.command(&vec![b'x'; MAX_COMMAND + 1]);
         assert!(process.command_cut);
         assert_eq!(process.command.unwrap()[0].len(), MAX_COMMAND);
+    }
+
+    #[test]
+    fn no_command_line_is_not_an_empty_one() {
+        let mut process = Process::default();
+        process.command(b"");
+        assert_eq!(process.command, None);
+        process.command(b"\0");
+        assert_eq!(process.command, Some(vec![String::new()]));
     }
 }
