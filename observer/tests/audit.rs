@@ -10,7 +10,7 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -173,6 +173,31 @@ fn from_key_to_verdict() {
         (code, &verdict["findings"][0]["fault"]),
         (Some(1), &"edited".into())
     );
+}
+
+/// The operator is told, and the auditor.
+#[test]
+fn a_torn_write_is_repaired_and_reported() {
+    let scene = Scene::new();
+    let mut running = scene.start(&[], Stdio::null());
+    running.signal(Signal::KILL);
+    running.child.wait().unwrap();
+    let mut trail = fs::OpenOptions::new()
+        .append(true)
+        .open(scene.path("trail"))
+        .unwrap();
+    trail.write_all(b"{\"seq\":3,").unwrap();
+    let mut running = scene.start(&[], Stdio::null());
+    let said = running.said().join("\n");
+    assert!(
+        said.contains("9 bytes of a torn write were cut off"),
+        "{said}"
+    );
+    running.stop();
+    let (code, said) = scene.verdict(&["--host-key", &scene.name("key")]);
+    assert_eq!(code, Some(0), "{said}");
+    let note = "note: 1 torn writes that the observer cut off";
+    assert!(said.contains(note), "{said}");
 }
 
 #[test]

@@ -351,6 +351,10 @@ fn cut(log: &Log, torn: &Torn) -> Result<Notice, FileError> {
         sha256,
         begin,
     } = torn;
+    tracing::warn!(
+        "{}: {bytes} bytes of a torn write were cut off",
+        log.path().display()
+    );
     Ok(Notice::Repair {
         removed_bytes: *bytes,
         sha256: sha256.clone(),

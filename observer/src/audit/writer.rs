@@ -265,8 +265,10 @@ impl Writer {
             .fold(self.seal_due, Instant::min)
     }
 
+    /// Half of the time that a line may take to be on the disk is the disk's.
     fn sync_due(&self) -> Option<Instant> {
-        Some(after(self.unsynced?, self.options.sync_after?))
+        let wait = self.options.sync_after?.checked_div(2)?;
+        Some(after(self.unsynced?, wait))
     }
 
     /// Does what is due. What fails is tried again after a while; meanwhile
