@@ -59,6 +59,37 @@ fn each_count_is_exposed() {
     }
 }
 
+/// What can be scraped does not grow with those who beat, or lie.
+#[test]
+fn nobody_who_sends_adds_a_series() {
+    let mut crowded = status();
+    crowded.agents = (1000..2000)
+        .map(|pid| {
+            serde_json::from_value(serde_json::json!({
+                "pid": pid, "state": "ok", "age_ns": 1, "last_nonce": 1,
+                "origin": "kernel_attested", "pid_ns_inode": pid, "own_pid": pid, "uid": pid,
+                "comm": format!("agent {pid}"), "start_ns": pid,
+            }))
+            .unwrap()
+        })
+        .collect();
+    crowded.attacks = (1000..2000)
+        .map(|pid| {
+            serde_json::from_value(serde_json::json!({
+                "kind": "auth_failure", "cause": "pid_mismatch", "claimed_pid": pid, "pid": pid,
+                "host_pid": pid, "pid_ns_inode": pid, "start_ns": pid, "uid": pid,
+                "comm": format!("forger {pid}"), "via": "btf", "source": null, "count": 1,
+                "first": "2026-01-02T03:04:05Z", "last": "2026-01-02T03:04:05Z",
+            }))
+            .unwrap()
+        })
+        .collect();
+    let text = render(crowded, TextFormat::OpenMetrics).unwrap();
+    assert_eq!(text, rendered(TextFormat::OpenMetrics));
+    let samples = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(samples < 150, "{samples}");
+}
+
 #[test]
 fn samples_read_as_they_should() {
     let text = rendered(TextFormat::OpenMetrics);
