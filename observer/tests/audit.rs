@@ -175,6 +175,29 @@ fn from_key_to_verdict() {
     );
 }
 
+/// As `| head` is.
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let scene = Scene::new();
+    scene.start(&[], Stdio::null()).stop();
+    let (trail, key) = (scene.name("trail"), scene.name("verify-key"));
+    for args in [
+        &["audit", "report", &trail][..],
+        &["audit", "report", &trail, "--json"],
+        &["audit", "verify", &trail, "--key", &key],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = observer(args)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        assert_eq!(text(&output.stderr), "");
+    }
+}
+
 /// The operator is told, and the auditor.
 #[test]
 fn a_torn_write_is_repaired_and_reported() {

@@ -299,6 +299,7 @@ fn the_status_is_for_scripts_and_for_people() {
     let (_, text) = status(&["--json", "--agents", "0"]);
     let told: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(told["agents"], serde_json::json!([]));
+    assert_eq!(told["attacks"][0]["claimed_pid"], 4242);
     running.stop();
     assert!(!scene.path("control").exists(), "it was left behind");
     assert_eq!(status(&[]).0, Some(1));

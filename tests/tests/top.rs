@@ -161,6 +161,35 @@ fn agents_attacks_and_an_end_are_seen() {
     );
 }
 
+/// What is seen of attacks does not depend on how many agents fit besides.
+#[test]
+fn a_crowd_of_attacks_stays_on_the_screen() {
+    need_kernel!();
+    let setup = Setup::new(60_000);
+    let control = setup.directory().join("control").display().to_string();
+    let observer = setup.arg("--control").arg(&control).start();
+    for claimed in 4001..=4012 {
+        beat(&observer.socket(), claimed, Status::Ok, 1);
+    }
+    observer.expect_count("forgeries", 12, |event| event["event"] == "auth_failure");
+    let folder = tempfile::tempdir().expect("a directory");
+    let top = format!(
+        "{} top --interval-ms 100 --control {control}",
+        observer_binary().display()
+    );
+    let terminal = Terminal::start(folder.path(), 100, 24, &top);
+    let latest: Vec<String> = (4005..=4012).map(|pid| pid.to_string()).collect();
+    let latest: Vec<&str> = latest.iter().map(String::as_str).collect();
+    terminal.expect(&latest);
+    for _ in 0..10 {
+        thread::sleep(Duration::from_millis(70));
+        let screen = terminal.screen();
+        assert_eq!(screen.matches("pid_mismatch").count(), 8, "{screen}");
+    }
+    terminal.press("q");
+    terminal.expect(&["ended with 0"]);
+}
+
 /// Many agents: only as many are asked for as fit, and keys lead to the rest.
 #[test]
 fn keys_lead_to_every_agent() {

@@ -265,7 +265,7 @@ impl Daemon {
             observer: snapshot,
             sinks,
             audit,
-            attacks: witnesses.attacks().list().take(rows).collect(),
+            attacks: witnesses.attacks().list().collect(),
         }
     }
 }

@@ -122,6 +122,14 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
 }
 
+/// A reader that has seen enough, as `head` has, is no failure.
+fn until_read(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
 /// Writes a line to stderr. There is nobody left to tell if that fails.
 fn say(line: fmt::Arguments<'_>) {
     writeln!(io::stderr(), "{line}").unwrap_or_default();

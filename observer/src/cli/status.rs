@@ -16,11 +16,11 @@ use observer::status::DaemonStatus;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::describe;
+use super::{describe, until_read};
 
 /// Where the status is, at the control socket.
 pub(super) const PATH: &str = "/status";
-/// How many agents and attacks are told of where nobody says how many.
+/// How many agents are told of where nobody says how many.
 pub(super) const DEFAULT_ROWS: usize = 64;
 /// How many at most: the observing thread makes the list, in about a
 /// millisecond for so many.
@@ -61,13 +61,17 @@ pub(super) fn execute(args: &Status) -> anyhow::Result<()> {
         .context("cannot start the event loop")?
         .block_on(ask(&args.control, args.agents))?;
     let mut out = anstream::stdout().lock();
-    if args.json {
-        serde_json::to_writer(&mut out, &status)?;
-        writeln!(out)?;
+    let written = if args.json {
+        write_json(&mut out, &status)
     } else {
-        describe::write(&mut out, &status)?;
-    }
-    Ok(())
+        describe::write(&mut out, &status)
+    };
+    Ok(until_read(written)?)
+}
+
+fn write_json(out: &mut impl Write, status: &DaemonStatus) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, status)?;
+    writeln!(out)
 }
 
 /// The status of the observer behind a control socket.

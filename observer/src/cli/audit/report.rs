@@ -7,6 +7,7 @@ use clap::Args;
 use observer::audit::report::{Summary, summarize};
 
 use crate::cli::table::Table;
+use crate::cli::until_read;
 
 /// `observer audit report`
 #[derive(Debug, Args)]
@@ -24,13 +25,17 @@ pub(in crate::cli) struct Report {
 pub(super) fn execute(args: &Report) -> anyhow::Result<()> {
     let summary = summarize(&args.file)?;
     let mut out = io::stdout().lock();
-    if args.json {
-        serde_json::to_writer(&mut out, &summary)?;
-        writeln!(out)?;
+    let written = if args.json {
+        write_json(&mut out, &summary)
     } else {
-        describe(&mut out, &summary)?;
-    }
-    Ok(())
+        describe(&mut out, &summary)
+    };
+    Ok(until_read(written)?)
+}
+
+fn write_json(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, summary)?;
+    writeln!(out)
 }
 
 fn describe(out: &mut impl Write, summary: &Summary) -> io::Result<()> {

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 use observer::audit::verify::{Request, Verdict, verify};
 
+use crate::cli::until_read;
+
 pub(super) const NOTES: &str = "Exits with 0 if nothing is wrong, with 1 if something is. What \
     cannot be shown: lines after the last seal that root on the host edited before the next, and \
     anything that the observer was kept from seeing. A trail that was stopped in order may have \
@@ -45,13 +47,19 @@ pub(super) fn execute(args: &Verify) -> anyhow::Result<ExitCode> {
         running: args.running,
     })?;
     let mut out = io::stdout().lock();
-    if args.json {
-        serde_json::to_writer(&mut out, &verdict)?;
-        writeln!(out)?;
+    let written = if args.json {
+        write_json(&mut out, &verdict)
     } else {
-        describe(&mut out, &verdict)?;
-    }
+        describe(&mut out, &verdict)
+    };
+    // The exit code is an answer, too.
+    until_read(written)?;
     Ok(ExitCode::from(u8::from(!verdict.is_clean())))
+}
+
+fn write_json(out: &mut impl Write, verdict: &Verdict) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, verdict)?;
+    writeln!(out)
 }
 
 fn describe(out: &mut impl Write, verdict: &Verdict) -> io::Result<()> {

@@ -27,7 +27,7 @@ const QUESTIONS: usize = 4;
 
 /// Somebody wants to know how the observer is.
 pub(super) struct Question {
-    /// How many agents and attacks to tell of one by one.
+    /// How many agents to tell of one by one.
     pub(super) rows: usize,
     pub(super) reply: oneshot::Sender<DaemonStatus>,
 }

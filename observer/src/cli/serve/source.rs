@@ -31,7 +31,7 @@ impl Source {
         }
     }
 
-    /// The status without agents and attacks, not older than [`FRESH`];
+    /// The status without agents, not older than [`FRESH`];
     /// `None` if the observing thread does not answer.
     pub(super) async fn summary(&self) -> Option<DaemonStatus> {
         let mut last = self.last.lock().await;
