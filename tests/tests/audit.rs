@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    net::UdpSocket,
     os::unix::{fs::MetadataExt as _, net::UnixDatagram},
     path::PathBuf,
     process::Command,
@@ -12,12 +13,15 @@ use std::{
 
 use observer_common::frame::{Frame, Status};
 use observer_tests::{
+    agent::Agent,
     must, need_kernel,
     observer::{Observer, Remains, Setup, is},
     trail::Trail,
 };
 use rustix::process::Signal;
 use tempfile::TempDir;
+
+const FLOOD: &str = env!("CARGO_BIN_EXE_flood");
 
 /// A file system of its own, unmounted when dropped.
 struct Mount {
@@ -145,6 +149,48 @@ fn a_forger_is_named_with_executable_command_line_and_cgroup() {
     assert_eq!(line["process"]["exe"], exe.display().to_string());
     let command: Vec<String> = std::env::args().collect();
     assert_eq!(line["process"]["command"], serde_json::json!(command));
+}
+
+/// What an auditor wants to know of and no forgery is.
+#[test]
+fn conflicts_and_attachments_are_taken_down() {
+    need_kernel!();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let trail = Trail::new(scratch.path());
+    // Nobody vouches for who sends by UDP then.
+    let setup = Setup::new(60_000).arg("--attest").arg("prefer");
+    let setup = setup.arg("--tier").arg("scm").arg("--accept-network-beats");
+    let observer = trail.observer(setup.arg("--udp").arg("127.0.0.1:0"));
+    let own = std::process::id();
+    agent(&observer).send(&frame(own, 1)).expect("sends");
+    observer.expect("a beat", |event| is(event, "beat"));
+    let network = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let conflicting = frame(own, 2);
+    network
+        .send_to(&conflicting, observer.udp()[0])
+        .expect("sends");
+    observer.expect("a conflict", |event| is(event, "origin_conflict"));
+    let socket = observer.socket().display().to_string();
+    let mut attacher = Agent::start(FLOOD, ["descriptor", &socket, "1"]);
+    observer.expect("an attachment", |event| is(event, "ctrl_truncated"));
+    attacher.finish_well();
+    assert!(observer.stop().status.success());
+    trail.assert_clean();
+    let lines = trail.lines();
+    let line = |kind: &str| {
+        let found = lines.iter().find(|line| line["kind"] == kind);
+        found.unwrap_or_else(|| panic!("no {kind} in {lines:#?}"))
+    };
+    let conflict = line("origin_conflict");
+    assert_eq!(conflict["observed_origin"], "network_unverified");
+    assert_eq!(conflict["slot_origin"], "kernel_attested");
+    assert_eq!(conflict["claimed_pid"], own);
+    assert_eq!(conflict["frame"], hex::encode(conflicting));
+    let source = network.local_addr().expect("it is bound").to_string();
+    assert_eq!(conflict["source"], source);
+    let truncated = line("ctrl_truncated");
+    assert_eq!(truncated["sender"]["pid"], attacher.pid());
+    assert_eq!(truncated["claim"]["pid"], attacher.pid());
 }
 
 /// From when to when senders may have passed without a record.

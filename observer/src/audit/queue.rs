@@ -143,11 +143,13 @@ impl Trail {
 
     /// Takes down that senders may pass unattested from here on. `false` if
     /// the queue is full: to be said again.
+    #[must_use]
     pub fn attestation_lost(&self, reason: String) -> bool {
         self.notice(Notice::AttestationLost { reason })
     }
 
     /// Takes down that they no longer do; `false` likewise.
+    #[must_use]
     pub fn attestation_regained(&self, reason: String) -> bool {
         self.notice(Notice::AttestationRegained { reason })
     }

@@ -369,7 +369,9 @@ fn damaged(
     let mut bytes = good.to_vec();
     for _ in 0..u.int_in_range(0..=3)? {
         let from = u.choose_index(bytes.len().max(1))?.min(bytes.len());
-        let to = bytes.len().min(from + u.int_in_range(0..=600)?);
+        let to = bytes
+            .len()
+            .min(from.saturating_add(u.int_in_range(0..=600)?));
         match u.int_in_range(0..=3)? {
             0 => drop(bytes.drain(from..to)),
             1 => {
@@ -379,7 +381,7 @@ fn damaged(
             }
             2 => {
                 let other = u.arbitrary::<[u8; 4]>()?;
-                bytes.splice(from..to.min(from + 4), other);
+                bytes.splice(from..to.min(from.saturating_add(4)), other);
             }
             _ => bytes.truncate(from),
         }
