@@ -429,7 +429,7 @@ fn memory(pid: u32) -> Vec<(String, Vec<u8>)> {
         let (range, _) = line.split_once(' ').unwrap();
         let (start, end) = range.split_once('-').unwrap();
         let [start, end] = [start, end].map(|number| u64::from_str_radix(number, 16).unwrap());
-        let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
+        let mut bytes = vec![0; usize::try_from(end.checked_sub(start).unwrap()).unwrap()];
         // Rings that are shared with the kernel cannot be read this way.
         let read = file.read_at(&mut bytes, start).unwrap_or(0);
         bytes.truncate(read);
@@ -439,11 +439,16 @@ fn memory(pid: u32) -> Vec<(String, Vec<u8>)> {
 }
 
 fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
-    let first = wanted[0];
-    let starts = bytes.iter().enumerate().filter(|&(_, &byte)| byte == first);
-    starts
-        .map(|(at, _)| &bytes[at..])
-        .any(|rest| rest.starts_with(wanted))
+    let (first, rest) = wanted.split_first().unwrap();
+    let mut bytes = bytes;
+    // Fast enough without optimisation, unlike looking at every window.
+    while let Some(at) = bytes.iter().position(|byte| byte == first) {
+        (_, bytes) = bytes.split_at(at.saturating_add(1));
+        if bytes.starts_with(rest) {
+            return true;
+        }
+    }
+    false
 }
 
 #[test]
