@@ -45,6 +45,31 @@ fn an_edited_line_is_named_and_no_other() {
     assert_eq!(scene.faults(), [(Some(3), Fault::Edited { seq: 3 })]);
 }
 
+/// The first line of an epoch is the one whose key has to be derived first.
+#[test]
+fn an_edited_line_is_named_whatever_epoch_it_is_of() {
+    let scene = Scene::new();
+    scene.run_in_epochs(3);
+    scene.run(1);
+    scene.assert_clean();
+    let lines = scene.lines();
+    let epochs = line::Parsed::new(lines.last().unwrap().as_bytes()).unwrap();
+    assert!(epochs.epoch >= 4, "{lines:#?}");
+    for (index, line) in lines.iter().enumerate() {
+        let mut edited = lines.clone();
+        edited[index] = line.replace("\"time\":\"2", "\"time\":\"1");
+        scene.write(&edited);
+        let seq = index as u64 + 1;
+        let faults = scene.faults();
+        assert_eq!(faults[0], (Some(seq), Fault::Edited { seq }), "{faults:?}");
+        // Without its `stop`, or the seal of that, the end is open.
+        let rest = &faults[1..];
+        let is_open = |fault: &(Option<u64>, Fault)| matches!(fault.1, Fault::OpenEnd { .. });
+        assert!(rest.iter().all(is_open), "{faults:?}");
+        assert!(rest.is_empty() || index + 2 >= lines.len(), "{faults:?}");
+    }
+}
+
 #[test]
 fn a_removed_line_is_named_and_no_other() {
     let (scene, lines) = scene();
