@@ -1,0 +1,153 @@
+//! The floor: a process that does nothing but receive datagrams with
+//! `SCM_CREDENTIALS`. It blocks in the receive itself, looks at no content,
+//! and keeps nothing; with `--latency` it also reads the clock once a receive
+//! and keeps the time that each datagram was on its way.
+
+use std::{
+    io::{self, Write as _},
+    mem,
+    os::{
+        fd::{AsRawFd as _, RawFd},
+        unix::net::UnixDatagram,
+    },
+    path::PathBuf,
+    ptr,
+};
+
+use anyhow::{Result, ensure};
+use nix::sys::socket::{setsockopt, sockopt::PassCred};
+use observer_common::frame::FRAME_LEN;
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+
+/// Datagrams that one `recvmmsg` takes at most; the observer's number.
+const BATCH: usize = 64;
+
+/// A datagram of this length ends the floor: no signal to race with a receive.
+pub const STOP: &[u8] = b"stop";
+
+/// `CMSG_SPACE(sizeof(struct ucred))`, rounded up.
+const CONTROL_LEN: usize = 64;
+
+/// `observer-bench floor`
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where to receive
+    #[arg(long)]
+    socket: PathBuf,
+
+    /// Receive in batches, with recvmmsg
+    #[arg(long)]
+    batch: bool,
+
+    /// Measure how long each datagram was on its way
+    #[arg(long)]
+    latency: bool,
+}
+
+/// What a floor says at its end.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Tally {
+    /// Datagrams of a frame's length that came with credentials.
+    pub received: u64,
+    /// Of each, if asked for.
+    pub latencies_ns: Vec<u64>,
+}
+
+/// Receives until it is told to stop.
+pub fn execute(args: &Args) -> Result<()> {
+    let socket = UnixDatagram::bind(&args.socket)?;
+    setsockopt(&socket, PassCred, &true)?;
+    let mut tally = Tally {
+        received: 0,
+        latencies_ns: Vec::with_capacity(if args.latency { 1 << 20 } else { 0 }),
+    };
+    let mut buffers = Buffers::new();
+    let mut messages = buffers.messages(if args.batch { BATCH } else { 1 });
+    loop {
+        let count = if args.batch {
+            receive_batch(socket.as_raw_fd(), &mut messages)?
+        } else {
+            receive(socket.as_raw_fd(), &mut messages[0])?
+        };
+        let now_ns = if args.latency { clock::now_ns() } else { 0 };
+        for (message, frame) in messages.iter_mut().zip(buffers.frames.iter()).take(count) {
+            if message.msg_len as usize == STOP.len() {
+                serde_json::to_writer(io::stdout(), &tally)?;
+                io::stdout().flush()?;
+                return Ok(());
+            }
+            let credentials = mem::replace(&mut message.msg_hdr.msg_controllen, CONTROL_LEN);
+            ensure!(message.msg_len as usize == FRAME_LEN, "no frame");
+            ensure!(credentials > 0, "no SCM_CREDENTIALS");
+            tally.received += 1;
+            if args.latency {
+                let [.., a, b, c, d, _, _, _, _] = *frame;
+                let sent = u32::from_le_bytes([a, b, c, d]);
+                tally.latencies_ns.push(clock::since(sent, now_ns));
+            }
+        }
+    }
+}
+
+/// Where datagrams and their control data go.
+struct Buffers {
+    frames: Box<[[u8; FRAME_LEN]; BATCH]>,
+    controls: Box<[Control; BATCH]>,
+    vectors: Vec<libc::iovec>,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL_LEN]);
+
+impl Buffers {
+    fn new() -> Self {
+        Self {
+            frames: Box::new([[0; FRAME_LEN]; BATCH]),
+            controls: Box::new([Control([0; CONTROL_LEN]); BATCH]),
+            vectors: Vec::new(),
+        }
+    }
+
+    /// Headers that point into the buffers, which stay where they are on the
+    /// heap.
+    fn messages(&mut self, count: usize) -> Vec<libc::mmsghdr> {
+        let vector = |frame: &mut [u8; FRAME_LEN]| libc::iovec {
+            iov_base: frame.as_mut_ptr().cast(),
+            iov_len: FRAME_LEN,
+        };
+        self.vectors = self.frames.iter_mut().map(vector).collect();
+        let buffers = self.vectors.iter_mut().zip(self.controls.iter_mut());
+        buffers
+            .take(count)
+            .map(|(vector, control)| {
+                // SAFETY: all zeroes are a `mmsghdr` without any buffers.
+                let mut message: libc::mmsghdr = unsafe { mem::zeroed() };
+                message.msg_hdr.msg_iov = ptr::from_mut(vector);
+                message.msg_hdr.msg_iovlen = 1;
+                message.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+                message.msg_hdr.msg_controllen = CONTROL_LEN;
+                message
+            })
+            .collect()
+    }
+}
+
+fn receive(socket: RawFd, message: &mut libc::mmsghdr) -> io::Result<usize> {
+    // SAFETY: the header points to buffers of the lengths that it says.
+    let length = unsafe { libc::recvmsg(socket, &raw mut message.msg_hdr, 0) };
+    message.msg_len = u32::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    Ok(1)
+}
+
+/// Waits for the first datagram only.
+fn receive_batch(socket: RawFd, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
+    let length = libc::c_uint::try_from(messages.len()).expect("a small number");
+    let (headers, flags) = (messages.as_mut_ptr(), libc::MSG_WAITFORONE);
+    // SAFETY: there are as many headers as it says, and each points to buffers
+    // of the lengths that it says.
+    let count = unsafe { libc::recvmmsg(socket, headers, length, flags, ptr::null_mut()) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}

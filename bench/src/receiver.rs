@@ -1,0 +1,235 @@
+//! A running receiver.
+
+use std::{
+    fs::{self, File},
+    io::Read as _,
+    os::unix::{net::UnixDatagram, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    sys::{
+        prctl::set_pdeathsig,
+        signal::{Signal, kill},
+    },
+    unistd::Pid,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    arena::Arena,
+    floor::{STOP, Tally},
+    output::{Heard, Reader},
+    subject::{Programs, Subject, Telling, Terms, export_file},
+    usage::{Usage, rss_kib},
+};
+
+/// For it to start, and to stop.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// For what has been sent to be received: many times what a full queue takes.
+const DRAIN: Duration = Duration::from_millis(100);
+
+/// Killed by its own pid when dropped; its files go with it.
+pub struct Receiver {
+    subject: Subject,
+    telling: Telling,
+    child: Child,
+    reader: Option<Reader>,
+    socket: PathBuf,
+    scratch: TempDir,
+}
+
+/// What it said.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// Beats that it accepted, or datagrams that it received; `None` if it
+    /// does not tell.
+    pub accepted: Option<u64>,
+    /// How long each beat took to its event, in nanoseconds.
+    pub latencies_ns: Vec<u64>,
+    /// Its events, if they were read.
+    pub heard: Heard,
+    /// The observer's counters.
+    pub counters: Value,
+}
+
+impl Receiver {
+    /// Starts it in the arena, and waits until it can receive.
+    pub fn start(
+        arena: &Arena,
+        programs: &Programs,
+        subject: Subject,
+        terms: Terms,
+    ) -> Result<Self> {
+        let scratch = TempDir::new_in(arena.scratch())?;
+        let socket = arena.socket();
+        // varta-watch does not start on one that was left behind.
+        drop(fs::remove_file(&socket));
+        let mut command = programs.command(subject, terms, &socket, scratch.path())?;
+        let is_piped = terms.telling != Telling::Nobody || subject.is_floor();
+        let stdout = if is_piped {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
+        command.stdin(Stdio::null()).stdout(stdout);
+        command.stderr(File::create(scratch.path().join("stderr"))?);
+        die_with_parent(&mut command);
+        let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
+        // A floor's one line is read at its end.
+        let stdout = child.stdout.take_if(|_| !subject.is_floor());
+        let mut receiver = Self {
+            subject,
+            telling: terms.telling,
+            child,
+            reader: stdout.map(Reader::start).transpose()?,
+            socket,
+            scratch,
+        };
+        receiver.wait_until_ready()?;
+        Ok(receiver)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while !self.is_ready()? {
+            let status = self.child.try_wait()?;
+            if status.is_some() || Instant::now() > end {
+                bail!("{}: {status:?}: {}", self.subject.name(), self.log()?);
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    fn is_ready(&self) -> Result<bool> {
+        if self.subject.is_observer() {
+            return Ok(self.log()?.lines().any(|line| line == "ready"));
+        }
+        Ok(UnixDatagram::unbound()?.connect(&self.socket).is_ok())
+    }
+
+    fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.scratch.path().join("stderr"))?)
+    }
+
+    /// Where it receives.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// If senders failed, the reason is most often a receiver that did.
+    pub fn explain<T>(&mut self, result: Result<T>) -> Result<T> {
+        let Err(error) = result else {
+            return result;
+        };
+        thread::sleep(DRAIN);
+        let (status, name) = (self.child.try_wait()?, self.subject.name());
+        let state = status.map_or("still runs".into(), |status| format!("ended ({status})"));
+        let log = self.log()?;
+        Err(error.context(format!("{name} {state}; its log: {log}")))
+    }
+
+    /// What it used so far.
+    pub fn usage(&self) -> Result<Usage> {
+        Usage::of(self.pid())
+    }
+
+    /// The same, once it has received what has been sent.
+    pub fn usage_after_drain(&self) -> Result<Usage> {
+        thread::sleep(DRAIN);
+        self.usage()
+    }
+
+    pub fn rss_kib(&self) -> Result<u64> {
+        rss_kib(self.pid())
+    }
+
+    /// Lets it stop on its own terms.
+    pub fn stop(mut self) -> Result<Said> {
+        if self.subject.is_floor() {
+            return self.stop_floor();
+        }
+        kill(Pid::from_raw(self.pid().try_into()?), Signal::SIGTERM)?;
+        self.wait()?;
+        let mut said = Said::default();
+        if let Some(reader) = self.reader.take() {
+            said.heard = reader.join()?;
+        }
+        if self.subject.is_observer() {
+            let log = self.log()?;
+            let counters = log.lines().find_map(|line| line.strip_prefix("counters "));
+            said.counters = serde_json::from_str(counters.context("no counters")?)?;
+            said.accepted = said.counters["beats"].as_u64();
+        } else if self.telling == Telling::Notable {
+            said.heard.read(&export_file(self.scratch.path()))?;
+        }
+        if !self.subject.is_observer() && self.telling != Telling::Nobody {
+            said.accepted = Some(said.heard.beats);
+        }
+        said.latencies_ns = std::mem::take(&mut said.heard.latencies_ns);
+        Ok(said)
+    }
+
+    fn stop_floor(mut self) -> Result<Said> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.send_to(STOP, &self.socket)?;
+        let mut said = String::new();
+        let mut stdout = self.child.stdout.take().context("stdout is piped")?;
+        stdout.read_to_string(&mut said)?;
+        self.wait()?;
+        let tally: Tally = serde_json::from_str(&said)?;
+        Ok(Said {
+            accepted: Some(tally.received),
+            latencies_ns: tally.latencies_ns,
+            ..Said::default()
+        })
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                let log = if status.success() {
+                    return Ok(());
+                } else {
+                    self.log()?
+                };
+                bail!("{}: {status}: {log}", self.subject.name());
+            }
+            ensure!(
+                Instant::now() < end,
+                "{} does not stop",
+                self.subject.name()
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // Both fail only if it has ended and was waited for. Its reader ends
+        // with it.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Lets the kernel kill a child whose parent is killed.
+pub fn die_with_parent(command: &mut Command) {
+    let tell_kernel = || Ok(set_pdeathsig(Signal::SIGKILL)?);
+    // SAFETY: one system call, and nothing that a fork may have locked.
+    unsafe { command.pre_exec(tell_kernel) };
+}

@@ -1,0 +1,122 @@
+//! Beats at the pace of a fleet: what a receiver costs then, and how soon it
+//! tells.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{At, Bench};
+use crate::{
+    load::{Crew, Pace, Spec},
+    outcome::{Figures, float, percentile},
+    plan::Pacing,
+    receiver::Receiver,
+    subject::{Extras, NEVER_MS, Subject, Telling, Terms},
+    table::{Column, Layout},
+};
+
+const TOPIC: &str = "Paced";
+
+pub const LAYOUT: Layout = Layout {
+    topic: TOPIC,
+    columns: &[
+        Column("CPU %", "cpu_percent", 3),
+        Column("× floor", "cpu_percent_ratio", 2),
+        Column("wake-ups/s", "wakeups_per_s", 0),
+        Column("p50 µs", "p50_us", 0),
+        Column("p99 µs", "p99_us", 0),
+        Column("max µs", "max_us", 0),
+        Column("missing", "max_missing", 0),
+    ],
+    absent: "–",
+};
+
+/// Those that can be silent about a beat run twice: once so, for what the
+/// observing costs, and once telling each beat, for how soon it is told.
+fn turns() -> Vec<(Subject, Telling)> {
+    Subject::ALL
+        .into_iter()
+        .flat_map(|subject| {
+            let is_silent = matches!(subject, Subject::Varta | Subject::Observer(_, Extras::Bare));
+            let silent = is_silent.then_some((subject, Telling::Nobody));
+            silent.into_iter().chain([(subject, Telling::Pipe)])
+        })
+        .collect()
+}
+
+fn name(subject: Subject, telling: Telling) -> String {
+    let silent = if telling == Telling::Nobody {
+        ", beats not told"
+    } else {
+        ""
+    };
+    format!("{}{silent}", subject.name())
+}
+
+pub fn round(bench: &mut Bench, round: u32) -> Result<()> {
+    for &queue in bench.plan.queues {
+        bench.arena.set_queue_length(queue)?;
+        for &(pacing, time) in bench.plan.paces {
+            let (rate, agents) = (pacing.rate(), pacing.agents);
+            let case = format!("{rate} beats/s of {agents} agents, max_dgram_qlen {queue}");
+            let at = At {
+                topic: TOPIC,
+                case: &case,
+                round,
+            };
+            bench.take_turns(at, &turns(), name, |bench, subject, telling| {
+                measure(bench, subject, telling, pacing, time)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn measure(
+    bench: &Bench,
+    subject: Subject,
+    telling: Telling,
+    pacing: Pacing,
+    time: Duration,
+) -> Result<Figures> {
+    let terms = Terms {
+        telling,
+        threshold_ms: NEVER_MS,
+        unlimited: true,
+    };
+    let mut receiver = Receiver::start(&bench.arena, &bench.programs, subject, terms)?;
+    let mut crew = Crew::muster(&Spec {
+        socket: receiver.socket().to_owned(),
+        agents: pacing.agents,
+        pace: Pace::Every {
+            period_ns: pacing.period_ns(),
+            waits: true,
+        },
+        floods: Vec::new(),
+    })?;
+    let before = receiver.usage_after_drain()?;
+    crew.start()?;
+    thread::sleep(time);
+    let used = receiver.usage()?.since(before);
+    let sent = receiver.explain(crew.stop())?;
+    receiver.usage_after_drain()?;
+    let said = receiver.stop()?;
+    let seconds = time.as_secs_f64();
+    let mut figures = Figures::from([
+        ("cpu_percent", float(used.cpu_ns) / 1e7 / seconds),
+        ("wakeups_per_s", float(used.wakeups) / seconds),
+    ]);
+    if let Some(accepted) = said.accepted {
+        let expected = float(sent.sent()) + f64::from(pacing.agents);
+        figures.insert("max_missing", expected - float(accepted));
+    }
+    // Beats before the start all come at once: they are not paced.
+    let paced = said.latencies_ns.iter().skip(pacing.agents as usize);
+    let mut latencies: Vec<f64> = paced.map(|&ns| float(ns) / 1e3).collect();
+    latencies.sort_by(f64::total_cmp);
+    for (figure, part) in [("p50_us", 0.5), ("p99_us", 0.99), ("max_us", 1.0)] {
+        figures.extend(percentile(&latencies, part).map(|value| (figure, value)));
+    }
+    Ok(figures)
+}

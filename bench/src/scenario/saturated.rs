@@ -1,0 +1,114 @@
+//! As many beats as there can be: agents that wait for room in the queue and
+//! never sleep otherwise.
+
+use std::{thread, time::Duration};
+
+use anyhow::Result;
+
+use super::{At, Bench, syscalls};
+use crate::{
+    load::{Crew, Pace, Spec},
+    outcome::{Figures, float},
+    receiver::Receiver,
+    subject::{NEVER_MS, Subject, Telling, Terms},
+    table::{Column, Layout},
+};
+
+const TOPIC: &str = "Saturated";
+
+pub const LAYOUT: Layout = Layout {
+    topic: TOPIC,
+    columns: &[
+        Column("beats/s", "beats_per_s", 0),
+        Column("× floor", "beats_per_s_ratio", 2),
+        Column("receiver ns/beat", "cpu_ns_per_beat", 0),
+        Column("× floor", "cpu_ns_per_beat_ratio", 2),
+        Column("sender ns/send", "send_cpu_ns", 0),
+        Column("× floor", "send_cpu_ns_ratio", 2),
+        Column("wake-ups/beat", "wakeups_per_beat", 4),
+        Column("syscalls/beat", "syscalls_per_beat", 3),
+        Column("RSS MiB", "rss_mib", 1),
+        Column("missing", "max_missing", 0),
+    ],
+    absent: "–",
+};
+
+/// A short run suffices: it is a ratio of counts, not of times.
+const COUNTED: Duration = Duration::from_millis(300);
+
+pub fn round(bench: &mut Bench, round: u32) -> Result<()> {
+    for &queue in bench.plan.queues {
+        bench.arena.set_queue_length(queue)?;
+        for &agents in bench.plan.agents {
+            let case = format!("{agents} agent(s), max_dgram_qlen {queue}");
+            let at = At {
+                topic: TOPIC,
+                case: &case,
+                round,
+            };
+            let turns = Subject::ALL.map(|subject| (subject, ()));
+            let name = |subject: Subject, ()| subject.name().to_owned();
+            bench.take_turns(at, &turns, name, |bench, subject, ()| {
+                let mut figures = measure(bench, subject, agents)?;
+                if round == 0 {
+                    figures.extend(count_syscalls(bench, subject, agents)?);
+                }
+                Ok(figures)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn measure(bench: &Bench, subject: Subject, agents: u32) -> Result<Figures> {
+    let (mut receiver, mut crew) = begin(bench, subject, agents)?;
+    let before = receiver.usage_after_drain()?;
+    crew.start()?;
+    thread::sleep(bench.plan.saturated);
+    let sent = receiver.explain(crew.stop())?;
+    let used = receiver.usage_after_drain()?.since(before);
+    let rss_kib = receiver.rss_kib()?;
+    let said = receiver.stop()?;
+    let beats = float(sent.sent());
+    let mut figures = Figures::from([
+        ("beats_per_s", beats * 1e9 / float(sent.took_ns())),
+        ("cpu_ns_per_beat", float(used.cpu_ns) / beats),
+        ("send_cpu_ns", float(sent.cpu_ns()) / beats),
+        ("wakeups_per_beat", float(used.wakeups) / beats),
+        ("rss_mib", float(rss_kib) / 1024.0),
+    ]);
+    if let Some(accepted) = said.accepted {
+        let expected = beats + f64::from(agents);
+        figures.insert("max_missing", expected - float(accepted));
+    }
+    Ok(figures)
+}
+
+fn count_syscalls(bench: &Bench, subject: Subject, agents: u32) -> Result<Figures> {
+    let (mut receiver, mut crew) = begin(bench, subject, agents)?;
+    let Some(count) = syscalls::Count::start(receiver.pid(), bench.arena.scratch())? else {
+        return Ok(Figures::new());
+    };
+    crew.start()?;
+    thread::sleep(COUNTED);
+    let sent = receiver.explain(crew.stop())?;
+    receiver.usage_after_drain()?;
+    let syscalls = float(count.stop()?) / float(sent.sent());
+    Ok(Figures::from([("syscalls_per_beat", syscalls)]))
+}
+
+fn begin(bench: &Bench, subject: Subject, agents: u32) -> Result<(Receiver, Crew)> {
+    let terms = Terms {
+        telling: Telling::Nobody,
+        threshold_ms: NEVER_MS,
+        unlimited: true,
+    };
+    let receiver = Receiver::start(&bench.arena, &bench.programs, subject, terms)?;
+    let crew = Crew::muster(&Spec {
+        socket: receiver.socket().to_owned(),
+        agents,
+        pace: Pace::Saturate,
+        floods: Vec::new(),
+    })?;
+    Ok((receiver, crew))
+}
