@@ -3,7 +3,11 @@
 //! `observer-bench load` is a small process without threads, so that forking
 //! thousands of agents from it is cheap. They wait on one futex for their
 //! start, and count in memory that they share with it. Its parent says `go`,
-//! `calm` and `stop` on its stdin, and reads what came of it as JSON.
+//! `calm`, `stop` and `leave` on its stdin, and reads what came of it as JSON.
+//!
+//! Between `stop` and `leave` all live on without sending: varta-watch looks up
+//! a sender in `/proc` when it receives, and panics (`FileExporter::record`) if
+//! it is told to write down a beat whose sender has ended by then.
 //!
 //! Nothing outlives it: an agent is killed with its parent, and ends by itself
 //! when its time is over.
@@ -107,7 +111,7 @@ pub struct Args {
     spec: String,
 }
 
-/// Runs until its stdin says `stop`, or ends.
+/// Runs until its stdin says `leave`, or ends.
 pub fn execute(args: &Args) -> Result<()> {
     let spec: Spec = serde_json::from_str(&args.spec)?;
     brood::serve(&spec)

@@ -48,10 +48,16 @@ pub struct Median {
 }
 
 impl Record {
+    /// Keeps in mind that there are no figures of a round.
+    pub fn failed(&mut self, topic: &'static str, case: String, subject: String, round: u32) {
+        let reason = format!("failed in round {}", round + 1);
+        self.not_run.push((topic, case, subject, reason));
+    }
+
     /// In the order in which things were first measured.
     pub fn medians(&self) -> Vec<Median> {
         let mut medians: Vec<Median> = Vec::new();
-        for sample in self.samples.iter().filter(|sample| sample.round == 0) {
+        for sample in &self.samples {
             let Sample {
                 topic,
                 case,

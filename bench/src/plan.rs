@@ -37,6 +37,7 @@ pub struct Args {
 /// What is measured, for how long.
 #[derive(Debug)]
 pub struct Plan {
+    pub is_quick: bool,
     pub rounds: u32,
     /// `net.unix.max_dgram_qlen`.
     pub queues: &'static [u32],
@@ -90,6 +91,7 @@ impl Plan {
     pub fn compare(args: &Args) -> Self {
         if args.quick {
             return Self {
+                is_quick: true,
                 rounds: args.rounds.unwrap_or(1),
                 queues: &[10],
                 agents: &[1, 256, 4096],
@@ -100,6 +102,7 @@ impl Plan {
             };
         }
         Self {
+            is_quick: false,
             rounds: args.rounds.unwrap_or(5),
             queues: &[10, 512],
             agents: &[1, 256, 4096],

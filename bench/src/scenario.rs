@@ -13,7 +13,7 @@ use std::{
     io::{self, Write as _},
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::json;
 
 use crate::{
@@ -31,6 +31,8 @@ struct Bench {
     programs: Programs,
     plan: Plan,
     record: Record,
+    /// Whether something failed that is not the peer.
+    ours_failed: bool,
 }
 
 /// `observer-bench compare`
@@ -76,6 +78,7 @@ impl Bench {
             arena: Arena::enter()?,
             plan,
             record: Record::default(),
+            ours_failed: false,
         })
     }
 
@@ -101,7 +104,15 @@ impl Bench {
                 }
                 continue;
             }
-            let figures = measure(self, subject, term)?;
+            let figures = match measure(self, subject, term) {
+                Ok(figures) => figures,
+                Err(error) => {
+                    progress(&format!("{subject_name}: {error:#}"));
+                    self.record.failed(topic, case, subject_name, round);
+                    self.ours_failed |= !subject.is_peer();
+                    continue;
+                }
+            };
             self.record.samples.push(Sample {
                 topic,
                 case,
@@ -125,10 +136,11 @@ impl Bench {
         let medians = self.record.medians();
         let rounds = self.plan.rounds;
         let text = format!(
-            "{} Medians of {rounds} round{}{}.\n{}",
+            "{} Medians of {rounds} round{}{}.{}\n{}",
             machine.sentence(),
             if rounds == 1 { "" } else { "s" },
             if args.quick { ", cut short" } else { "" },
+            self.programs.notice(),
             table::render(layouts, &medians)
         );
         let json = json!({
@@ -143,7 +155,9 @@ impl Bench {
             serde_json::to_vec_pretty(&json)?,
         )?;
         fs::write(args.out.join(format!("{name}.md")), &text)?;
-        Ok(io::stdout().write_all(text.as_bytes())?)
+        io::stdout().write_all(text.as_bytes())?;
+        ensure!(!self.ours_failed, "some measurements failed");
+        Ok(())
     }
 }
 

@@ -132,6 +132,10 @@ impl Subject {
         matches!(self, Self::Recvmsg | Self::Recvmmsg)
     }
 
+    pub fn is_peer(self) -> bool {
+        matches!(self, Self::Varta | Self::VartaMetrics)
+    }
+
     pub fn is_observer(self) -> bool {
         matches!(self, Self::Observer(..))
     }
@@ -174,6 +178,18 @@ impl Programs {
             .iter()
             .find(|(needs, flag)| *needs && !self.has(flag));
         missing.map(|(_, flag)| format!("not run: this build has no {flag}"))
+    }
+
+    /// A sentence on what this build of the observer lacks, if it lacks
+    /// something: without `--events` it tells each beat to `/dev/null` even
+    /// where it is bare.
+    pub fn notice(&self) -> String {
+        let flags = ["--ingest", "--events", "--max-beat-rate", "--refuse"];
+        let missing: Vec<&str> = flags.into_iter().filter(|flag| !self.has(flag)).collect();
+        if missing.is_empty() {
+            return String::new();
+        }
+        format!(" This build of the observer has no {}.", missing.join(", "))
     }
 
     fn has(&self, flag: &str) -> bool {

@@ -32,7 +32,7 @@ pub fn run(socket: &Path, pace: Pace, index: u64, stage: &Stage, cell: &Cell) ->
     let mut agent = Agent::connect(socket, cell)?;
     agent.beat()?;
     cell.sent.store(0, Relaxed);
-    stage.wait();
+    stage.wait_for_start();
     let cpu_ns = clock::cpu_ns();
     let end_ns = clock::now_ns() + LONGEST_LIFE_NS;
     let goes_on = || !stage.is_stopped() && clock::now_ns() < end_ns;
@@ -53,6 +53,7 @@ pub fn run(socket: &Path, pace: Pace, index: u64, stage: &Stage, cell: &Cell) ->
         }
     }
     cell.cpu_ns.store(clock::cpu_ns() - cpu_ns, Relaxed);
+    stage.wait_for_leave();
     Ok(())
 }
 

@@ -38,15 +38,13 @@ pub fn serve(spec: &Spec) -> Result<()> {
     for (index, cell) in (0..).zip(agent_cells) {
         brood.fork(|| agent::run(&spec.socket, spec.pace, index, stage, cell))?;
     }
-    wait_for("agents to get ready", || {
-        stage.ready.load(Relaxed) == spec.agents
-    })?;
+    brood.wait_until(|| stage.ready.load(Relaxed) == spec.agents)?;
     let victim = agent_cells.first().map_or(0, |cell| cell.pid.load(Relaxed));
     for (&kind, cell) in spec.floods.iter().zip(flood_cells) {
         brood.fork(|| flood::run(&spec.socket, kind, victim, stage, cell))?;
     }
     let all = u32::try_from(shared.cells.len())?;
-    wait_for("flooders to get ready", || stage.ready.load(Relaxed) == all)?;
+    brood.wait_until(|| stage.ready.load(Relaxed) == all)?;
     say("ready")?;
     for line in io::stdin().lock().lines() {
         match line?.as_str() {
@@ -54,13 +52,19 @@ pub fn serve(spec: &Spec) -> Result<()> {
             "calm" => stage.calm(),
             "stop" => {
                 stage.stop();
-                brood.join()?;
+                brood.wait_until(|| stage.done.load(Relaxed) == all)?;
                 let read = |cells: &[Cell]| cells.iter().map(Cell::read).collect();
-                return say(&serde_json::to_string(&Outcome {
+                say(&serde_json::to_string(&Outcome {
                     started_ns: stage.started_ns(),
                     agents: read(agent_cells),
                     floods: read(flood_cells),
-                })?);
+                })?)?;
+                continue;
+            }
+            "leave" => {
+                stage.leave()?;
+                brood.join()?;
+                return say("done");
             }
             other => bail!("what is {other:?}?"),
         }
@@ -71,17 +75,6 @@ pub fn serve(spec: &Spec) -> Result<()> {
 
 fn say(line: &str) -> Result<()> {
     Ok(writeln!(io::stdout(), "{line}")?)
-}
-
-fn wait_for(what: &str, is_so: impl Fn() -> bool) -> Result<()> {
-    let end = Instant::now() + PATIENCE;
-    while !is_so() {
-        if Instant::now() > end {
-            bail!("too long a wait for {what}");
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-    Ok(())
 }
 
 /// Processes that were forked; killed by their own pids when dropped.
@@ -99,6 +92,20 @@ impl Brood {
             }
             ForkResult::Child => process::exit(be_child(parent, child)),
         }
+    }
+
+    /// Waits for something that they do, none of which should end meanwhile.
+    fn wait_until(&mut self, is_so: impl Fn() -> bool) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while !is_so() {
+            if let Some(ended) = waitpid(None, Some(WaitPidFlag::WNOHANG))?.pid() {
+                self.0.retain(|pid| *pid != ended);
+                bail!("a sender failed");
+            }
+            ensure!(Instant::now() < end, "senders take too long");
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Waits for all to end, as they should.

@@ -46,12 +46,17 @@ impl Crew {
         self.expect("done")
     }
 
-    /// Ends all, and waits for that.
-    pub fn stop(mut self) -> Result<Outcome> {
+    /// Lets nobody send any more; all live on.
+    pub fn stop(&mut self) -> Result<Outcome> {
         self.tell("stop")?;
         let outcome = self.line()?;
-        ensure!(self.child.wait()?.success(), "the loader failed");
-        Ok(serde_json::from_str(&outcome)?)
+        serde_json::from_str(&outcome).context("the loader failed")
+    }
+
+    /// Lets all end, and waits for that.
+    pub fn leave(mut self) -> Result<()> {
+        self.tell("leave")?;
+        self.expect("done")
     }
 
     fn tell(&mut self, word: &str) -> Result<()> {

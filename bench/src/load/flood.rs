@@ -55,7 +55,7 @@ pub fn run(socket: &Path, flood: Flood, victim: u32, stage: &Stage, cell: &Cell)
     let own = process::id();
     cell.pid.store(own, Relaxed);
     let socket = connect(socket)?;
-    stage.wait();
+    stage.wait_for_start();
     let (cpu_ns, end_ns) = (clock::cpu_ns(), clock::now_ns() + LONGEST_LIFE_NS);
     let mut nonce = STALE_NONCE;
     while !stage.is_calm() && clock::now_ns() < end_ns {
@@ -72,5 +72,6 @@ pub fn run(socket: &Path, flood: Flood, victim: u32, stage: &Stage, cell: &Cell)
         }
     }
     cell.cpu_ns.store(clock::cpu_ns() - cpu_ns, Relaxed);
+    stage.wait_for_leave();
     Ok(())
 }

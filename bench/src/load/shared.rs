@@ -31,10 +31,14 @@ pub struct Stage {
     started: AtomicU32,
     /// 1 once flooders have to end.
     calm: AtomicU32,
-    /// 1 once all have to end.
+    /// 1 once nobody may send any more.
     stopped: AtomicU32,
+    /// A futex: 1 once they may end.
+    left: AtomicU32,
     /// How many are waiting for the start.
     pub ready: AtomicU32,
+    /// How many have sent their last.
+    pub done: AtomicU32,
     started_ns: AtomicU64,
 }
 
@@ -75,9 +79,7 @@ impl Stage {
     /// Lets all begin, at the same time.
     pub fn start(&self) -> Result<()> {
         self.started_ns.store(clock::now_ns(), Relaxed);
-        self.started.store(1, Relaxed);
-        wake(&self.started, Flags::empty(), i32::MAX.unsigned_abs())?;
-        Ok(())
+        open(&self.started)
     }
 
     /// When that was, in nanoseconds since boot.
@@ -86,14 +88,20 @@ impl Stage {
     }
 
     /// Says that a process is ready, and waits for the start.
-    pub fn wait(&self) {
+    pub fn wait_for_start(&self) {
         self.ready.fetch_add(1, Relaxed);
-        while self.started.load(Relaxed) == 0 {
-            match wait(&self.started, Flags::empty(), 0, None) {
-                Ok(()) | Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(error) => panic!("futex: {error}"),
-            }
-        }
+        wait_for(&self.started);
+    }
+
+    /// Lets all end.
+    pub fn leave(&self) -> Result<()> {
+        open(&self.left)
+    }
+
+    /// Says that a process has sent its last, and waits until it may end.
+    pub fn wait_for_leave(&self) {
+        self.done.fetch_add(1, Relaxed);
+        wait_for(&self.left);
     }
 
     pub fn calm(&self) {
@@ -110,6 +118,21 @@ impl Stage {
 
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Relaxed) != 0
+    }
+}
+
+fn open(gate: &AtomicU32) -> Result<()> {
+    gate.store(1, Relaxed);
+    wake(gate, Flags::empty(), i32::MAX.unsigned_abs())?;
+    Ok(())
+}
+
+fn wait_for(gate: &AtomicU32) {
+    while gate.load(Relaxed) == 0 {
+        match wait(gate, Flags::empty(), 0, None) {
+            Ok(()) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => panic!("futex: {error}"),
+        }
     }
 }
 

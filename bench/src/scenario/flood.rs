@@ -86,6 +86,7 @@ fn measure(bench: &Bench, subject: Subject, floods: &[Flood]) -> Result<Figures>
     // The agents are silent only for as long as this takes, which is no stall.
     receiver.usage_after_drain()?;
     let said = receiver.stop()?;
+    crew.leave()?;
     let seconds = bench.plan.flood.as_secs_f64();
     let attack = float(sent.flooded());
     let mut figures = Figures::from([

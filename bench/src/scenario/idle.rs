@@ -59,8 +59,8 @@ fn measure(bench: &Bench, subject: Subject) -> Result<Figures> {
     thread::sleep(bench.plan.idle);
     let used = receiver.usage()?.since(before);
     let rss_kib = receiver.rss_kib()?;
-    drop(crew);
     receiver.stop()?;
+    drop(crew);
     let seconds = bench.plan.idle.as_secs_f64();
     Ok(Figures::from([
         ("wakeups_per_s", float(used.wakeups) / seconds),

@@ -102,6 +102,7 @@ fn measure(
     let sent = receiver.explain(crew.stop())?;
     receiver.usage_after_drain()?;
     let said = receiver.stop()?;
+    crew.leave()?;
     let seconds = time.as_secs_f64();
     let mut figures = Figures::from([
         ("cpu_percent", float(used.cpu_ns) / 1e7 / seconds),

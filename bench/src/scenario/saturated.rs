@@ -50,7 +50,8 @@ pub fn round(bench: &mut Bench, round: u32) -> Result<()> {
             let name = |subject: Subject, ()| subject.name().to_owned();
             bench.take_turns(at, &turns, name, |bench, subject, ()| {
                 let mut figures = measure(bench, subject, agents)?;
-                if round == 0 {
+                // Once suffices, and not where time is short.
+                if round == 0 && (agents == 1 || !bench.plan.is_quick) {
                     figures.extend(count_syscalls(bench, subject, agents)?);
                 }
                 Ok(figures)
@@ -69,6 +70,7 @@ fn measure(bench: &Bench, subject: Subject, agents: u32) -> Result<Figures> {
     let used = receiver.usage_after_drain()?.since(before);
     let rss_kib = receiver.rss_kib()?;
     let said = receiver.stop()?;
+    crew.leave()?;
     let beats = float(sent.sent());
     let mut figures = Figures::from([
         ("beats_per_s", beats * 1e9 / float(sent.took_ns())),
@@ -94,6 +96,8 @@ fn count_syscalls(bench: &Bench, subject: Subject, agents: u32) -> Result<Figure
     let sent = receiver.explain(crew.stop())?;
     receiver.usage_after_drain()?;
     let syscalls = float(count.stop()?) / float(sent.sent());
+    receiver.stop()?;
+    crew.leave()?;
     Ok(Figures::from([("syscalls_per_beat", syscalls)]))
 }
 

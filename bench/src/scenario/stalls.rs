@@ -72,6 +72,7 @@ fn measure(bench: &Bench, subject: Subject) -> Result<Figures> {
     let sent = receiver.explain(crew.stop())?;
     thread::sleep(Duration::from_millis(THRESHOLD_MS) + SLACK);
     let said = receiver.stop()?;
+    crew.leave()?;
     let told: HashMap<u32, u64> = said.heard.stalls.into_iter().collect();
     let late = sent.agents.iter().filter_map(|agent| {
         let told_ns = float(*told.get(&agent.pid)?);
