@@ -15,6 +15,7 @@ mod build_observer;
 mod compiler;
 mod demo;
 mod linker;
+mod peer;
 mod process;
 mod programs;
 mod python;

@@ -1,4 +1,5 @@
-//! Programs of the distribution that the end-to-end tests start.
+//! Programs of the distribution that the end-to-end tests and the benchmarks
+//! start.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +36,16 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
 /// # Errors
 /// With the line that does it by hand.
 pub(crate) fn ensure_installed() -> Result<()> {
-    let missing: Vec<String> = PROGRAMS
+    install(&PROGRAMS, "testing")
+}
+
+/// Installs what is missing of programs, each with the package that it is in.
+/// `who` needs them.
+///
+/// # Errors
+/// With the line that does it by hand.
+pub(crate) fn install(programs: &[(&str, &str)], who: &str) -> Result<()> {
+    let missing: Vec<String> = programs
         .iter()
         .filter(|(program, _)| !is_there(program))
         .map(|(_, package)| (*package).to_owned())
@@ -46,7 +56,7 @@ pub(crate) fn ensure_installed() -> Result<()> {
     apt::ensure(&missing).map_err(|error| {
         let by_hand = apt::by_hand(&missing);
         anyhow!(
-            "the tests need {}: {error:#}\n    {by_hand}",
+            "{who} needs {}: {error:#}\n    {by_hand}",
             missing.join(", ")
         )
     })
