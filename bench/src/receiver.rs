@@ -24,6 +24,7 @@ use tempfile::TempDir;
 use crate::{
     arena::Arena,
     floor::{STOP, Tally},
+    outcome::{Figures, float},
     output::{Heard, Reader},
     subject::{Programs, Subject, Telling, Terms, export_file},
     usage::{Usage, rss_kib},
@@ -57,6 +58,26 @@ pub struct Said {
     pub heard: Heard,
     /// The observer's counters.
     pub counters: Value,
+}
+
+/// Of those, what tells how a result came about; kept with each round.
+const TELLING_COUNTERS: [&str; 8] = [
+    "taken",
+    "throttled",
+    "ring_full",
+    "parked",
+    "records_expired",
+    "records_displaced",
+    "stdout_lost",
+    "absences",
+];
+
+impl Said {
+    /// Counters of this build that are figures.
+    pub fn counted(&self) -> Figures {
+        let count = |name| Some((name, float(self.counters[name].as_u64()?)));
+        TELLING_COUNTERS.into_iter().filter_map(count).collect()
+    }
 }
 
 impl Receiver {

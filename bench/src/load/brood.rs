@@ -26,7 +26,7 @@ use super::{
 };
 
 /// For all to be forked, and for all to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Forks everyone, says `ready`, then does what stdin says.
 pub fn serve(spec: &Spec) -> Result<()> {

@@ -95,6 +95,7 @@ fn measure(bench: &Bench, subject: Subject, floods: &[Flood]) -> Result<Figures>
         ("cpu_percent", float(used.cpu_ns) / 1e7 / seconds),
         ("max_false_stalls", float(false_stalls(&sent, &said))),
     ]);
+    figures.extend(said.counted());
     let findings = if subject.is_observer() {
         observers(&sent, &said.counters, floods)
     } else {

@@ -108,6 +108,7 @@ fn measure(
         ("cpu_percent", float(used.cpu_ns) / 1e7 / seconds),
         ("wakeups_per_s", float(used.wakeups) / seconds),
     ]);
+    figures.extend(said.counted());
     if let Some(accepted) = said.accepted {
         let expected = float(sent.sent()) + f64::from(pacing.agents);
         figures.insert("max_missing", expected - float(accepted));

@@ -79,6 +79,7 @@ fn measure(bench: &Bench, subject: Subject, agents: u32) -> Result<Figures> {
         ("wakeups_per_beat", float(used.wakeups) / beats),
         ("rss_mib", float(rss_kib) / 1024.0),
     ]);
+    figures.extend(said.counted());
     if let Some(accepted) = said.accepted {
         let expected = beats + f64::from(agents);
         figures.insert("max_missing", expected - float(accepted));
