@@ -6,11 +6,15 @@ use std::{
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{self, Command},
+    thread,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::signal::{SigSet, Signal},
+};
 use tempfile::TempDir;
 
 const QUEUE_LENGTH: &str = "/proc/sys/net/unix/max_dgram_qlen";
@@ -31,6 +35,7 @@ impl Arena {
         let scratch = tempfile::Builder::new()
             .prefix("observer-bench-")
             .tempdir()?;
+        tidy_up_when_told(scratch.path().to_owned())?;
         let arena = Self { host, scratch };
         // For the metrics of whoever serves them.
         let status = Command::new("ip")
@@ -60,6 +65,22 @@ impl Arena {
     pub fn socket(&self) -> PathBuf {
         self.scratch().join("s")
     }
+}
+
+/// Leaves nothing behind either when we are told to end: what is in the
+/// scratch directory goes, and the kernel ends our children with us.
+fn tidy_up_when_told(scratch: PathBuf) -> Result<()> {
+    let mut signals = SigSet::empty();
+    signals.extend([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    // Programs that we start do not inherit this: `Command` undoes it.
+    signals.thread_block()?;
+    thread::spawn(move || {
+        let signal = signals.wait().expect("signals to wait for");
+        drop(fs::remove_dir_all(scratch));
+        // As a shell reports it.
+        process::exit(128 + signal as i32);
+    });
+    Ok(())
 }
 
 fn namespace() -> Result<u64> {

@@ -102,17 +102,18 @@ impl Receiver {
         command.stdin(Stdio::null()).stdout(stdout);
         command.stderr(File::create(scratch.path().join("stderr"))?);
         die_with_parent(&mut command);
-        let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
-        // A floor's one line is read at its end.
-        let stdout = child.stdout.take_if(|_| !subject.is_floor());
+        let child = command.spawn().with_context(|| format!("{command:?}"))?;
         let mut receiver = Self {
             subject,
             telling: terms.telling,
             child,
-            reader: stdout.map(Reader::start).transpose()?,
+            reader: None,
             socket,
             scratch,
         };
+        // A floor's one line is read at its end.
+        let stdout = receiver.child.stdout.take_if(|_| !subject.is_floor());
+        receiver.reader = stdout.map(Reader::start).transpose()?;
         receiver.wait_until_ready()?;
         Ok(receiver)
     }
