@@ -72,7 +72,7 @@ impl Arena {
 fn tidy_up_when_told(scratch: PathBuf) -> Result<()> {
     let mut signals = SigSet::empty();
     signals.extend([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    // Programs that we start do not inherit this: `Command` undoes it.
+    // Programs inherit this: `die_with_parent` undoes it for those that run.
     signals.thread_block()?;
     thread::spawn(move || {
         let signal = signals.wait().expect("signals to wait for");

@@ -5,7 +5,7 @@ use std::{
     io::Read as _,
     os::unix::{net::UnixDatagram, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
     sys::{
         prctl::set_pdeathsig,
-        signal::{Signal, kill},
+        signal::{SigSet, Signal, kill},
     },
     unistd::Pid,
 };
@@ -220,23 +220,21 @@ impl Receiver {
     }
 
     fn wait(&mut self) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                let log = if status.success() {
-                    return Ok(());
-                } else {
-                    self.log()?
-                };
-                bail!("{}: {status}: {log}", self.subject.name());
-            }
-            ensure!(
-                Instant::now() < end,
-                "{} does not stop",
-                self.subject.name()
-            );
-            thread::sleep(Duration::from_millis(2));
+        let (name, status) = (self.subject.name(), wait(&mut self.child)?);
+        ensure!(status.success(), "{name}: {status}: {}", self.log()?);
+        Ok(())
+    }
+}
+
+/// Waits for the end of a process that was told to end, and not for ever.
+pub fn wait(child: &mut Child) -> Result<ExitStatus> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
         }
+        ensure!(Instant::now() < end, "pid {} does not stop", child.id());
+        thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -249,9 +247,13 @@ impl Drop for Receiver {
     }
 }
 
-/// Lets the kernel kill a child whose parent is killed.
+/// Lets the kernel kill a child whose parent is killed, and lets the child get
+/// the signals that its parent waits for in a thread.
 pub fn die_with_parent(command: &mut Command) {
-    let tell_kernel = || Ok(set_pdeathsig(Signal::SIGKILL)?);
-    // SAFETY: one system call, and nothing that a fork may have locked.
+    let tell_kernel = || {
+        set_pdeathsig(Signal::SIGKILL)?;
+        Ok(SigSet::empty().thread_set_mask()?)
+    };
+    // SAFETY: two system calls, and nothing that a fork may have locked.
     unsafe { command.pre_exec(tell_kernel) };
 }

@@ -19,7 +19,7 @@ use nix::{
 };
 
 use super::progress;
-use crate::receiver::die_with_parent;
+use crate::receiver::{die_with_parent, wait};
 
 /// For perf to attach itself; nothing is sent meanwhile.
 const ATTACHES: Duration = Duration::from_millis(400);
@@ -60,7 +60,7 @@ impl Count {
     /// What it has counted.
     pub fn stop(mut self) -> Result<u64> {
         kill(Pid::from_raw(self.perf.id().try_into()?), Signal::SIGINT)?;
-        self.perf.wait()?;
+        wait(&mut self.perf)?;
         let output = fs::read_to_string(&self.output)?;
         let line = output.lines().find(|line| line.contains("sys_enter"));
         let line = line.with_context(|| format!("perf said {output:?}"))?;
