@@ -82,10 +82,7 @@ const PACES: [(Pacing, Duration); 3] = [
     (FAST, Duration::from_secs(2)),
 ];
 
-const QUICK_PACES: [(Pacing, Duration); 2] = [
-    (MIDDLE, Duration::from_millis(400)),
-    (FAST, Duration::from_millis(400)),
-];
+const QUICK_PACES: [(Pacing, Duration); 1] = [(FAST, Duration::from_millis(400))];
 
 impl Plan {
     pub fn compare(args: &Args) -> Self {
@@ -97,7 +94,7 @@ impl Plan {
                 agents: &[1, 256, 4096],
                 saturated: Duration::from_millis(200),
                 paces: &QUICK_PACES,
-                idle: Duration::from_secs(1),
+                idle: Duration::from_millis(500),
                 flood: Duration::ZERO,
             };
         }
