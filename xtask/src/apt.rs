@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::process::{self, find_on_path};
 use crate::{root, say};
@@ -53,6 +53,35 @@ pub(crate) fn unpack(package: &str, to: &Path) -> Result<()> {
         bail!("this system has no apt-get");
     }
     update_once();
+    unpack_all(&[package.to_owned()], to)
+}
+
+/// The same with all that the package needs and that is not installed. Where
+/// installing it would take other packages away, as where these are of other
+/// versions, it can be had so.
+///
+/// # Errors
+/// Likewise.
+pub(crate) fn unpack_with_needs(package: &str, to: &Path) -> Result<()> {
+    if find_on_path("apt-get").is_none() {
+        bail!("this system has no apt-get");
+    }
+    update_once();
+    let plan = process::capture(&mut apt_get(&[
+        "install",
+        "--simulate",
+        "--no-install-recommends",
+        package,
+    ]))?;
+    let needed = plan.lines().filter_map(|line| line.strip_prefix("Inst "));
+    let needed: Vec<String> = needed
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect();
+    unpack_all(&needed, to)
+}
+
+fn unpack_all(packages: &[String], to: &Path) -> Result<()> {
     let mut beside = to.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);
@@ -60,19 +89,22 @@ pub(crate) fn unpack(package: &str, to: &Path) -> Result<()> {
         fs::remove_dir_all(&beside)?;
     }
     fs::create_dir_all(&beside)?;
-    process::run(apt_get(&["download", "-qq", package]).current_dir(&beside))?;
-    let archive = fs::read_dir(&beside)?
+    let mut download = apt_get(&["download", "-qq"]);
+    process::run(download.args(packages).current_dir(&beside))?;
+    let archives: Vec<PathBuf> = fs::read_dir(&beside)?
         .filter_map(Result::ok)
         .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .with_context(|| format!("apt-get did not bring {package}"))?;
-    process::run(
-        Command::new("dpkg")
-            .arg("--extract")
-            .arg(&archive)
-            .arg(&beside),
-    )?;
-    fs::remove_file(archive)?;
+        .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .collect();
+    if archives.len() < packages.len() {
+        bail!("apt-get did not bring all of {}", packages.join(", "));
+    }
+    for archive in archives {
+        let mut dpkg = Command::new("dpkg");
+        dpkg.arg("--extract").arg(&archive).arg(&beside);
+        process::run(&mut dpkg)?;
+        fs::remove_file(archive)?;
+    }
     fs::rename(&beside, to)?;
     Ok(())
 }

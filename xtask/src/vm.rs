@@ -22,18 +22,13 @@ use crate::workspace::{Workspace, from_here};
 use crate::{apt, process, programs, say};
 use image::Image;
 use kernel::Kernel;
-use qemu::Machine;
+use qemu::{Emulator, Machine};
 use report::Report;
 use table::Column;
 
 /// What booting a guest needs besides what the tests need: a program, and the
 /// package that has it.
-const TOOLS: [(&str, &str); 4] = [
-    (qemu::PROGRAM, "qemu-system-x86"),
-    ("cpio", "cpio"),
-    ("xz", "xz-utils"),
-    ("strip", "binutils"),
-];
+const TOOLS: [(&str, &str); 3] = [("cpio", "cpio"), ("xz", "xz-utils"), ("strip", "binutils")];
 
 /// Series of kernels: those of Debian 12 and 13.
 const SERIES: [&str; 2] = ["6.1", "6.12"];
@@ -97,6 +92,7 @@ impl Guest {
 pub(crate) fn execute(workspace: &Workspace, args: &Args) -> Result<()> {
     let folder = workspace.target().join("vm");
     ensure_tools()?;
+    let emulator = Emulator::ensure(workspace)?;
     let built = build::build(workspace)?;
     let steps = suite::steps(&built, &workspace.observer());
     let image = built.lay_out(workspace, &steps, &folder.join("root"))?;
@@ -105,7 +101,9 @@ pub(crate) fn execute(workspace: &Workspace, args: &Args) -> Result<()> {
         say::bad("left out", format_args!("{what}: {why}"));
     }
     let time_limit = Duration::from_secs(args.time_limit_s);
-    let reports = in_parallel(&guests, args.jobs, |guest| run(guest, &folder, time_limit));
+    let reports = in_parallel(&guests, args.jobs, |guest| {
+        run(guest, &emulator, &folder, time_limit)
+    });
     let failed = reports.iter().filter(|report| report.is_none()).count();
     if failed > 0 {
         bail!("{failed} of {} guests failed", guests.len());
@@ -171,8 +169,9 @@ fn some_or_all<'a, T>(some: &'a [T], all: &'a [T]) -> &'a [T] {
 }
 
 /// Boots a guest and tells how it went; what it said, if it passed.
-fn run(guest: &Guest, folder: &Path, time_limit: Duration) -> Option<Report> {
+fn run(guest: &Guest, emulator: &Emulator, folder: &Path, time_limit: Duration) -> Option<Report> {
     let machine = Machine {
+        emulator,
         kernel: &guest.kernel,
         initramfs: &guest.initramfs,
         lockdown: guest.lockdown.name(),

@@ -1,5 +1,6 @@
 //! A virtual machine, from its start to its verdict.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,8 +10,57 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use super::report::Report;
+use crate::apt;
+use crate::process::find_on_path;
+use crate::workspace::Workspace;
 
-pub(super) const PROGRAM: &str = "qemu-system-x86_64";
+const PROGRAM: &str = "qemu-system-x86_64";
+
+/// The package that has it.
+const PACKAGE: &str = "qemu-system-x86";
+
+/// The emulator: this system's, or one of its own under `target/tools`.
+pub(super) struct Emulator {
+    program: PathBuf,
+    /// Where its libraries are, if not where this system has its own.
+    libraries: Option<OsString>,
+}
+
+impl Emulator {
+    /// Finds it or brings it. It is unpacked and not installed: another
+    /// version of its tools may be here, which apt would take away for it.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub(super) fn ensure(workspace: &Workspace) -> Result<Self> {
+        if let Some(program) = find_on_path(PROGRAM) {
+            return Ok(Self {
+                program,
+                libraries: None,
+            });
+        }
+        let folder = workspace.target().join("tools").join("qemu");
+        if !folder.exists() {
+            apt::unpack_with_needs(PACKAGE, &folder)
+                .with_context(|| format!("virtual machines need {PROGRAM}"))?;
+        }
+        let host = format!("{}-linux-gnu", std::env::consts::ARCH);
+        let libraries = ["usr/lib", "lib"].map(|place| folder.join(place).join(&host));
+        Ok(Self {
+            program: folder.join("usr/bin").join(PROGRAM),
+            libraries: Some(std::env::join_paths(libraries)?),
+        })
+    }
+
+    /// It finds firmware and modules beside itself.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        if let Some(libraries) = &self.libraries {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        command
+    }
+}
 
 /// Memory of a guest, which holds its disk as well.
 const MEMORY: &str = "2G";
@@ -20,6 +70,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// A guest to be.
 pub(super) struct Machine<'a> {
+    pub(super) emulator: &'a Emulator,
     pub(super) kernel: &'a Path,
     pub(super) initramfs: &'a Path,
     pub(super) lockdown: &'a str,
@@ -85,7 +136,7 @@ impl Machine<'_> {
     fn command(&self, report: &Path) -> Command {
         let [console, second] = self.consoles();
         let serial = |path: &Path| format!("file:{}", path.display());
-        let mut qemu = Command::new(PROGRAM);
+        let mut qemu = self.emulator.command();
         qemu.args([
             "-accel",
             "tcg,thread=multi",
