@@ -37,6 +37,20 @@ pub enum Status {
     Critical = 2,
 }
 
+/// The process that 32 bytes claim as their sender, be they a frame or not:
+/// what the filter compares, which has no time for a checksum.
+#[must_use]
+pub const fn claimed_pid(bytes: &[u8; FRAME_LEN]) -> u32 {
+    u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]])
+}
+
+/// Whether 32 bytes say that their sender is in need of help, be they a frame
+/// or not.
+#[must_use]
+pub const fn claims_critical(bytes: &[u8; FRAME_LEN]) -> bool {
+    bytes[3] == Status::Critical as u8
+}
+
 /// The byte that stands for "stalled" in the protocol's status table. It is
 /// an observer's finding; no sender may claim it.
 #[cfg(feature = "user")]

@@ -16,9 +16,16 @@ pub enum Loss {
     /// The datagram's bytes could not be read (`bpf_skb_load_bytes` failed):
     /// it went on to the socket without a record.
     Unreadable = 2,
+    /// A datagram of a process that had used up its budget was dropped.
+    Throttled = 3,
+    /// The ring was filling up: a datagram that was to be delivered by it went
+    /// on to the socket, with a record.
+    PassedOn = 4,
+    /// A lie was refused, and the ring had no room to say so.
+    RefusedUnseen = 5,
 }
 
 impl Loss {
     /// How many counters there are.
-    pub const COUNT: u32 = 3;
+    pub const COUNT: u32 = 6;
 }

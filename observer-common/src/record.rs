@@ -8,10 +8,10 @@ pub const COMM_LEN: usize = 16;
 
 /// One send attempt, written by an eBPF program in the sending task.
 ///
-/// A record is an attempt, not a delivery: the socket filter runs before the
-/// queue-full check (`unix_dgram_sendmsg`, `net/unix/af_unix.c`), and the
-/// cgroup program before the packet leaves (`ip_finish_output`,
-/// `net/ipv4/ip_output.c`).
+/// Unless the program took the datagram itself ([`Fate::Taken`]) a record is
+/// an attempt, not a delivery: the socket filter runs before the queue-full
+/// check (`unix_dgram_sendmsg`, `net/unix/af_unix.c`), and the cgroup program
+/// before the packet leaves (`ip_finish_output`, `net/ipv4/ip_output.c`).
 ///
 /// Every number that names a task is a thread-group id unless it says
 /// otherwise, as the frame's `pid` field is.
@@ -56,8 +56,8 @@ pub struct Record {
     pub task_kind: u8,
     /// Depth of the sender's active pid namespace, 0 for the initial one.
     pub level: u8,
-    /// Zero; keeps the layout free of implicit padding.
-    pub reserved: u8,
+    /// What became of the datagram: a [`Fate`] as a number.
+    pub fate: u8,
     /// Name of the sending thread, NUL-padded. Empty: unknown. The owner can
     /// change it at will: evidence for a human, never a ground for judgement.
     pub comm: [u8; COMM_LEN],
@@ -69,8 +69,11 @@ pub struct Record {
     /// Port that it left with, in the machine's byte order. Zero for a Unix
     /// socket.
     pub source_port: u16,
-    /// Zero, likewise.
-    pub reserved_tail: [u8; 6],
+    /// Zero; keeps the layout free of implicit padding.
+    pub reserved: [u8; 6],
+    /// How many datagrams of this sender flood control has dropped so far.
+    /// Zero unless [`Record::fate`] is [`Fate::Throttled`].
+    pub dropped: u64,
 }
 
 #[cfg(feature = "user")]
@@ -90,12 +93,13 @@ impl Record {
         program: 0,
         task_kind: 0,
         level: 0,
-        reserved: 0,
+        fate: Fate::Passed as u8,
         comm: [0; COMM_LEN],
         frame: [0; FRAME_LEN],
         source_address: [0; 16],
         source_port: 0,
-        reserved_tail: [0; 6],
+        reserved: [0; 6],
+        dropped: 0,
     };
 }
 
@@ -134,6 +138,20 @@ pub enum TaskKind {
     SqPoll = 3,
 }
 
+/// What became of the datagram that a record tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Fate {
+    /// It went on to the socket, where there may be room for it or not.
+    Passed = 0,
+    /// The program took it off the socket: this record is its delivery, and
+    /// the only one.
+    Taken = 1,
+    /// Flood control dropped it, and others of the same sender. Such a record
+    /// is written at most once a second for each sender.
+    Throttled = 2,
+}
+
 macro_rules! from_number {
     ($name:ident { $($variant:ident),* }) => {
         impl TryFrom<u8> for $name {
@@ -155,6 +173,11 @@ from_number!(Program {
     UdpBtf,
     UdpHelper
 });
+from_number!(Fate {
+    Passed,
+    Taken,
+    Throttled
+});
 from_number!(TaskKind {
     Unknown,
     Thread,
@@ -164,7 +187,7 @@ from_number!(TaskKind {
 
 const _: () = {
     use core::mem::offset_of;
-    assert!(size_of::<Record>() == 128);
+    assert!(size_of::<Record>() == 136);
     assert!(align_of::<Record>() == 8);
     assert!(offset_of!(Record, time_ns) == 0);
     assert!(offset_of!(Record, start_ns) == 8);
@@ -179,8 +202,10 @@ const _: () = {
     assert!(offset_of!(Record, program) == 52);
     assert!(offset_of!(Record, task_kind) == 53);
     assert!(offset_of!(Record, level) == 54);
+    assert!(offset_of!(Record, fate) == 55);
     assert!(offset_of!(Record, comm) == 56);
     assert!(offset_of!(Record, frame) == 72);
     assert!(offset_of!(Record, source_address) == 104);
     assert!(offset_of!(Record, source_port) == 120);
+    assert!(offset_of!(Record, dropped) == 128);
 };

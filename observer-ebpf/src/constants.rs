@@ -1,6 +1,7 @@
 //! What userspace knows of the running kernel and of the observer.
 
 use observer_common::{
+    gate::Gate,
     layout::Layout,
     listener::{Listener, Listeners, MAX_LISTENERS},
 };
@@ -12,6 +13,10 @@ pub(crate) static LAYOUT: Layout = Layout::UNRESOLVED;
 /// Likewise: the destinations that are the observer's own.
 #[unsafe(no_mangle)]
 pub(crate) static LISTENERS: Listeners = [Listener::NONE; MAX_LISTENERS];
+
+/// Likewise: the rules of the filter on the Unix socket.
+#[unsafe(no_mangle)]
+pub(crate) static GATE: Gate = Gate::OPEN;
 
 /// One constant of [`LAYOUT`].
 ///
@@ -25,3 +30,12 @@ macro_rules! layout {
     };
 }
 pub(crate) use layout;
+
+/// One constant of [`GATE`], read likewise.
+macro_rules! gate {
+    ($field:ident) => {
+        // SAFETY: reads a field of a static.
+        unsafe { core::ptr::read_volatile(&raw const $crate::constants::GATE.$field) }
+    };
+}
+pub(crate) use gate;

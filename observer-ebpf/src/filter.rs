@@ -3,29 +3,121 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::programs::SkBuffContext;
-use observer_common::{frame::FRAME_LEN, loss::Loss, record::Record};
+use observer_common::{
+    frame::{FRAME_LEN, claimed_pid, claims_critical},
+    loss::Loss,
+    record::{Fate, Record, TaskKind},
+};
 
-use crate::{loss, output};
+use crate::{
+    bell,
+    budget::{self, Verdict},
+    constants::{gate, layout},
+    loss,
+    output::{self, load_bytes},
+};
 
 /// Drops the datagram; the sender sees success (`sk_filter_trim_cap`,
 /// `net/core/filter.c`; `unix_dgram_sendmsg` then reports the full length).
 pub(crate) const DROP: i64 = 0;
 
-/// Writes a record of the datagram and lets it pass.
+/// Writes a record of the datagram and says what becomes of it.
 ///
-/// A datagram that is no frame by its length is dropped here: it is counted,
-/// and never takes one of the few places of the receive queue.
+/// In this order: a datagram of a process that has used up its budget is
+/// dropped, and so is one that is no frame by its length; a lie is taken off
+/// the socket where that is asked for, and every datagram where the ring is to
+/// deliver them; the rest goes on to the socket. Nothing of what is dropped or
+/// taken ever has one of the few places of the receive queue.
 #[inline(always)]
 pub(crate) fn run(ctx: &SkBuffContext, describe: impl FnOnce(&mut Record)) -> i64 {
     #[cfg(feature = "log")]
     aya_log_ebpf::debug!(ctx, "{} bytes", ctx.len());
-    if ctx.len() != FRAME_LEN as u32 {
-        loss::count(Loss::WrongLength);
-        return DROP;
-    }
     let mut memory = MaybeUninit::uninit();
     let record = output::blank(&mut memory);
     describe(record);
-    output::record(ctx, 0, record);
-    i64::from(ctx.len())
+    let is_frame = ctx.len() == FRAME_LEN as u32;
+    let is_read = is_frame && load_bytes(ctx, 0, &mut record.frame);
+    if let Verdict::Over { dropped, tell } =
+        budget::charge(record, is_read && claims_critical(&record.frame))
+    {
+        return throttle(record, dropped, tell);
+    }
+    if !is_frame {
+        loss::count(Loss::WrongLength);
+        return DROP;
+    }
+    if !is_read {
+        loss::count(Loss::Unreadable);
+        return i64::from(ctx.len());
+    }
+    if gate!(refuse_lies) != 0 && is_lie(record) {
+        return refuse(record);
+    }
+    deliver(ctx, record)
+}
+
+/// By the ring or by the socket.
+#[inline(always)]
+fn deliver(ctx: &SkBuffContext, record: &mut Record) -> i64 {
+    let pass = i64::from(ctx.len());
+    let room = gate!(take_below);
+    if room != 0 && output::unread_bytes() <= room {
+        record.fate = Fate::Taken as u8;
+        if output::write(record) {
+            bell::ring();
+            return DROP;
+        }
+        loss::count(Loss::RingFull);
+        return pass;
+    }
+    if room != 0 {
+        loss::count(Loss::PassedOn);
+    }
+    if !output::write(record) {
+        loss::count(Loss::RingFull);
+    }
+    pass
+}
+
+/// A lie takes no place in the queue even where the ring has no room for it:
+/// whoever fills the ring with lies must not gain by it.
+#[inline(always)]
+fn refuse(record: &mut Record) -> i64 {
+    record.fate = Fate::Taken as u8;
+    if output::write(record) {
+        bell::ring();
+    } else {
+        loss::count(Loss::RefusedUnseen);
+    }
+    DROP
+}
+
+#[inline(always)]
+fn throttle(record: &mut Record, dropped: u64, tell: bool) -> i64 {
+    loss::count(Loss::Throttled);
+    if tell {
+        record.fate = Fate::Throttled as u8;
+        record.dropped = dropped;
+        // Untold it is counted all the same, and told with the next.
+        if output::write(record) {
+            bell::ring();
+        }
+    }
+    DROP
+}
+
+/// Whether the datagram is certain to be refused for its claim: the rules of
+/// userspace's `judge`, as far as they need the sender only. Where both
+/// agree nothing changes but that it takes no place in the queue; what this
+/// lets pass is judged in full.
+#[inline(always)]
+fn is_lie(record: &Record) -> bool {
+    let claim = claimed_pid(&record.frame);
+    let is_here = record.pid_ns_inode == layout!(observer_ns_inode);
+    let is_honest = if is_here {
+        claim == record.pid
+    } else {
+        gate!(translate) != 0 && record.pid != 0 && claim == record.own_pid
+    };
+    !is_honest || record.task_kind == TaskKind::SqPoll as u8
 }

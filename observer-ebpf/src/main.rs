@@ -34,6 +34,9 @@
     reason = "an address and its access belong together"
 )]
 
+mod atomic;
+mod bell;
+mod budget;
 mod constants;
 mod filter;
 mod helper;

@@ -4,18 +4,13 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::BPF_RB_NO_WAKEUP,
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP},
     helpers::{bpf_ktime_get_ns, bpf_skb_load_bytes},
     macros::map,
     maps::RingBuf,
     programs::SkBuffContext,
 };
-use observer_common::{
-    loss::Loss,
-    record::{Record, UNKNOWN_ID},
-};
-
-use crate::loss;
+use observer_common::record::{Record, UNKNOWN_ID};
 
 const _: () = assert!(size_of::<Record>().is_multiple_of(size_of::<u64>()));
 
@@ -23,27 +18,37 @@ const _: () = assert!(size_of::<Record>().is_multiple_of(size_of::<u64>()));
 #[map]
 static RECORDS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
-/// Writes a record of the datagram whose payload begins at `offset`; all but
-/// the payload is filled in.
-///
-/// Where that cannot be done the loss is counted and the datagram passes
-/// without a record; userspace decides what it is worth then.
+/// Writes a record; false if the ring has no room for it.
 ///
 /// The record is made on the stack and copied by the kernel, not written in
-/// place: a sender that is preempted here has reserved nothing, and holds no
-/// other sender's record up.
+/// place: a sender that is preempted before this has reserved nothing, and
+/// holds no other sender's record up.
+///
+/// It wakes nobody. Where the datagram goes on, it does so itself, and the
+/// observer drains the ring beside every receive; where it does not, see
+/// [`bell`](crate::bell).
 #[inline(always)]
-pub(crate) fn record(ctx: &SkBuffContext, offset: u32, record: &mut Record) {
-    if !load_bytes(ctx, offset, &mut record.frame) {
-        loss::count(Loss::Unreadable);
-        return;
-    }
-    // The datagram itself wakes the observer, which drains the ring beside
-    // every receive: a wake-up of the ring's own would cost more than all of
-    // the above.
+pub(crate) fn write(record: &Record) -> bool {
     let flags = u64::from(BPF_RB_NO_WAKEUP);
-    if RECORDS.output::<Record>(&*record, flags).is_err() {
-        loss::count(Loss::RingFull);
+    RECORDS.output::<Record>(record, flags).is_ok()
+}
+
+/// How many bytes of the ring are unread (`bpf_ringbuf_query`).
+#[inline(always)]
+pub(crate) fn unread_bytes() -> u64 {
+    RECORDS.query(u64::from(BPF_RB_AVAIL_DATA))
+}
+
+/// Wakes whoever waits for the ring, by an entry that is none; false if there
+/// is no room even for that.
+#[inline(always)]
+pub(crate) fn wake(flags: u64) -> bool {
+    match RECORDS.reserve::<u64>(0) {
+        Some(entry) => {
+            entry.discard(flags);
+            true
+        }
+        None => false,
     }
 }
 

@@ -115,7 +115,19 @@ fn record_segments(ctx: &SkBuffContext, payload: u32, segments: u32, record: &mu
         if index >= segments || offset.wrapping_add(ONE_FRAME) > end {
             return;
         }
-        output::record(ctx, offset, record);
+        write(ctx, offset, record);
+    }
+}
+
+/// Writes a record of the frame at an offset. Where that cannot be done the
+/// loss is counted and the datagram leaves without a record; userspace decides
+/// what it is worth then.
+#[inline(always)]
+fn write(ctx: &SkBuffContext, offset: u32, record: &mut Record) {
+    if !output::load_bytes(ctx, offset, &mut record.frame) {
+        loss::count(Loss::Unreadable);
+    } else if !output::write(record) {
+        loss::count(Loss::RingFull);
     }
 }
 

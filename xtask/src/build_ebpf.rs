@@ -93,6 +93,11 @@ fn cargo(workspace: &Workspace, toolchain: &Toolchain, target: &Path) -> Command
 
 /// aya finds programs and maps by the object's BTF, which is made from the
 /// debug information; aya-ebpf asks what machine the object is for.
+///
+/// rustc's BPF target denies that there are atomic operations beyond load and
+/// store, which was so before the third version of the instruction set (Linux
+/// 5.12, `BPF_ATOMIC`): the flags say that this is the version in use, and have
+/// `core` offer exchange, compare-and-exchange and addition for 64 bits.
 fn rustflags(linker: &Path) -> OsString {
     let mut choose_linker = OsString::from("-Clinker=");
     choose_linker.push(linker);
@@ -100,6 +105,10 @@ fn rustflags(linker: &Path) -> OsString {
         choose_linker,
         "-Clink-arg=--btf".into(),
         "-Cdebuginfo=2".into(),
+        "-Ctarget-cpu=v3".into(),
+        "--cfg=target_has_atomic".into(),
+        "--cfg=target_has_atomic=\"64\"".into(),
+        "-Aexplicit_builtin_cfgs_in_flags".into(),
         format!("--cfg=bpf_target_arch=\"{ARCH}\"").into(),
     ])
 }
