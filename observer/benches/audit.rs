@@ -127,6 +127,7 @@ fn each(criterion: &mut Criterion) {
         let scene = Scene::new(8192);
         let incident = Incident {
             what: What::RefusedSender,
+            count: 1,
             claimed_pid: None,
             observer_ns: 1,
             frame: None,

@@ -101,6 +101,13 @@ impl Attention {
         (self.at(now.observer_ns), absence)
     }
 
+    /// How long before `now` a moment of `CLOCK_MONOTONIC` was, nanoseconds; 0
+    /// if it was after it.
+    pub(crate) fn since_monotonic(&self, now: Now, moment_ns: u64) -> u64 {
+        let now_ns = self.started_ns.saturating_add(now.observer_ns);
+        now_ns.saturating_sub(moment_ns)
+    }
+
     fn at(&self, observer_ns: u64) -> Now {
         Now {
             observer_ns,

@@ -2,17 +2,17 @@
 
 use std::{net::SocketAddr, os::fd::AsFd as _, path::PathBuf, time::Duration};
 
-use observer_common::listener::MAX_LISTENERS;
+use observer_common::{gate::Gate, listener::MAX_LISTENERS};
 use thiserror::Error;
 
 use crate::{
     attest::{
-        AttestOptions, Attestor, Attestors, CannotAttest, DEFAULT_RING_BYTES, KERNEL_BTF,
-        KernelError, KernelTypes, PidNamespace, Route,
+        AttestOptions, Attestor, Attestors, CannotAttest, DEFAULT_RING_BYTES,
+        DELIVERING_RING_BYTES, KERNEL_BTF, KernelError, KernelTypes, PidNamespace, Route,
     },
     event::Via,
     judge::{AttestMode, Channel, Namespaces, Network, Policy, Senders},
-    observer::{Inlet, Observer},
+    observer::{DEFAULT_POLL_INTERVAL, Inlet, Observer},
     tracker::{OriginPolicy, Tracker},
     transport::{BindError, BoundSocket, ClosedUdpSocket, SocketOptions, UdpError},
 };
@@ -22,6 +22,38 @@ pub const DEFAULT_MAX_AGENTS: usize = 16_384;
 
 /// Mode of the socket where nobody asks for another: its owner only.
 pub const DEFAULT_SOCKET_MODE: u32 = 0o600;
+
+/// How many datagrams a second one process may send where nobody asks for
+/// another bound.
+pub const DEFAULT_MAX_BEAT_RATE: u32 = 1000;
+
+/// By which way beats on the Unix socket reach the observer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ingest {
+    /// By the socket. Each is joined with its kernel record.
+    #[default]
+    Socket,
+    /// By the ring: the kernel record is the delivery, and the socket's queue
+    /// is not used, unless the ring fills up.
+    ///
+    /// `SCM_CREDENTIALS` and attached descriptors never reach the observer
+    /// then: that somebody forges or attaches them has no effect, and is not
+    /// told.
+    Ring,
+}
+
+/// Who refuses a datagram that claims to be from another process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refuse {
+    /// The observer, once it has received it.
+    #[default]
+    User,
+    /// The eBPF program, before it takes a place in the socket's queue. The
+    /// observer judges its record, with the same outcome, save that
+    /// `SCM_CREDENTIALS` are not known: forged ones beside a false claim are
+    /// a `pid_mismatch`.
+    Kernel,
+}
 
 /// Describes an [`Observer`]. Socket and threshold are needed, the rest has
 /// defaults.
@@ -35,7 +67,8 @@ pub struct Builder {
     attest: AttestMode,
     tier: Option<Via>,
     max_agents: usize,
-    ring_bytes: u32,
+    /// `None`: as the way in needs it.
+    ring_bytes: Option<u32>,
     btf: Option<PathBuf>,
     udp: Vec<SocketAddr>,
     trusted_udp: Vec<SocketAddr>,
@@ -44,6 +77,10 @@ pub struct Builder {
     namespaces: Namespaces,
     senders: Senders,
     origin_policy: OriginPolicy,
+    ingest: Ingest,
+    refuse: Refuse,
+    max_beat_rate: u32,
+    poll_interval: Duration,
 }
 
 /// Why an observer cannot start.
@@ -56,6 +93,9 @@ pub enum StartError {
     /// The threshold is zero.
     #[error("the threshold must be longer than zero")]
     ZeroThreshold,
+    /// The ring would be looked at without end.
+    #[error("the time between two looks at the ring must be longer than zero")]
+    ZeroInterval,
     /// No agent could ever be known.
     #[error("the number of agents must be 1 to {}", u32::MAX - 1)]
     AgentBound,
@@ -103,7 +143,7 @@ impl Default for Builder {
             attest: AttestMode::default(),
             tier: None,
             max_agents: DEFAULT_MAX_AGENTS,
-            ring_bytes: DEFAULT_RING_BYTES,
+            ring_bytes: None,
             btf: None,
             udp: Vec::new(),
             trusted_udp: Vec::new(),
@@ -112,6 +152,10 @@ impl Default for Builder {
             namespaces: Namespaces::default(),
             senders: Senders::default(),
             origin_policy: OriginPolicy::default(),
+            ingest: Ingest::default(),
+            refuse: Refuse::default(),
+            max_beat_rate: DEFAULT_MAX_BEAT_RATE,
+            poll_interval: DEFAULT_POLL_INTERVAL,
         }
     }
 }
@@ -161,8 +205,9 @@ impl Builder {
     }
 
     /// Size of the kernel ring in bytes: a power of two, a page or more.
+    /// Default: 1 MiB, or 4 MiB where it delivers beats ([`Ingest::Ring`]).
     pub fn ring_bytes(mut self, bytes: u32) -> Self {
-        self.ring_bytes = bytes;
+        self.ring_bytes = Some(bytes);
         self
     }
 
@@ -232,6 +277,40 @@ impl Builder {
         self
     }
 
+    /// By which way beats on the Unix socket come. Default:
+    /// [`Ingest::Socket`], which is also what happens where no program can be
+    /// loaded and the policy lets the observer start all the same.
+    pub fn ingest(mut self, ingest: Ingest) -> Self {
+        self.ingest = ingest;
+        self
+    }
+
+    /// Who refuses a lie on the Unix socket. Default: [`Refuse::User`].
+    pub fn refuse(mut self, refuse: Refuse) -> Self {
+        self.refuse = refuse;
+        self
+    }
+
+    /// How many datagrams a second one process may send to the Unix socket,
+    /// of whatever kind, and twice as many at once; what is more is dropped in
+    /// the kernel, counted, and told to [`Observer::on_refusal`]. 0: no limit.
+    /// Default: [`DEFAULT_MAX_BEAT_RATE`].
+    ///
+    /// A critical beat beyond it has a small budget of its own, a hundredth of
+    /// this.
+    pub fn max_beat_rate(mut self, rate: u32) -> Self {
+        self.max_beat_rate = rate;
+        self
+    }
+
+    /// How often the ring is looked at while it delivers many datagrams: how
+    /// late a beat may be known then, and how seldom the observer wakes up.
+    /// Longer than zero; default: [`DEFAULT_POLL_INTERVAL`].
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.poll_interval = interval;
+        self
+    }
+
     /// Loads the eBPF programs, binds the sockets and starts to observe.
     ///
     /// The program is attached before the Unix socket has a name, and before
@@ -251,11 +330,12 @@ impl Builder {
         let options = AttestOptions {
             mode: self.attest,
             tier: self.tier,
-            ring_bytes: self.ring_bytes,
+            ring_bytes: self.ring_size(),
             types: KernelTypes::at(self.btf.clone().unwrap_or_else(|| KERNEL_BTF.into())),
         };
         let (udp, listeners) = self.listen(&options)?;
-        let mut unix = Attestor::load(&options, Route::Unix)?;
+        let route = Route::Unix { gate: self.gate() };
+        let mut unix = Attestor::load(&options, route)?;
         let unbound = BoundSocket::open()?;
         unix.attach(unbound.as_fd())?;
         self.check_users(&unix)?;
@@ -275,7 +355,30 @@ impl Builder {
             .chain(listeners)
             .collect();
         let attestors = Attestors { unix, udp };
-        Ok(Observer::new(inlets, attestors, policy, tracker))
+        Ok(Observer::new(
+            inlets,
+            attestors,
+            policy,
+            tracker,
+            self.poll_interval,
+        ))
+    }
+
+    /// The rules of the filter on the Unix socket. Half of the ring is kept for
+    /// datagrams that go by the socket when it fills up: each sender that waits
+    /// for room there has a record.
+    fn gate(&self) -> Gate {
+        let take_below = match self.ingest {
+            Ingest::Socket => 0,
+            Ingest::Ring => u64::from(self.ring_size() / 2),
+        };
+        Gate {
+            take_below,
+            refuse_lies: (self.refuse == Refuse::Kernel).into(),
+            translate: (self.namespaces == Namespaces::Translate).into(),
+            ..Gate::OPEN
+        }
+        .with_rate(self.max_beat_rate)
     }
 
     /// Binds the UDP listeners, attaches the program, and opens them.
@@ -340,6 +443,13 @@ impl Builder {
         Err(StartError::UsersUnknown(reason.to_owned()))
     }
 
+    fn ring_size(&self) -> u32 {
+        self.ring_bytes.unwrap_or(match self.ingest {
+            Ingest::Socket => DEFAULT_RING_BYTES,
+            Ingest::Ring => DELIVERING_RING_BYTES,
+        })
+    }
+
     fn threshold_ns(&self) -> Result<u64, StartError> {
         let threshold = self.threshold.ok_or(StartError::Incomplete("threshold"))?;
         match u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX) {
@@ -349,11 +459,15 @@ impl Builder {
     }
 
     fn check_bounds(&self) -> Result<(), StartError> {
+        if self.poll_interval.is_zero() {
+            return Err(StartError::ZeroInterval);
+        }
         if self.max_agents == 0 || self.max_agents >= u32::MAX as usize {
             return Err(StartError::AgentBound);
         }
         let page = rustix::param::page_size();
-        if !self.ring_bytes.is_power_of_two() || (self.ring_bytes as usize) < page {
+        let bytes = self.ring_size();
+        if !bytes.is_power_of_two() || (bytes as usize) < page {
             return Err(StartError::RingSize(page));
         }
         Ok(())

@@ -68,6 +68,18 @@ pub struct Counters {
     pub io_errors: u64,
     /// Records read from the ring.
     pub records: u64,
+    /// Datagrams that the eBPF program took off the socket: their records are
+    /// their delivery.
+    pub taken: u64,
+    /// Datagrams that were to be delivered by the ring and went by the socket
+    /// instead, because the ring was filling up.
+    pub passed_on: u64,
+    /// Datagrams of senders that had used up their budgets, dropped in the
+    /// kernel.
+    pub throttled: u64,
+    /// Lies that were refused in the kernel and found the ring full: there is
+    /// no event of them.
+    pub refused_unseen: u64,
     /// Datagrams that a UDP listener had no room for, as its socket counts
     /// them.
     pub udp_dropped: u64,

@@ -74,8 +74,11 @@ pub mod tracker;
 pub mod transport;
 
 pub use attention::Now;
-pub use builder::{Builder, DEFAULT_MAX_AGENTS, DEFAULT_SOCKET_MODE, StartError};
+pub use builder::{
+    Builder, DEFAULT_MAX_AGENTS, DEFAULT_MAX_BEAT_RATE, DEFAULT_SOCKET_MODE, Ingest, Refuse,
+    StartError,
+};
 pub use counters::Counters;
 pub use event::Event;
 pub use judge::AttestMode;
-pub use observer::{Observer, OnRefusal};
+pub use observer::{DEFAULT_POLL_INTERVAL, Observer, OnRefusal};

@@ -270,6 +270,11 @@ fn events(families: &mut Families<'_>, counters: &Counters) -> fmt::Result {
         counters.refused_senders,
     )?;
     families.counter(
+        "throttled",
+        "Datagrams of senders that had used up their budgets, dropped in the kernel",
+        counters.throttled,
+    )?;
+    families.counter(
         "displaced_claims",
         "Unverified claims of a pid that gave way to a kernel-attested agent",
         counters.displaced,
@@ -285,6 +290,16 @@ fn events(families: &mut Families<'_>, counters: &Counters) -> fmt::Result {
         counters.datagrams,
     )?;
     families.counter(
+        "taken",
+        "Datagrams that the eBPF program took off the socket; their records are their delivery",
+        counters.taken,
+    )?;
+    families.counter(
+        "passed_on",
+        "Datagrams that the ring was to deliver and, filling up, left to the socket",
+        counters.passed_on,
+    )?;
+    families.counter(
         "wrong_length",
         "Datagrams that were not 32 bytes long",
         counters.wrong_length,
@@ -298,8 +313,8 @@ fn losses(families: &mut Families<'_>, status: &DaemonStatus) -> fmt::Result {
         "lost",
         "What was lost, by where: datagrams on a UDP socket's full queue; records that the full \
          or unreadable ring did not take, that were malformed, forgotten early, or whose datagram \
-         never came; frames without a record; beats of new agents for whom the table was full; \
-         output that found its queue full",
+         never came; frames without a record; refusals in the kernel that the full ring did not take; beats \
+         of new agents for whom the table was full; output that found its queue full",
         status
             .losses()
             .map(|(stage, lost)| ([("stage", stage)], lost)),

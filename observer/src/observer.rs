@@ -4,12 +4,15 @@ mod backlog;
 mod conclude;
 mod inlet;
 mod inspect;
+mod moderation;
 mod parked;
+mod ring;
+mod throttled;
 
 use std::{
     collections::VecDeque,
     io,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd},
     time::Duration,
 };
 
@@ -19,7 +22,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 pub(crate) use self::inlet::Inlet;
 use self::{
     conclude::Delivery,
+    moderation::Moderation,
     parked::{PARK_RETRY_NS, Queue},
+    ring::Found,
+    throttled::Account,
 };
 use crate::{
     attention::{Attention, Now, since},
@@ -37,7 +43,11 @@ use crate::{
 /// counted.
 const WORTH_A_WARNING_NS: u64 = 500_000_000;
 
-/// Takes down a beat of someone who is not to be an agent.
+/// How often the ring is looked at while it delivers many datagrams, where
+/// nobody asks for another time.
+pub const DEFAULT_POLL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Takes down beats of someone who is not to be an agent, or sends too much.
 pub type OnRefusal = Box<dyn FnMut(Incident) + Send>;
 
 /// Tells which agents are alive, which went silent, and which beats were
@@ -54,6 +64,12 @@ pub struct Observer {
     /// The moment of the last pass: what was received in it is dated so.
     now: Now,
     parked: Queue,
+    /// The last pass left something in the ring that was there before it.
+    is_ring_read_in_part: bool,
+    moderation: Moderation,
+    throttled: Account,
+    /// Silences told since the last look at the input.
+    silences: usize,
     /// Events with the datagrams that they are about.
     ready: VecDeque<(Event, Option<[u8; FRAME_LEN]>)>,
     /// The datagram that the event last handed out is about.
@@ -61,6 +77,8 @@ pub struct Observer {
     counters: Counters,
     /// When the log last spoke of a refused sender.
     refusal_told_ns: Option<u64>,
+    /// When it last spoke of one that sends too much.
+    throttling_told_ns: Option<u64>,
     on_refusal: Option<OnRefusal>,
     pub(crate) wake: crate::stream::Wake,
 }
@@ -76,6 +94,7 @@ impl Observer {
         attestors: Attestors,
         policy: Policy,
         tracker: Tracker,
+        poll_interval: Duration,
     ) -> Self {
         Self {
             inlets,
@@ -85,10 +104,15 @@ impl Observer {
             attention: Attention::start(),
             now: Now::default(),
             parked: Queue::new(),
+            is_ring_read_in_part: false,
+            moderation: Moderation::new(poll_interval),
+            throttled: Account::default(),
+            silences: 0,
             ready: VecDeque::new(),
             last_frame: None,
             counters: Counters::default(),
             refusal_told_ns: None,
+            throttling_told_ns: None,
             on_refusal: None,
             wake: crate::stream::Wake::default(),
         }
@@ -114,18 +138,20 @@ impl Observer {
     /// # Errors
     /// What `ppoll` fails with, an interrupting signal included.
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
-        let due = self.until_due();
-        let timeout = match (timeout, due) {
-            (Some(timeout), Some(due)) => Some(timeout.min(due)),
-            (timeout, due) => timeout.or(due),
+        let asleep = match self.until_look() {
+            Some(_) => None,
+            None if self.is_announced() => self.attestors.unix.bell(),
+            None => return Ok(()),
         };
+        let timeout = [timeout, self.until_due(), self.until_look()];
+        let timeout = timeout.into_iter().flatten().min();
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        let mut sockets: Vec<_> = self
-            .inlets
-            .iter()
-            .map(|inlet| PollFd::new(inlet, PollFlags::IN))
+        let sockets = self.inlets.iter().map(AsFd::as_fd);
+        let mut sources: Vec<_> = sockets
+            .chain(asleep)
+            .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN))
             .collect();
-        poll(&mut sockets, timeout.as_ref())?;
+        poll(&mut sources, timeout.as_ref())?;
         Ok(())
     }
 
@@ -137,17 +163,37 @@ impl Observer {
             .next_deadline()
             .map(|deadline| deadline.saturating_sub(now.attended_ns));
         let parked = (!self.parked.is_empty()).then_some(PARK_RETRY_NS);
-        [silence, parked]
+        let throttled = self
+            .throttled
+            .next_due()
+            .map(|due| due.saturating_sub(now.observer_ns));
+        // Behind a record that is still being written there may be others.
+        let unread = (!self.attestors.unix.is_read_to_mark()).then_some(PARK_RETRY_NS);
+        [silence, parked, throttled, unread]
             .into_iter()
             .flatten()
             .min()
             .map(Duration::from_nanos)
     }
 
-    /// Has each beat of a refused sender taken down: no event is made of what
+    /// Has each beat of a refused sender taken down, and at a bounded rate how
+    /// many datagrams of whom flood control dropped: no event is made of what
     /// the policy keeps out.
     pub fn on_refusal(&mut self, take_down: OnRefusal) {
         self.on_refusal = Some(take_down);
+    }
+
+    /// Whether a frame is still undecided that was received, for its record is
+    /// being written.
+    #[must_use]
+    pub fn is_undecided(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    /// Takes down what flood control has dropped since it was last told: to be
+    /// called at the end, for the last second's.
+    pub fn settle(&mut self) {
+        self.settle_throttled(true);
     }
 
     /// The next event that needs no further input.
@@ -160,8 +206,14 @@ impl Observer {
             if self.take_received() {
                 continue;
             }
-            self.last_frame = None;
-            return self.next_silence();
+            match self.take_from_ring() {
+                Some(Found::Event(event)) => return Some(event),
+                Some(Found::Other) => {}
+                None => {
+                    self.last_frame = None;
+                    return self.next_silence();
+                }
+            }
         }
     }
 
@@ -183,8 +235,13 @@ impl Observer {
         }
     }
 
-    /// Takes a batch from one socket; whether that was all it had.
+    /// Takes a batch from one socket; whether that was all it had. What the
+    /// ring delivered before has its turn before.
     pub(crate) fn read(&mut self, pass: &mut Pass, socket: usize) -> bool {
+        let is_unix = self.inlets.get(socket).map(|inlet| inlet.channel) == Some(Channel::Unix);
+        if is_unix && self.attestors.unix.is_ring_first() {
+            return false;
+        }
         let Some((inlet, batch)) = self
             .inlets
             .get_mut(socket)
@@ -203,32 +260,41 @@ impl Observer {
         received < BATCH
     }
 
-    /// Reads the records of what was received; returns how many datagrams
-    /// that were. No silence is judged by sockets that nobody looked at.
+    /// Reads the records of what was received, and what the ring delivers by
+    /// itself; returns how much there was. No silence is judged by sockets
+    /// that nobody looked at.
     pub(crate) fn finish_pass(&mut self, pass: &Pass) -> usize {
         let mut pass = *pass;
         let deadline = self.tracker.next_deadline();
-        if deadline.is_some_and(|due| due <= pass.now.attended_ns) {
+        let is_due = deadline.is_some_and(|due| due <= pass.now.attended_ns);
+        if is_due || self.attestors.unix.is_socket_first() {
             self.read_others(&mut pass);
         }
-        let all = pass.batches.iter().flatten().sum();
-        self.counters.datagrams = self.counters.datagrams.saturating_add(all as u64);
-        self.give_back_absence(pass.now, pass.waited_ns);
-        self.read_records();
+        self.silences = 0;
+        let received: usize = pass.batches.iter().flatten().sum();
+        self.counters.datagrams = self.counters.datagrams.saturating_add(received as u64);
+        let waited_ns = pass.waited_ns.max(self.waited_in_ring(pass.now));
+        self.give_back_absence(pass.now, waited_ns);
+        let delivered = self.read_ring(&pass, is_due);
+        self.read_udp_ring();
+        self.forget_records();
         self.note_backlogs(&pass);
         self.retry_parked();
-        all
+        self.settle_throttled(false);
+        received.saturating_add(delivered)
     }
 
-    /// Reads the records of all that was received, and forgets those whose
-    /// datagrams will not come: by what was read before this pass, of which
-    /// nothing has been judged yet. A datagram may wait for long where the
-    /// queue is long, and its record as long as it.
-    fn read_records(&mut self) {
+    fn read_udp_ring(&mut self) {
+        let records = self.attestors.udp.absorb(self.now.attended_ns, true);
+        self.counters.records = self.counters.records.saturating_add(records);
+    }
+
+    /// Forgets the records whose datagrams will not come: by what was read
+    /// before this pass, of which nothing has been judged yet. A datagram may
+    /// wait for long where the queue is long, and its record as long as it.
+    fn forget_records(&mut self) {
         let Attestors { unix, udp } = &mut self.attestors;
         for (attestor, is_unix) in [(unix, true), (udp, false)] {
-            let records = attestor.absorb(self.now.attended_ns);
-            self.counters.records = self.counters.records.saturating_add(records);
             let of_route = self
                 .inlets
                 .iter()
@@ -319,14 +385,17 @@ impl Observer {
     }
 
     /// The next agent that has been silent for too long, once all input that
-    /// waited when it became so has been read.
+    /// waited when it became so has been read. After some the input has its
+    /// turn again: no beat waits for the end of a wave of silences.
     fn next_silence(&mut self) -> Option<Event> {
         let due = self.tracker.next_deadline()?;
-        let is_read = self.inlets.iter().all(|inlet| inlet.read_as_of() >= due);
-        if !is_read || self.is_waiting_for_records() {
+        let is_read = self.inlets.iter().all(|inlet| inlet.read_as_of() >= due)
+            && self.attestors.unix.read_as_of() >= due;
+        if !is_read || self.is_waiting_for_records() || self.silences >= MOST_SILENCES {
             return None;
         }
         let silence = self.tracker.next_silent(self.now)?;
+        self.silences = self.silences.saturating_add(1);
         count(&mut self.counters.stalls);
         Some(Event::Stall {
             pid: silence.pid,
@@ -339,6 +408,9 @@ impl Observer {
         })
     }
 }
+
+/// How many silences are told between two looks at the input.
+const MOST_SILENCES: usize = 64;
 
 /// One round of receiving.
 #[derive(Clone, Copy)]

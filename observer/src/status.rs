@@ -55,6 +55,7 @@ impl DaemonStatus {
             ("udp_queue", counters.udp_dropped),
             // Records that the full, or unreadable, ring did not take.
             ("ring_full", counters.ring_full),
+            ("refusal_unseen", counters.refused_unseen),
             ("ring_unreadable", counters.unreadable),
             // Records that were none, were forgotten early, or whose datagram
             // never came, as that of a send that failed.
@@ -202,7 +203,9 @@ impl Attacks {
         }
         self.tallies.push(Tally {
             incident: *incident,
-            count: before.map_or(1, |tally| tally.count.saturating_add(1)),
+            count: before
+                .map_or(0, |tally| tally.count)
+                .saturating_add(incident.count),
             first: before.map_or(time, |tally| tally.first),
             last: time,
         });

@@ -1,5 +1,7 @@
 //! The observer as a stream of events in a tokio runtime.
 
+mod bell;
+
 use std::{
     future::Future as _,
     io,
@@ -16,6 +18,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
+use self::bell::{Bell, Clock};
 use crate::{
     event::Event,
     observer::{MAX_INLETS, Observer},
@@ -25,11 +28,15 @@ use crate::{
 /// the runtime get their turn.
 const BUDGET: usize = 16;
 
-/// What wakes the stream: the sockets, and a deadline.
+/// What wakes the stream: the sockets, the ring, and a deadline.
 #[derive(Default)]
 pub(crate) struct Wake {
     /// Empty until the stream is polled for the first time.
     sockets: Vec<Watched>,
+    /// Says that the ring has something, where it announces that.
+    bell: Option<Bell>,
+    /// Says that it is time to look at the ring, where it does not.
+    clock: Option<Clock>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -65,13 +72,13 @@ impl Stream for Observer {
 }
 
 impl Observer {
-    /// Receives once, as soon as a socket is readable or something is due.
+    /// Receives once, as soon as a socket is readable, the ring has something,
+    /// or something is due.
     fn poll_pass(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.wake.sockets.is_empty() {
-            match self.register() {
-                Ok(sockets) => self.wake.sockets = sockets,
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+        if self.wake.sockets.is_empty()
+            && let Err(error) = self.register()
+        {
+            return Poll::Ready(Err(error));
         }
         let mut ready = [false; MAX_INLETS];
         for (ready, socket) in ready.iter_mut().zip(&self.wake.sockets) {
@@ -81,7 +88,12 @@ impl Observer {
                 Poll::Pending => {}
             }
         }
-        if ready.contains(&true) {
+        let ring = match self.poll_ring(cx) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => false,
+        };
+        if ring || ready.contains(&true) {
             self.receive_ready(&ready);
         } else if self.poll_timer(cx).is_ready() {
             self.receive();
@@ -89,6 +101,38 @@ impl Observer {
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Ready when the ring is to be looked at.
+    ///
+    /// The order matters where it announces what it has: the program is asked
+    /// to, the ring was empty after that, and only then is the announcement
+    /// waited for.
+    fn poll_ring(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_ring_read_in_part() {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(until) = self.until_look() {
+            let interval = self.look_interval();
+            if self.wake.clock.is_none() {
+                match Clock::start(until, interval) {
+                    Ok(clock) => self.wake.clock = Some(clock),
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            return match &self.wake.clock {
+                Some(clock) => clock.poll_tick(cx),
+                None => Poll::Pending,
+            };
+        }
+        self.wake.clock = None;
+        let Some(bell) = &self.wake.bell else {
+            return Poll::Pending;
+        };
+        if !self.is_announced() {
+            return Poll::Ready(Ok(()));
+        }
+        bell.poll_rung(cx)
     }
 
     /// Receives from those that are ready, and asks to be woken again for
@@ -106,13 +150,18 @@ impl Observer {
         self.finish_pass(&pass);
     }
 
-    fn register(&self) -> io::Result<Vec<Watched>> {
-        self.sockets()
+    fn register(&mut self) -> io::Result<()> {
+        let sockets: io::Result<_> = self
+            .sockets()
             .map(|(socket, is_udp)| {
                 let socket = socket.try_clone_to_owned()?;
                 Watched::new(socket, is_udp)
             })
-            .collect()
+            .collect();
+        let bell = self.bell().map(Bell::new).transpose()?;
+        self.wake.sockets = sockets?;
+        self.wake.bell = bell;
+        Ok(())
     }
 
     /// Ready when something is due. The timer is only ever set earlier: each

@@ -6,19 +6,21 @@ use std::{io, net::SocketAddr, os::fd::BorrowedFd, path::Path, sync::Arc};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{MapData, MapError, PerCpuArray, RingBuf},
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
     programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, SocketFilter},
 };
 use observer_common::{
+    gate::{Budget, Gate, Payer},
     layout::Layout,
     listener::{Listener, Listeners, MAX_LISTENERS},
     loss::Loss,
     record::{Program, Record},
 };
 use thiserror::Error;
-use zerocopy::IntoBytes as _;
+use zerocopy::{IntoBytes as _, transmute};
 
 use super::{
+    bell::Bell,
     cgroup::{Cgroup, CgroupError},
     layout::{KernelTypes, LayoutError},
     namespace::PidNamespace,
@@ -75,6 +77,9 @@ pub(super) struct Kernel {
     ebpf: Ebpf,
     program: Program,
     pub(super) ring: Ring,
+    pub(super) bell: Bell,
+    /// What senders have left: [`Payer`] to [`Budget`].
+    budgets: HashMap<MapData, [u64; 2], [u64; 4]>,
     losses: PerCpuArray<MapData, u64>,
     #[cfg(feature = "ebpf-log")]
     pub(super) debug_log: super::debug_log::DebugLog,
@@ -84,11 +89,18 @@ pub(super) struct Kernel {
 /// a tenth of a second of the fastest flood that one sender can make.
 pub(crate) const DEFAULT_RING_BYTES: u32 = 1 << 20;
 
+/// The same of a ring that delivers beats by itself: 14,000 of them, and as
+/// many records of datagrams that go by the socket when that is not enough.
+pub(crate) const DELIVERING_RING_BYTES: u32 = 4 << 20;
+
 /// Which datagrams a program is to see.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Route<'a> {
     /// Those to the Unix socket that it is attached to.
-    Unix,
+    Unix {
+        /// What the filter lets through, and what it takes itself.
+        gate: Gate,
+    },
     /// Those to UDP listeners.
     Udp {
         /// The cgroup whose processes are seen; `None`: the root.
@@ -140,6 +152,10 @@ impl Kernel {
             types,
             ring_bytes,
         } = *plan;
+        let gate = match route {
+            Route::Unix { gate } => gate,
+            Route::Udp { .. } => Gate::OPEN,
+        };
         let layout = match program {
             Program::UnixBtf | Program::UdpBtf => types.layout(namespace, level)?,
             Program::UnixHelper | Program::UdpHelper => Layout {
@@ -153,12 +169,16 @@ impl Kernel {
             .btf(None)
             .override_global("LAYOUT", layout.as_bytes(), true)
             .override_global("LISTENERS", listeners.as_bytes(), true)
+            .override_global("GATE", gate.as_bytes(), true)
             .map_max_entries("RECORDS", ring_bytes)
             .load(object::bytes().ok_or(KernelError::NoObject)?)?;
         load_programs(&mut ebpf, program, route)?;
         let mut kernel = Self {
-            ring: Ring::new(RingBuf::try_from(take(&mut ebpf, "RECORDS")?)?)
+            ring: Ring::new(take_data(&mut ebpf, "RECORDS")?, ring_bytes)
                 .map_err(system("cannot map the ring"))?,
+            bell: Bell::new(take_data(&mut ebpf, "ASLEEP")?)
+                .map_err(system("cannot map the ring's bell"))?,
+            budgets: HashMap::try_from(take(&mut ebpf, "BUDGETS")?)?,
             losses: PerCpuArray::try_from(take(&mut ebpf, "LOSS")?)?,
             #[cfg(feature = "ebpf-log")]
             debug_log: super::debug_log::DebugLog::start(&mut ebpf),
@@ -166,7 +186,7 @@ impl Kernel {
             program,
         };
         let own = match route {
-            Route::Unix => kernel.record_by_unix()?,
+            Route::Unix { .. } => kernel.record_by_unix()?,
             Route::Udp { listeners, .. } => kernel.record_by_udp(listeners)?,
         };
         Ok((kernel, own))
@@ -197,6 +217,12 @@ impl Kernel {
             runs: info.run_count(),
             run_time: info.run_time(),
         })
+    }
+
+    /// What a sender has left; `None` if it is not known (any more).
+    pub(super) fn budget(&self, payer: Payer) -> Option<Budget> {
+        let budget = self.budgets.get(&transmute!(payer), 0).ok()?;
+        Some(transmute!(budget))
     }
 
     /// Reads a counter, summed over the CPUs.
@@ -267,8 +293,16 @@ fn socket_filter<'a>(
     Ok(program.try_into()?)
 }
 
-fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, KernelError> {
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, KernelError> {
     ebpf.take_map(name).ok_or(KernelError::Absent(name))
+}
+
+/// A map that is mapped, and not asked by system calls.
+fn take_data(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, KernelError> {
+    match take(ebpf, name)? {
+        Map::RingBuf(data) | Map::Array(data) => Ok(data),
+        _ => Err(KernelError::Absent(name)),
+    }
 }
 
 fn system(what: &'static str) -> impl Fn(io::Error) -> KernelError {

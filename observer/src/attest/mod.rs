@@ -1,25 +1,30 @@
 //! Who really sent a datagram: everything eBPF.
 //!
 //! A program on the send path writes a record of each datagram and its sender
-//! to a ring; `Attestor` reads the ring and joins records with datagrams.
-//! There is one for the Unix socket and one for all UDP listeners, each with a
+//! to a ring; `Attestor` reads the ring and joins records with datagrams, or
+//! hands records on that are datagrams themselves: those that the program took
+//! off the socket. There is one for the Unix socket and one for all UDP listeners, each with a
 //! ring of its own: no flood on one can cost the other its records. Nothing
 //! outside this module names aya.
 
+mod bell;
 mod btf;
 mod cgroup;
 #[cfg(feature = "ebpf-log")]
 mod debug_log;
+mod deliveries;
 mod io_worker;
 mod join;
 mod kernel;
 mod layout;
+mod mapping;
 mod namespace;
 mod object;
 pub mod probe;
 mod ring;
+mod window;
 
-use std::{fmt, os::fd::BorrowedFd};
+use std::{collections::VecDeque, fmt, os::fd::BorrowedFd};
 
 use observer_common::{
     frame::FRAME_LEN,
@@ -28,9 +33,10 @@ use observer_common::{
 };
 
 pub use cgroup::{Cgroup, CgroupError};
+pub(crate) use deliveries::{Taken, Throttled};
 pub use join::{Hint, Join, JoinCounts, MAX_RIVALS, MAX_WAITING, RECORD_LIFETIME_NS};
 pub use kernel::KernelError;
-pub(crate) use kernel::{DEFAULT_RING_BYTES, Route};
+pub(crate) use kernel::{DEFAULT_RING_BYTES, DELIVERING_RING_BYTES, Route};
 pub(crate) use layout::KernelTypes;
 pub use layout::{KERNEL_BTF, LayoutError};
 pub use namespace::PidNamespace;
@@ -44,6 +50,7 @@ use crate::{
 };
 use kernel::{Kernel, Plan};
 use ring::Mark;
+use window::Window;
 
 /// How attestation is set up.
 #[derive(Clone, Debug)]
@@ -91,7 +98,15 @@ pub(crate) struct Attestor {
     kernel: Option<Kernel>,
     join: Join,
     via: Via,
-    mark: Option<Mark>,
+    window: Option<Window>,
+    read_as_of: u64,
+    /// Datagrams that the program took off the socket.
+    taken: VecDeque<Record>,
+    /// What it says of senders that it dropped datagrams of.
+    throttled: VecDeque<Record>,
+    /// Whether datagrams of one honest sender may come by the ring and by the
+    /// socket.
+    is_ordered: bool,
     fallback: Option<String>,
 }
 
@@ -147,7 +162,14 @@ impl Attestor {
                 ring_bytes: *ring_bytes,
             };
             match Kernel::load(&plan) {
-                Ok(kernel) => return Ok(Self::new(Some(kernel), via, &refusals)),
+                Ok(kernel) => {
+                    let attestor = Self::new(Some(kernel), via, &refusals);
+                    let is_ordered = matches!(route, Route::Unix { gate } if gate.take_below > 0);
+                    return Ok(Self {
+                        is_ordered,
+                        ..attestor
+                    });
+                }
                 Err(error) => refusals.push((via, error)),
             }
         }
@@ -166,7 +188,11 @@ impl Attestor {
             kernel,
             join: Join::new(),
             via,
-            mark: None,
+            window: None,
+            read_as_of: 0,
+            taken: VecDeque::new(),
+            throttled: VecDeque::new(),
+            is_ordered: false,
             fallback: (!reasons.is_empty()).then(|| reasons.join("; ")),
         }
     }
@@ -196,27 +222,6 @@ impl Attestor {
         self.fallback.as_deref()
     }
 
-    /// Reads the records of all datagrams received so far; returns how many
-    /// there were.
-    pub(crate) fn absorb(&mut self, now: u64) -> u64 {
-        let Self {
-            kernel, join, mark, ..
-        } = self;
-        let Some(kernel) = kernel else {
-            return 0;
-        };
-        #[cfg(feature = "ebpf-log")]
-        kernel.debug_log.pass_on();
-        let mut records = 0_u64;
-        let current = kernel.ring.mark();
-        kernel.ring.read_up_to(current, |record| {
-            records = records.saturating_add(1);
-            join.record(record, now);
-        });
-        *mark = Some(current);
-        records
-    }
-
     /// Forgets records whose datagrams will not come. All that was sent
     /// before `read_as_of`, in attended nanoseconds, has been received.
     pub(crate) fn expire(&mut self, read_as_of: u64) {
@@ -226,7 +231,12 @@ impl Attestor {
     /// Who sent a datagram that was received before the last
     /// [`Attestor::absorb`].
     pub(crate) fn identify(&mut self, frame: &[u8; FRAME_LEN], datagram: &Datagram) -> Finding {
-        self.settle(frame, datagram, self.mark, false)
+        let mark = match &self.kernel {
+            // The window may be older than the datagram.
+            Some(kernel) if self.is_ordered => Some(kernel.ring.mark()),
+            _ => self.window.map(|window| window.mark),
+        };
+        self.settle(frame, datagram, mark, false)
     }
 
     /// Asks again for a datagram whose record was pending. Once the ring has
@@ -314,8 +324,8 @@ impl Attestor {
 /// The program that a tier uses on a route.
 fn program(via: Via, route: Route<'_>) -> Program {
     match (via, route) {
-        (Via::Btf, Route::Unix) => Program::UnixBtf,
-        (Via::Helper | Via::Scm, Route::Unix) => Program::UnixHelper,
+        (Via::Btf, Route::Unix { .. }) => Program::UnixBtf,
+        (Via::Helper | Via::Scm, Route::Unix { .. }) => Program::UnixHelper,
         (Via::Btf, Route::Udp { .. }) => Program::UdpBtf,
         (Via::Helper | Via::Scm, Route::Udp { .. }) => Program::UdpHelper,
     }

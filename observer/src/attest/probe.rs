@@ -16,6 +16,7 @@ use aya::{
     programs::{ProgramError, ProgramType},
     sys::{BpfHelper, is_helper_supported, is_program_supported},
 };
+use observer_common::gate::Gate;
 use rustix::thread::{CapabilitySet, capabilities};
 use serde::Serialize;
 
@@ -231,8 +232,8 @@ pub fn probe(btf: &Path) -> HostReport {
         },
         object_built_in: object_is_built_in(),
         tiers: vec![
-            try_out(Via::Btf, Route::Unix, &types),
-            try_out(Via::Helper, Route::Unix, &types),
+            try_out(Via::Btf, Route::Unix { gate: Gate::OPEN }, &types),
+            try_out(Via::Helper, Route::Unix { gate: Gate::OPEN }, &types),
         ],
         cgroup: Cgroup::open(None).ok().map(|cgroup| CgroupRoot {
             path: cgroup.path().to_owned(),

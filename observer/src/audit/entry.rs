@@ -15,6 +15,9 @@ use crate::event::{Attestation, AuthFailureCause, BeatOrigin, Event, Status};
 pub struct Incident {
     /// What happened.
     pub what: What,
+    /// How often: more than once only where the kernel counts, as it does what
+    /// flood control drops.
+    pub count: u64,
     /// Process that the frame claims as its sender.
     pub claimed_pid: Option<u32>,
     /// When, in nanoseconds since the observer started.
@@ -131,6 +134,7 @@ impl Incident {
         };
         Some(Self {
             what,
+            count: 1,
             claimed_pid,
             observer_ns,
             frame: frame.copied(),
@@ -145,6 +149,8 @@ impl Incident {
 pub(super) struct FullLine<'a> {
     #[serde(flatten)]
     what: What,
+    #[serde(skip_serializing_if = "is_one")]
+    count: u64,
     claimed_pid: Option<u32>,
     claim: Option<Claim>,
     #[serde(serialize_with = "as_hex")]
@@ -167,6 +173,7 @@ impl<'a> FullLine<'a> {
     ) -> Self {
         let Incident {
             what,
+            count,
             claimed_pid,
             observer_ns,
             frame,
@@ -175,6 +182,7 @@ impl<'a> FullLine<'a> {
         } = *incident;
         Self {
             what,
+            count,
             claimed_pid,
             claim: frame.as_ref().and_then(Claim::of),
             frame,
@@ -185,6 +193,11 @@ impl<'a> FullLine<'a> {
             process,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_one(count: &u64) -> bool {
+    *count == 1
 }
 
 /// What the frame says of itself.

@@ -197,9 +197,12 @@ impl Fold {
         if tally.count == 0 {
             tally.first = time;
         }
-        tally.count = tally.count.saturating_add(1);
+        tally.count = tally.count.saturating_add(incident.count);
         tally.last = time;
-        tally.sample = *incident;
+        tally.sample = Incident {
+            count: 1,
+            ..*incident
+        };
         true
     }
 
@@ -221,10 +224,13 @@ impl Fold {
         }
         let tally = Tally {
             line,
-            count: u64::from(line.is_none()),
+            count: if line.is_none() { incident.count } else { 0 },
             first: time,
             last: time,
-            sample: *incident,
+            sample: Incident {
+                count: 1,
+                ..*incident
+            },
             interval: SHORTEST,
             due: now.checked_add(SHORTEST).unwrap_or(now),
         };

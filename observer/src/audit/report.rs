@@ -492,7 +492,8 @@ impl<'a> Incidents<'a> {
         Some(Self {
             line,
             how,
-            count: if repeat { line.count } else { 1 },
+            // An incident in full stands for one, unless it says for how many.
+            count: line.count.max(u64::from(!repeat)),
             first: line.first.as_deref().filter(|_| repeat).unwrap_or(time),
             last: line.last.as_deref().filter(|_| repeat).unwrap_or(time),
             // A sender that is refused for its user is who it says.

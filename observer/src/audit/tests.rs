@@ -123,6 +123,7 @@ fn incident(number: u32) -> Incident {
         what: What::AuthFailure {
             cause: AuthFailureCause::PidMismatch,
         },
+        count: 1,
         claimed_pid: Some(4242),
         observer_ns: 1,
         frame: Some([7; 32]),

@@ -4,9 +4,10 @@ use std::{io, net::SocketAddr};
 
 use observer_common::frame::{DecodeError, FRAME_LEN, Frame};
 
-use super::Observer;
+use super::{Observer, throttled::More};
 use crate::{
     attention::Now,
+    attest::Throttled,
     audit::{Incident, What},
     counters::count,
     event::{Attestation, BeatOrigin, Event},
@@ -29,8 +30,17 @@ pub(super) struct Delivery {
 }
 
 impl Observer {
-    /// Says what a frame whose sender is settled is worth.
+    /// Says what a frame whose sender is settled is worth, and puts that in
+    /// line.
     pub(super) fn conclude(&mut self, delivery: &Delivery) {
+        if let Some(event) = self.find(delivery) {
+            self.emit(event, delivery);
+        }
+    }
+
+    /// What a frame whose sender is settled is worth. There may be something
+    /// in line that is to be told before it.
+    pub(super) fn find(&mut self, delivery: &Delivery) -> Option<Event> {
         let Delivery {
             sender,
             source,
@@ -50,20 +60,17 @@ impl Observer {
             Ok(frame) => self.weigh(&frame, delivery),
             Err(error) => {
                 self.counters.decode_error(&error);
-                self.emit(
-                    Event::Decode(error, now.observer_ns, sender, source),
-                    delivery,
-                );
+                Some(Event::Decode(error, now.observer_ns, sender, source))
             }
         }
     }
 
     /// Puts an event in line, with the datagram that it is about.
-    fn emit(&mut self, event: Event, delivery: &Delivery) {
+    pub(super) fn emit(&mut self, event: Event, delivery: &Delivery) {
         self.ready.push_back((event, Some(delivery.bytes)));
     }
 
-    fn weigh(&mut self, frame: &Frame, delivery: &Delivery) {
+    fn weigh(&mut self, frame: &Frame, delivery: &Delivery) -> Option<Event> {
         let Delivery {
             channel,
             sender,
@@ -71,14 +78,13 @@ impl Observer {
             now,
             ..
         } = *delivery;
-        let event = match judge(frame, sender.as_ref(), channel, &self.policy) {
+        Some(match judge(frame, sender.as_ref(), channel, &self.policy) {
             Verdict::Authentic { origin, pid } => {
-                self.track(frame, pid, origin, delivery);
-                return;
+                return self.track(frame, pid, origin, delivery);
             }
             Verdict::Refused => {
                 self.refuse(frame, delivery);
-                return;
+                return None;
             }
             Verdict::AuthFailure(cause) => {
                 self.counters.auth_failure(cause);
@@ -94,12 +100,17 @@ impl Observer {
                 let expected = self.policy.observer_ns_inode;
                 self.namespace_conflict(frame, expected, delivery)
             }
-        };
-        self.emit(event, delivery);
+        })
     }
 
     /// Takes an authentic frame to its agent, whom the observer sees as `pid`.
-    fn track(&mut self, frame: &Frame, pid: u32, origin: BeatOrigin, delivery: &Delivery) {
+    fn track(
+        &mut self,
+        frame: &Frame,
+        pid: u32,
+        origin: BeatOrigin,
+        delivery: &Delivery,
+    ) -> Option<Event> {
         let Delivery {
             sender,
             source,
@@ -135,18 +146,15 @@ impl Observer {
             }
             Outcome::OriginConflict { slot_origin } => {
                 count(&mut self.counters.origin_conflicts);
-                self.emit(conflict(origin, slot_origin, sender, source), delivery);
-                return;
+                return Some(conflict(origin, slot_origin, sender, source));
             }
             Outcome::NamespaceConflict { slot_ns_inode } => {
-                let event = self.namespace_conflict(frame, slot_ns_inode, delivery);
-                self.emit(event, delivery);
-                return;
+                return Some(self.namespace_conflict(frame, slot_ns_inode, delivery));
             }
-            Outcome::StaleNonce | Outcome::TableFull => return,
+            Outcome::StaleNonce | Outcome::TableFull => return None,
         }
         count(&mut self.counters.beats);
-        let beat = Event::Beat {
+        Some(Event::Beat {
             pid,
             status: frame.status,
             payload: frame.payload,
@@ -156,8 +164,7 @@ impl Observer {
             observer_ns: now.observer_ns,
             sender,
             source,
-        };
-        self.emit(beat, delivery);
+        })
     }
 
     /// Counts a beat of someone who is not to be an agent, and tells the
@@ -166,23 +173,18 @@ impl Observer {
     fn refuse(&mut self, frame: &Frame, delivery: &Delivery) {
         count(&mut self.counters.refused_senders);
         let now = delivery.now.observer_ns;
-        if let Some(take_down) = &mut self.on_refusal {
-            take_down(Incident {
-                what: What::RefusedSender,
-                claimed_pid: Some(frame.pid),
-                observer_ns: now,
-                frame: Some(delivery.bytes),
-                sender: delivery.sender,
-                source: delivery.source,
-            });
-        }
-        let due = self
-            .refusal_told_ns
-            .is_none_or(|told| now.saturating_sub(told) >= REFUSAL_PAUSE_NS);
-        if !due {
+        self.turn_away(Incident {
+            what: What::RefusedSender,
+            count: 1,
+            claimed_pid: Some(frame.pid),
+            observer_ns: now,
+            frame: Some(delivery.bytes),
+            sender: delivery.sender,
+            source: delivery.source,
+        });
+        if !is_worth_a_word(&mut self.refusal_told_ns, now) {
             return;
         }
-        self.refusal_told_ns = Some(now);
         let Some(sender) = &delivery.sender else {
             tracing::warn!("refused a sender without credentials");
             return;
@@ -195,6 +197,48 @@ impl Observer {
             refused_so_far = self.counters.refused_senders,
             "refused a sender that no --allow-uid or --allow-gid names"
         );
+    }
+
+    /// Takes down that flood control dropped datagrams of a sender.
+    pub(super) fn tell_throttled(&mut self, told: Throttled) {
+        if let Some(more) = self.throttled.tell(told, self.now.observer_ns) {
+            self.note_throttled(&more);
+        }
+    }
+
+    /// Asks how many were dropped of senders that have not been told of for a
+    /// while, or of all senders.
+    pub(super) fn settle_throttled(&mut self, all: bool) {
+        let now = self.now.observer_ns;
+        loop {
+            let unix = &self.attestors.unix;
+            let more = self.throttled.settle(now, all, |payer| unix.dropped(payer));
+            let Some(more) = more else { return };
+            self.note_throttled(&more);
+        }
+    }
+
+    fn note_throttled(&mut self, more: &More) {
+        let now = self.now.observer_ns;
+        self.turn_away(throttled(more, now));
+        if !is_worth_a_word(&mut self.throttling_told_ns, now) {
+            return;
+        }
+        let sender = &more.sender.sender;
+        tracing::warn!(
+            pid = sender.pid,
+            host_pid = sender.host_pid,
+            uid = sender.uid,
+            comm = sender.comm.map(tracing::field::debug),
+            dropped = more.count,
+            "a sender is over --max-beat-rate"
+        );
+    }
+
+    fn turn_away(&mut self, incident: Incident) {
+        if let Some(take_down) = &mut self.on_refusal {
+            take_down(incident);
+        }
     }
 
     fn namespace_conflict(
@@ -221,8 +265,34 @@ impl Observer {
     }
 }
 
-/// At most one word about refused senders in this time, nanoseconds.
-const REFUSAL_PAUSE_NS: u64 = 1_000_000_000;
+/// What was dropped of a sender, as an incident. Its datagrams may have claimed
+/// anything, so there is no one claim to tell; the last is the evidence.
+fn throttled(more: &More, now: u64) -> Incident {
+    let Throttled { frame, sender, .. } = more.sender;
+    Incident {
+        what: What::ThrottledSender,
+        count: more.count,
+        claimed_pid: None,
+        observer_ns: now,
+        frame: (frame != [0; FRAME_LEN]).then_some(frame),
+        sender: Some(sender),
+        source: None,
+    }
+}
+
+/// Whether the log has been silent for long enough on a matter that senders
+/// could fill it with.
+fn is_worth_a_word(told_ns: &mut Option<u64>, now: u64) -> bool {
+    let due = told_ns.is_none_or(|told| now.saturating_sub(told) >= PAUSE_NS);
+    if due {
+        *told_ns = Some(now);
+    }
+    due
+}
+
+/// At most one word about refused senders in this time, nanoseconds, and one
+/// about senders that send too much.
+const PAUSE_NS: u64 = 1_000_000_000;
 
 /// Pid 1 is reserved by VLP, and honest where the policy translates it.
 fn decode(

@@ -71,14 +71,18 @@ impl Inlet {
         self.unread.next().and_then(|at| self.receiver.get(at))
     }
 
+    /// How many datagrams can wait at most.
+    pub(super) fn queue_limit(&self) -> usize {
+        match &self.socket {
+            Socket::Unix(socket) => socket.queue_limit(),
+            Socket::Udp(socket) => socket.queue_limit(),
+        }
+    }
+
     /// Notes what a receive shows of the queue: when it began, in attended
     /// nanoseconds, and how many datagrams it took.
     pub(super) fn note_backlog(&mut self, at: u64, received: usize) {
-        let limit = match &self.socket {
-            Socket::Unix(socket) => socket.queue_limit(),
-            Socket::Udp(socket) => socket.queue_limit(),
-        };
-        self.backlog.note(at, received, limit);
+        self.backlog.note(at, received, self.queue_limit());
     }
 
     /// The last moment of which it is known that all that waited then has

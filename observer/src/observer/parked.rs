@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use observer_common::frame::FRAME_LEN;
 
-use super::{Observer, conclude::Delivery};
+use super::{Inlet, Observer, conclude::Delivery};
 use crate::{
     attention::Now,
     attest::{Finding, Pending},
@@ -22,8 +22,15 @@ pub(super) const PARK_NS: u64 = 100_000_000;
 /// How often the ring is looked at while a frame waits, nanoseconds.
 pub(super) const PARK_RETRY_NS: u64 = 1_000_000;
 
-/// How many frames wait at most; beyond it the oldest is decided at once.
+/// How many frames may wait at least; beyond the bound the oldest is decided at
+/// once.
 const MAX_PARKED: usize = 1024;
+
+/// How many times what the socket's queue holds may wait. Where the ring
+/// delivers and leaves datagrams to the socket when it fills up, a queue full
+/// may be received for each of two windows of the ring before the records of
+/// the first are read (`attest::window`).
+const QUEUES_PARKED: usize = 4;
 
 /// Frames that wait, longest first.
 pub(super) type Queue = VecDeque<Parked>;
@@ -46,7 +53,8 @@ impl Observer {
         pending: Pending,
     ) {
         count(&mut self.counters.parked);
-        if self.parked.len() >= MAX_PARKED
+        let queue = self.inlets.first().map_or(0, Inlet::queue_limit);
+        if self.parked.len() >= queue.saturating_mul(QUEUES_PARKED).max(MAX_PARKED)
             && let Some(oldest) = self.parked.pop_front()
         {
             self.decide(oldest, true);

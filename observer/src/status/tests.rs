@@ -9,6 +9,7 @@ use crate::{
 fn incident(cause: AuthFailureCause, sender: u32, claimed_pid: u32) -> Incident {
     Incident {
         what: What::AuthFailure { cause },
+        count: 1,
         claimed_pid: Some(claimed_pid),
         observer_ns: 0,
         frame: None,

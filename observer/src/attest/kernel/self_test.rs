@@ -63,12 +63,14 @@ impl Kernel {
 
     /// The record of one datagram; others may send at the same time.
     fn find(&mut self, frame: &[u8; FRAME_LEN], source_port: u16) -> Option<Record> {
+        let mark = self.ring.mark();
         let mut found = None;
-        self.ring.read_up_to(self.ring.mark(), |record| {
+        while let Some(record) = self.ring.next(mark, |_| true) {
             if record.frame == *frame && record.source_port == source_port {
-                found = Some(*record);
+                found = Some(record);
             }
-        });
+        }
+        self.ring.release();
         found
     }
 }

@@ -8,6 +8,7 @@ fn incident(pid: u32, claimed: u32) -> Incident {
         what: What::AuthFailure {
             cause: AuthFailureCause::PidMismatch,
         },
+        count: 1,
         claimed_pid: Some(claimed),
         observer_ns: 1,
         frame: None,

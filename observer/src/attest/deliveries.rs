@@ -1,0 +1,224 @@
+//! What the ring holds: records that datagrams are joined with, datagrams that
+//! the program took off the socket, and whom it dropped datagrams of.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use observer_common::{
+    frame::FRAME_LEN,
+    gate::{Budget, Payer},
+    record::{Fate, Record},
+};
+
+use super::{Attestor, window::Window};
+use crate::event::Attestation;
+
+/// A datagram that the program took off the socket, and who sent it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    pub(crate) frame: [u8; FRAME_LEN],
+    pub(crate) sender: Attestation,
+}
+
+/// A sender that sent more than it may.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Throttled {
+    /// Whose budget it is.
+    pub(crate) payer: Payer,
+    /// How many datagrams were dropped so far.
+    pub(crate) dropped: u64,
+    /// The last of them; zeros if it was no frame by its length.
+    pub(crate) frame: [u8; FRAME_LEN],
+    /// Who sent that.
+    pub(crate) sender: Attestation,
+}
+
+/// How many taken datagrams are handed on at a time: what was read last is
+/// still in the cache when it is judged.
+const MOST_TAKEN: usize = 256;
+
+impl Attestor {
+    /// Reads the records of all datagrams received so far; returns how many
+    /// there were. With `is_fresh` all that is in the ring now is read, else
+    /// what was in it when it was last looked at so.
+    ///
+    /// Where the ring delivers datagrams, and has some go by the socket when
+    /// it fills up, no sender's datagram may overtake its one before. So a
+    /// [`Window`] of the ring is read to its end before the next is looked at,
+    /// and in it one sort of record at a time: see [`Window::may_take`] for a
+    /// datagram that was taken after its sender's one before went to the
+    /// socket. One that went to the socket after others were taken waits for
+    /// its record ([`Finding::Pending`]) until those have been judged.
+    pub(crate) fn absorb(&mut self, now: u64, is_fresh: bool) -> u64 {
+        let is_done = self.is_read_to_mark();
+        let Self {
+            kernel,
+            join,
+            window,
+            taken,
+            throttled,
+            is_ordered,
+            ..
+        } = self;
+        let Some(kernel) = kernel else {
+            // There is no ring, and so nothing in it.
+            self.read_as_of = now;
+            return 0;
+        };
+        #[cfg(feature = "ebpf-log")]
+        kernel.debug_log.pass_on();
+        let is_renewed = is_fresh && (is_done || !*is_ordered);
+        let mut view = window.filter(|_| !is_renewed);
+        let view = view.get_or_insert_with(|| Window::new(kernel.ring.mark(), now));
+        let mut records = 0_u64;
+        loop {
+            let is_full = *is_ordered && taken.len() >= MOST_TAKEN;
+            let may_take = !*is_ordered || view.may_take(join);
+            let may_pass = !*is_ordered || taken.is_empty();
+            let wanted = |record: &Record| match Fate::try_from(record.fate) {
+                Ok(Fate::Taken) => !is_full && may_take,
+                Ok(Fate::Passed) => may_pass,
+                Ok(Fate::Throttled) | Err(_) => true,
+            };
+            let Some(record) = kernel.ring.next(view.mark, wanted) else {
+                break;
+            };
+            records = records.saturating_add(1);
+            match Fate::try_from(record.fate) {
+                Ok(Fate::Passed) => join.record(&record, now),
+                Ok(Fate::Taken) => taken.push_back(record),
+                Ok(Fate::Throttled) => throttled.push_back(record),
+                Err(_) => kernel.ring.note_malformed(),
+            }
+        }
+        kernel.ring.release();
+        *window = Some(*view);
+        if self.is_read_to_mark() {
+            self.read_as_of = view.at;
+        }
+        records
+    }
+
+    /// Takes down a receive from the socket: how many datagrams it gave, of a
+    /// queue that never holds more than `limit`.
+    pub(crate) fn note_received(&mut self, received: usize, limit: usize) {
+        if let Some(window) = &mut self.window {
+            window.note_received(received, limit);
+        }
+    }
+
+    /// Whether what the ring delivers is to be judged before anything else is
+    /// received from the socket: it was sent before.
+    pub(crate) fn is_ring_first(&mut self) -> bool {
+        !self.taken.is_empty() && self.is_ordered || self.next_is_taken() == Some(true)
+    }
+
+    /// Whether the socket is to be received from before the ring is read.
+    pub(crate) fn is_socket_first(&mut self) -> bool {
+        self.next_is_taken() == Some(false)
+    }
+
+    /// Whether the next record, if it is a delivery, may be read; `None` if it
+    /// is no delivery.
+    fn next_is_taken(&mut self) -> Option<bool> {
+        let (kernel, window) = (self.kernel.as_mut()?, self.window?);
+        if !self.is_ordered {
+            return None;
+        }
+        let mut is_delivery = false;
+        kernel.ring.next(window.mark, |record| {
+            is_delivery = record.fate == Fate::Taken as u8;
+            false
+        });
+        is_delivery.then(|| window.may_take(&self.join))
+    }
+
+    /// Whether all that the ring held when it was last looked at has been
+    /// read.
+    pub(crate) fn is_read_to_mark(&self) -> bool {
+        match (&self.kernel, &self.window) {
+            (Some(kernel), Some(window)) => kernel.ring.is_read_up_to(window.mark),
+            _ => true,
+        }
+    }
+
+    /// All that the ring held at this moment, in attended nanoseconds, has
+    /// been read.
+    pub(crate) fn read_as_of(&self) -> u64 {
+        self.read_as_of
+    }
+
+    /// How many datagrams wait here that the program took off the socket.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.len()
+    }
+
+    /// The next datagram that the program took off the socket.
+    pub(crate) fn next_taken(&mut self) -> Option<Taken> {
+        let record = self.taken.pop_front()?;
+        Some(Taken {
+            frame: record.frame,
+            sender: self.attestation(&record, None),
+        })
+    }
+
+    /// When the oldest datagram was sent that waits in the ring, nanoseconds of
+    /// `CLOCK_MONOTONIC`.
+    pub(crate) fn oldest_taken_ns(&mut self) -> Option<u64> {
+        let ring = &mut self.kernel.as_mut()?.ring;
+        let mut oldest = None;
+        ring.next(ring.mark(), |record| {
+            oldest = (record.fate == Fate::Taken as u8).then_some(record.time_ns);
+            false
+        });
+        oldest
+    }
+
+    /// The next sender that the program dropped datagrams of.
+    pub(crate) fn next_throttled(&mut self) -> Option<Throttled> {
+        let record = self.throttled.pop_front()?;
+        Some(Throttled {
+            payer: Payer {
+                start_ns: record.start_ns,
+                host_pid: record.host_pid,
+                task_kind: record.task_kind.into(),
+            },
+            dropped: record.dropped,
+            frame: record.frame,
+            sender: self.attestation(&record, None),
+        })
+    }
+
+    /// How many datagrams of a sender the program has dropped by now; `None`
+    /// if nobody knows any more.
+    pub(crate) fn dropped(&self, payer: Payer) -> Option<u64> {
+        let Budget { dropped, .. } = self.kernel.as_ref()?.budget(payer)?;
+        Some(dropped)
+    }
+
+    /// What is readable once the program has rung. Without a program there is
+    /// nothing to wait for.
+    pub(crate) fn bell(&self) -> Option<BorrowedFd<'_>> {
+        self.kernel.as_ref().map(|kernel| kernel.ring.as_fd())
+    }
+
+    /// Asks the program not to ring: the ring will be looked at anyway.
+    pub(crate) fn mute_bell(&self) {
+        if let Some(kernel) = &self.kernel {
+            kernel.bell.mute();
+        }
+    }
+
+    /// Asks the program to ring for the next datagram that it takes; false if
+    /// there is something unread, and it is not asked.
+    pub(crate) fn set_bell(&self) -> bool {
+        let Some(kernel) = &self.kernel else {
+            return true;
+        };
+        kernel.bell.set();
+        let is_quiet = self.taken.is_empty() && kernel.ring.is_read_up_to(kernel.ring.mark());
+        if !is_quiet {
+            kernel.bell.mute();
+        }
+        is_quiet
+    }
+}

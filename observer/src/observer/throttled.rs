@@ -1,0 +1,184 @@
+//! Who sent more than it may, and how much of it was dropped.
+//!
+//! The program tells of a sender once a second for as long as it drops
+//! something of it. What it dropped after it last told is asked for, once, a
+//! little later: the counts are exact, and nothing ticks when nobody floods.
+
+use std::collections::{HashMap, VecDeque};
+
+use observer_common::gate::{Payer, TELL_EVERY_NS};
+
+use crate::attest::Throttled;
+
+/// How long after the last word of a sender the rest is asked for,
+/// nanoseconds: the next word would have come by then.
+const REST_AFTER_NS: u64 = TELL_EVERY_NS + TELL_EVERY_NS / 4;
+
+/// Senders whose counts are remembered. Where more are told of, those are
+/// forgotten that have stopped; if they begin again while the program still
+/// has their old counts, these are told once more.
+const MAX_KNOWN: usize = 4096;
+
+/// Senders that something was dropped of.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    known: HashMap<Payer, Known>,
+    /// Whom to ask about, and when the program told of them, the longest ago
+    /// first. One that it has told of since is here again.
+    open: VecDeque<(u64, Payer)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    told: Throttled,
+    /// When, in nanoseconds since the start; `None`: that was all.
+    at: Option<u64>,
+}
+
+/// How many more datagrams of a sender were dropped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct More {
+    pub(super) sender: Throttled,
+    pub(super) count: u64,
+}
+
+impl Account {
+    /// Takes down what the program tells of a sender; returns how many more
+    /// that are.
+    pub(super) fn tell(&mut self, told: Throttled, now: u64) -> Option<More> {
+        let before = self.known.get(&told.payer).map(|known| known.told.dropped);
+        if before.is_none() && self.known.len() >= MAX_KNOWN {
+            self.known.retain(|_, known| known.at.is_some());
+        }
+        if before.is_some() || self.known.len() < MAX_KNOWN {
+            let at = Some(now);
+            self.known.insert(told.payer, Known { told, at });
+            self.open.push_back((now, told.payer));
+        }
+        more(told, before.unwrap_or_default())
+    }
+
+    /// When the next sender is to be asked about, in nanoseconds since the
+    /// start.
+    pub(super) fn next_due(&self) -> Option<u64> {
+        let (at, _) = self.open.front()?;
+        Some(at.saturating_add(REST_AFTER_NS))
+    }
+
+    /// Asks about the senders whose time has come, or about all of them, until
+    /// one has more to tell.
+    pub(super) fn settle(
+        &mut self,
+        now: u64,
+        all: bool,
+        ask: impl Fn(Payer) -> Option<u64>,
+    ) -> Option<More> {
+        while all || self.next_due().is_some_and(|due| due <= now) {
+            let (at, payer) = self.open.pop_front()?;
+            let Some(known) = self.known.get_mut(&payer) else {
+                continue;
+            };
+            if known.at != Some(at) {
+                continue;
+            }
+            known.at = None;
+            let before = known.told.dropped;
+            known.told.dropped = ask(payer).unwrap_or(before);
+            let more = more(known.told, before);
+            if more.is_some() {
+                return more;
+            }
+        }
+        None
+    }
+}
+
+/// What was dropped beyond `before`. A count that fell is that of a budget
+/// that was forgotten meanwhile, and begun anew.
+fn more(sender: Throttled, before: u64) -> Option<More> {
+    let count = sender.dropped.checked_sub(before).unwrap_or(sender.dropped);
+    (count > 0).then_some(More { sender, count })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Attestation, TaskKind, Via};
+
+    fn told(pid: u32, dropped: u64) -> Throttled {
+        Throttled {
+            payer: Payer {
+                start_ns: 1,
+                host_pid: pid,
+                task_kind: 1,
+            },
+            dropped,
+            frame: [0; 32],
+            sender: Attestation {
+                pid: Some(pid),
+                own_pid: None,
+                host_pid: Some(pid),
+                tid: None,
+                pid_ns_inode: None,
+                uid: None,
+                gid: None,
+                start_ns: Some(1),
+                comm: None,
+                cgroup_id: None,
+                scm_pid: None,
+                via: Via::Btf,
+                task_kind: TaskKind::Thread,
+            },
+        }
+    }
+
+    fn count(more: Option<More>) -> u64 {
+        more.map_or(0, |more| more.count)
+    }
+
+    #[test]
+    fn counts_are_of_what_is_new() {
+        let mut account = Account::default();
+        assert_eq!(count(account.tell(told(5, 1), 0)), 1);
+        assert_eq!(count(account.tell(told(6, 7), 1)), 7);
+        assert_eq!(count(account.tell(told(5, 101), 2)), 100);
+        // Its budget was forgotten and begun anew.
+        assert_eq!(count(account.tell(told(5, 3), 3)), 3);
+    }
+
+    #[test]
+    fn the_rest_is_asked_for_once_the_flood_is_over() {
+        let mut account = Account::default();
+        account.tell(told(5, 10), 0);
+        account.tell(told(6, 10), 1);
+        account.tell(told(5, 20), 2);
+        assert_eq!(account.next_due(), Some(REST_AFTER_NS));
+        // The first word of 5 is not its last.
+        let nobody = |_| panic!("nobody is to be asked about yet");
+        assert!(account.settle(REST_AFTER_NS, false, nobody).is_none());
+        let more = account.settle(1 + REST_AFTER_NS, false, |payer| {
+            assert_eq!(payer.host_pid, 6);
+            Some(15)
+        });
+        assert_eq!(count(more), 5);
+        // Whose budget is forgotten has no more to tell.
+        assert!(account.settle(u64::MAX, false, |_| None).is_none());
+        assert_eq!(account.next_due(), None);
+        // Nothing is told twice when it begins again.
+        assert_eq!(count(account.tell(told(6, 16), 10)), 1);
+        assert_eq!(count(account.settle(10, true, |_| Some(18))), 2);
+        assert!(account.settle(10, true, |_| Some(19)).is_none());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut account = Account::default();
+        for pid in 0..10_000 {
+            assert_eq!(count(account.tell(told(pid, 1), 0)), 1);
+        }
+        assert_eq!(account.known.len(), MAX_KNOWN);
+        while account.settle(0, true, |_| Some(2)).is_some() {}
+        assert_eq!(count(account.tell(told(20_000, 1), 0)), 1);
+        assert_eq!(account.known.len(), 1);
+    }
+}
