@@ -90,6 +90,14 @@ fn bad_values_are_refused_with_the_flag_and_the_value() {
         ("--max-agents", "99999999999"),
         ("--tier", "best"),
         ("--ring-bytes", "1000"),
+        ("--ingest", "queue"),
+        ("--refuse", "never"),
+        ("--events", "none"),
+        ("--priority", "urgent"),
+        ("--max-beat-rate", "-1"),
+        ("--max-beat-rate", "4294967296"),
+        ("--look-us", "0"),
+        ("--look-us", "1000001"),
         ("--udp", "localhost:1"),
         ("--udp", "127.0.0.1"),
         ("--trust-udp", "127.0.0.1:65536"),
@@ -113,11 +121,14 @@ fn bad_values_are_refused_with_the_flag_and_the_value() {
 
 #[test]
 fn contradictions_are_refused() {
-    let cases: [&[&str]; 4] = [
+    let cases: [&[&str]; 7] = [
         &["--json", "--output", "human"],
         &["--tier", "scm"],
         &["--attest", "require", "--tier", "scm"],
         &["--attest", "off", "--tier", "btf"],
+        &["--attest", "off", "--ingest", "ring"],
+        &["--attest", "off", "--refuse", "kernel"],
+        &["--attest", "prefer", "--tier", "scm", "--ingest", "ring"],
     ];
     for flags in cases {
         let mut args = vec!["run", "--socket", "SOCKET", "--threshold-ms", "1"];

@@ -10,12 +10,20 @@ use observer::attest::KERNEL_BTF;
 use observer::event::{Status, Via};
 use observer::judge::{Namespaces, Senders};
 use observer::tracker::OriginPolicy;
-use observer::{AttestMode, DEFAULT_MAX_AGENTS};
+use observer::{
+    AttestMode, DEFAULT_MAX_AGENTS, DEFAULT_MAX_BEAT_RATE, DEFAULT_POLL_INTERVAL, Ingest, Refuse,
+};
+
+use super::priority::Priority;
 
 /// A threshold beyond a year is a slip of the hand.
 const MAX_THRESHOLD_MS: u64 = 366 * 24 * 60 * 60 * 1000;
 const MAX_AGENTS: u64 = 1 << 20;
 const SMALLEST_RING: u32 = 4096;
+/// Beyond a second beats would look like silences.
+const MAX_LOOK_US: u64 = 1_000_000;
+#[expect(clippy::cast_possible_truncation, reason = "it is a thousand")]
+const DEFAULT_LOOK_US: u64 = DEFAULT_POLL_INTERVAL.as_micros() as u64;
 
 pub(super) const RUN_NOTES: &str = "Events go to stdout, the log to stderr. A line `ready` on \
     stderr says that beats are received now. SIGTERM and SIGINT end the observer once it has \
@@ -44,6 +52,29 @@ pub(super) struct Run {
     /// Short for --output json
     #[arg(long, conflicts_with = "output")]
     json: bool,
+
+    /// Which events to write. Routine beats are by far the most, and metrics
+    /// and `observer status` tell of them too
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t = Events::All)]
+    pub(super) events: Events,
+
+    /// How beats on the socket reach the observer
+    #[arg(long, value_name = "WAY", value_enum, default_value_t = By::Socket)]
+    ingest: By,
+
+    /// Who refuses a beat on the socket that claims to be from another
+    /// process
+    #[arg(long, value_name = "WHO", value_enum, default_value_t = Refuser::User)]
+    refuse: Refuser,
+
+    /// Datagrams a second that one process may send to the socket, and twice
+    /// as many at once; the kernel drops what is more. 0: no limit
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_BEAT_RATE)]
+    pub(super) max_beat_rate: u32,
+
+    /// How soon the observer is served by the CPUs
+    #[arg(long, value_name = "PRIORITY", value_enum, default_value_t = Priority::High)]
+    pub(super) priority: Priority,
 
     /// Permissions of the socket, octal, at most 0777; who may write may beat
     #[arg(long, value_name = "OCTAL", value_parser = parse_mode, default_value = "0600")]
@@ -117,6 +148,17 @@ pub(super) struct Run {
     #[arg(long, value_name = "PATH", hide_short_help = true)]
     pub(super) btf: Option<PathBuf>,
 
+    /// Time between two looks at the ring while it delivers many beats, in
+    /// microseconds; with --ingest ring, and for what --refuse kernel refuses
+    #[arg(
+        long,
+        value_name = "US",
+        value_parser = value_parser!(u64).range(1..=MAX_LOOK_US),
+        default_value_t = DEFAULT_LOOK_US,
+        hide_short_help = true
+    )]
+    look_us: u64,
+
     /// Size of the kernel's ring of records, in bytes (for tests)
     #[arg(long, value_name = "BYTES", value_parser = parse_ring, hide = true)]
     pub(super) ring_bytes: Option<u32>,
@@ -140,8 +182,17 @@ impl Run {
             (Attest::Off, Some(Tier::Btf | Tier::Helper)) => {
                 Some("--attest off uses no eBPF; leave --tier out, or use --attest prefer")
             }
+            (Attest::Off, _) | (_, Some(Tier::Scm)) if self.needs_program() => Some(
+                "--ingest ring and --refuse kernel need eBPF, which --attest off and --tier scm \
+                 do without",
+            ),
             _ => super::serve::check(&self.serve),
         }
+    }
+
+    /// Whether something is asked for that only the eBPF program can do.
+    pub(super) fn needs_program(&self) -> bool {
+        self.ingest == By::Ring || self.refuse == Refuser::Kernel
     }
 
     pub(super) fn senders(&self) -> Senders {
@@ -163,6 +214,24 @@ impl Run {
             Origins::First => OriginPolicy::First,
             Origins::Strongest => OriginPolicy::Strongest,
         }
+    }
+
+    pub(super) fn ingest(&self) -> Ingest {
+        match self.ingest {
+            By::Socket => Ingest::Socket,
+            By::Ring => Ingest::Ring,
+        }
+    }
+
+    pub(super) fn refuse(&self) -> Refuse {
+        match self.refuse {
+            Refuser::User => Refuse::User,
+            Refuser::Kernel => Refuse::Kernel,
+        }
+    }
+
+    pub(super) fn poll_interval(&self) -> Duration {
+        Duration::from_micros(self.look_us)
     }
 
     pub(super) fn tier(&self) -> Option<Via> {
@@ -271,6 +340,33 @@ enum Foreign {
     /// They claim the pid that they have in their own namespace, and are
     /// tracked by the one that the observer sees
     Translate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Events {
+    /// All
+    All,
+    /// All but beats
+    Notable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum By {
+    /// By the socket's queue, each joined with its kernel record
+    Socket,
+    /// By the ring of kernel records, past the socket and its short queue;
+    /// cheapest for all. Forged SCM_CREDENTIALS and attached descriptors have
+    /// no effect then, and are not told
+    Ring,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Refuser {
+    /// The observer, once it has received it
+    User,
+    /// The kernel, before it takes a place in the socket's queue; told all
+    /// the same
+    Kernel,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

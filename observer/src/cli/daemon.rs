@@ -19,9 +19,9 @@ use observer::{Counters, Event, Observer};
 use serde::Serialize;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::args::Run;
+use super::args::{Events, Run};
 use super::log::Log;
-use super::output::{Failure, Output};
+use super::output::{Failure, Output, Rank};
 use super::run::{DRAIN_TIME, close_trail};
 use super::serve::{Question, Serving};
 use super::signals::Shutdown;
@@ -32,6 +32,9 @@ use super::watch::Watch;
 const BATCH: usize = 256;
 /// Bytes of events that wait for stdout's reader at most.
 const EVENTS_WAITING: usize = 8 << 20;
+/// How soon a frame is asked about again, at the end, that waits for its
+/// record.
+const UNDECIDED_TIME: Duration = Duration::from_millis(1);
 /// How often the counters are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -44,6 +47,10 @@ pub(super) struct Daemon {
     serving: Serving,
     watch: Watch,
     tick: Interval,
+    /// Something happened since the counters were last looked at. What can be
+    /// lost is lost of what comes in or goes out: when nothing does, nothing
+    /// ticks.
+    is_active: bool,
     identity: Identity,
 }
 
@@ -59,6 +66,10 @@ struct Pipeline {
     sink: Sink,
     /// Takes them away; makes nobody wait.
     output: Output,
+    /// Whether beats are among them.
+    beats: bool,
+    /// Something was put in line for it since it was last told.
+    is_output_due: bool,
 }
 
 /// Who is told of forgeries and refusals.
@@ -128,11 +139,14 @@ impl Daemon {
                 witnesses,
                 sink: Sink::new(format),
                 output,
+                beats: args.events == Events::All,
+                is_output_due: false,
             },
             failure,
             log: log.clone(),
             serving,
             tick,
+            is_active: true,
         })
     }
 
@@ -149,13 +163,17 @@ impl Daemon {
                     return self.drain();
                 }
                 error = self.failure.happened() => return Err(stdout_failed(error)),
-                _ = self.tick.tick() => self.look(),
+                _ = self.tick.tick(), if self.is_active => self.look(),
                 question = self.serving.asked() => self.answer(question),
-                result = poll_fn(|cx| self.pipeline.collect(cx)) => result?,
+                result = poll_fn(|cx| self.pipeline.collect(cx)) => {
+                    self.is_active = true;
+                    // Signals are noticed only when the runtime has its turn,
+                    // which a socket that is never empty would deny it.
+                    if result?.is_full() {
+                        tokio::task::yield_now().await;
+                    }
+                }
             }
-            // Signals are noticed only when the runtime has its turn, which
-            // a socket that is never empty would deny it.
-            tokio::task::yield_now().await;
         }
     }
 
@@ -167,16 +185,25 @@ impl Daemon {
             ..
         } = &self.pipeline;
         let lost = (output.lost(), self.log.lost());
-        self.watch.look(&observer.counters(), lost, trail.as_ref());
+        let counters = observer.counters();
+        self.is_active = !self.watch.look(&counters, lost, trail.as_ref());
     }
 
     /// Takes what has been received already, for [`DRAIN_TIME`] at most: a
     /// sender that never pauses must not keep the observer alive.
     fn drain(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now().checked_add(DRAIN_TIME);
-        while deadline.is_some_and(|deadline| Instant::now() < deadline)
-            && self.pipeline.take_waiting()
-        {}
+        self.pipeline.observer.hurry();
+        while deadline.is_some_and(|deadline| Instant::now() < deadline) {
+            if self.pipeline.take_waiting() {
+                continue;
+            }
+            if !self.pipeline.observer.is_undecided() {
+                break;
+            }
+            self.pipeline.observer.wait(Some(UNDECIDED_TIME))?;
+        }
+        self.pipeline.observer.settle();
         let left = self.pipeline.output.drain(DRAIN_TIME);
         match self.failure.reason() {
             Some(error) => Err(stdout_failed(error)),
@@ -270,6 +297,16 @@ impl Daemon {
     }
 }
 
+/// How many events were collected.
+struct Collected(usize);
+
+impl Collected {
+    /// There may be more.
+    fn is_full(&self) -> bool {
+        self.0 >= BATCH
+    }
+}
+
 impl Witnesses {
     /// To the trail first: it is the one that has to prove something.
     fn note(&self, incident: Incident) {
@@ -298,17 +335,21 @@ impl Identity {
 
 impl Pipeline {
     /// Waits for events and passes on those that are there.
-    fn collect(&mut self, cx: &mut Context<'_>) -> Poll<anyhow::Result<()>> {
-        for taken in 0..BATCH {
+    fn collect(&mut self, cx: &mut Context<'_>) -> Poll<anyhow::Result<Collected>> {
+        let mut collected = Collected(0);
+        while !collected.is_full() {
             match Pin::new(&mut self.observer).poll_next(cx) {
                 Poll::Ready(Some(event)) => self.pass_on(&event),
                 Poll::Ready(None) => return Poll::Ready(Err(anyhow!("the event stream ended"))),
-                Poll::Pending if taken == 0 => return Poll::Pending,
+                Poll::Pending if collected.0 == 0 => return Poll::Pending,
                 Poll::Pending => break,
             }
+            collected.0 = collected.0.saturating_add(1);
         }
-        self.output.flush();
-        Poll::Ready(Ok(()))
+        if std::mem::take(&mut self.is_output_due) {
+            self.output.flush();
+        }
+        Poll::Ready(Ok(collected))
     }
 
     /// One batch without waiting; whether there may be more.
@@ -326,9 +367,21 @@ impl Pipeline {
         if let Some(incident) = Incident::of(event, self.observer.last_frame()) {
             self.witnesses.note(incident);
         }
+        if matches!(event, Event::Beat { .. }) && !self.beats {
+            return;
+        }
         self.sink.event(event);
-        self.output.push(self.sink.buffer());
+        self.output.push(self.sink.buffer(), rank(event));
         self.sink.buffer().clear();
+        self.is_output_due = true;
+    }
+}
+
+/// Silences are few, and nobody can send them: no flood may crowd them out.
+fn rank(event: &Event) -> Rank {
+    match event {
+        Event::Stall { .. } => Rank::Vital,
+        _ => Rank::Common,
     }
 }
 

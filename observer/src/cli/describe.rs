@@ -98,6 +98,7 @@ fn findings_line(observer: &Snapshot) -> String {
         ("namespace conflicts", counters.namespace_conflicts),
         ("origin conflicts", counters.origin_conflicts),
         ("refused", counters.refused_senders),
+        ("throttled", counters.throttled),
         ("no frames", counters.decode_errors),
         ("stale", counters.stale_nonces),
     ];

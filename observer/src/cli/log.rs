@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::output::Output;
+use super::output::{Output, Rank};
 use super::stream::Stream;
 
 /// What to log, as in `OBSERVER_LOG=debug` or `OBSERVER_LOG=observer::attest=trace`.
@@ -49,7 +49,7 @@ impl Log {
     /// Writes a line that scripts wait for.
     pub(super) fn say(&self, line: fmt::Arguments<'_>) {
         let Self(output) = self;
-        output.push(format!("{line}\n").as_bytes());
+        output.push(format!("{line}\n").as_bytes(), Rank::Vital);
         output.flush();
     }
 
@@ -94,7 +94,7 @@ pub(super) struct Line(Output);
 impl Write for Line {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let Self(output) = self;
-        output.push(line);
+        output.push(line, Rank::Common);
         output.flush();
         Ok(line.len())
     }

@@ -19,6 +19,7 @@ mod describe;
 mod doctor;
 mod log;
 mod output;
+mod priority;
 mod run;
 mod serve;
 mod signals;

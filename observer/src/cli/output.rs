@@ -16,6 +16,25 @@ use super::stream::Stream;
 #[derive(Clone)]
 pub(super) struct Output(Arc<Shared>);
 
+/// How much of the queue a text may fill: what anyone can send much of leaves
+/// some room for what nobody can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rank {
+    /// Most of it.
+    Common,
+    /// All of it.
+    Vital,
+}
+
+impl Rank {
+    fn share(self, limit: usize) -> usize {
+        match self {
+            Self::Common => limit.saturating_sub(limit / 8),
+            Self::Vital => limit,
+        }
+    }
+}
+
 /// Says that the stream cannot be written any more.
 pub(super) struct Failure(oneshot::Receiver<io::Error>);
 
@@ -90,12 +109,13 @@ impl Output {
         Ok((Self(shared), Failure(failure)))
     }
 
-    /// Leaves a text in the queue, whole or not at all; if it is full, the
-    /// text is counted as lost. Never waits for the reader.
-    pub(super) fn push(&self, text: &[u8]) {
+    /// Leaves a text in the queue, whole or not at all; if it is full, as far
+    /// as the text may fill it, the text is counted as lost. Never waits for
+    /// the reader.
+    pub(super) fn push(&self, text: &[u8], rank: Rank) {
         let Self(shared) = self;
         let mut queue = shared.lock();
-        if queue.length().saturating_add(text.len()) > shared.limit {
+        if queue.length().saturating_add(text.len()) > rank.share(shared.limit) {
             shared.lost.fetch_add(1, Ordering::Relaxed);
         } else {
             queue.waiting.extend_from_slice(text);

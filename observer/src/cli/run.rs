@@ -12,6 +12,7 @@ use observer::{Observer, StartError};
 use super::args::Run;
 use super::daemon::Daemon;
 use super::log::Log;
+use super::priority;
 use super::serve::Serving;
 use super::signals::Shutdown;
 
@@ -37,6 +38,7 @@ pub(super) fn execute(args: &Run) -> anyhow::Result<()> {
 async fn observe(args: &Run, log: &Log) -> anyhow::Result<()> {
     // Before the socket exists: whoever sees it may already tell us to stop.
     let mut shutdown = Shutdown::new()?;
+    priority::set(args.priority)?;
     let serving = Serving::open(&args.serve)?;
     // And before the first forgery that it would have to keep.
     let trail = open_trail(args)?;
@@ -93,7 +95,11 @@ fn bind(args: &Run) -> Result<Observer, StartError> {
         .cgroup(args.cgroup.clone())
         .namespaces(args.namespaces())
         .senders(args.senders())
-        .origin_policy(args.origin_policy());
+        .origin_policy(args.origin_policy())
+        .ingest(args.ingest())
+        .refuse(args.refuse())
+        .max_beat_rate(args.max_beat_rate)
+        .poll_interval(args.poll_interval());
     for &address in &args.udp {
         builder = builder.udp(address);
     }
@@ -120,6 +126,12 @@ fn announce(args: &Run, observer: &Observer) {
     );
     if let Some(reason) = observer.degraded() {
         tracing::warn!("weaker attestation: {reason}");
+    }
+    if observer.via() == Via::Scm && (args.needs_program() || args.max_beat_rate > 0) {
+        tracing::warn!(
+            "no eBPF: beats come by the socket, nobody's rate is limited, and lies are refused \
+             when they have been received"
+        );
     }
     for address in observer.udp_listeners() {
         tracing::info!("udp {address}, tier {}", tier_name(observer.udp_via()));

@@ -30,14 +30,15 @@ struct Loss {
 }
 
 impl Loss {
-    /// Says at a bounded rate that more was lost.
-    fn tell(&mut self, lost: u64, what: &str) {
+    /// Says at a bounded rate that more was lost; whether all of it was said.
+    fn tell(&mut self, lost: u64, what: &str) -> bool {
         let often = self.when.is_some_and(|when| when.elapsed() < LOG_EVERY);
         if lost > self.told && !often {
             let new = lost.saturating_sub(self.told);
             tracing::warn!("{new} {what} ({lost} since the start)");
             (self.told, self.when) = (lost, Some(Instant::now()));
         }
+        self.told == lost
     }
 }
 
@@ -65,28 +66,33 @@ impl Watch {
         Self::default()
     }
 
-    /// Looks at the counters, about once a second.
-    /// `lost` is what stdout and the log lost.
-    pub(super) fn look(&mut self, counters: &Counters, lost: (u64, u64), trail: Option<&Trail>) {
+    /// Looks at the counters, about once a second. `lost` is what stdout and
+    /// the log lost. Returns whether there is nothing left to be said.
+    pub(super) fn look(
+        &mut self,
+        counters: &Counters,
+        lost: (u64, u64),
+        trail: Option<&Trail>,
+    ) -> bool {
         let (stdout_lost, log_lost) = lost;
-        self.stdout
-            .tell(stdout_lost, "events lost: stdout is not being read");
-        self.log
-            .tell(log_lost, "lines of this log lost: stderr is not being read");
+        let stdout = "events lost: stdout is not being read";
+        let log = "lines of this log lost: stderr is not being read";
+        let is_told = self.stdout.tell(stdout_lost, stdout) & self.log.tell(log_lost, log);
         let Some(trail) = trail else {
-            return;
+            return is_told;
         };
-        self.audit.tell(
-            trail.counts().audit_lost,
-            "incidents lost: the audit trail is not written fast enough",
-        );
-        self.attestation(counters, trail);
+        let audit = "incidents lost: the audit trail is not written fast enough";
+        is_told
+            & self.audit.tell(trail.counts().audit_lost, audit)
+            & self.attestation(counters, trail)
     }
 
     /// A datagram without a record is an authentication failure or, where the
     /// policy lets it pass, a beat that nobody vouches for. The auditor has to
     /// know from when to when that was so.
-    fn attestation(&mut self, counters: &Counters, trail: &Trail) {
+    ///
+    /// Returns whether there is nothing left to be said.
+    fn attestation(&mut self, counters: &Counters, trail: &Trail) -> bool {
         let unrecorded = counters.ring_full.saturating_add(counters.unreadable);
         let new = unrecorded.saturating_sub(self.unrecorded);
         let lost = new > 0;
@@ -104,5 +110,6 @@ impl Watch {
         if is_told {
             (self.attestation_lost, self.unrecorded) = (lost, unrecorded);
         }
+        is_told && !lost
     }
 }
