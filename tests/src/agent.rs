@@ -67,10 +67,8 @@ impl Agent {
 
     /// The next line that it prints; panics at its end.
     pub fn line(&mut self) -> String {
-        let mut line = String::new();
-        let length = self.output.read_line(&mut line).expect("text");
-        assert!(length > 0, "the helper ended: {:?}", self.child.wait());
-        line.trim_end().to_owned()
+        let line = self.next_line();
+        line.unwrap_or_else(|| panic!("the helper ended: {:?}", self.child.wait()))
     }
 
     /// The next line as a number.
@@ -78,6 +76,13 @@ impl Agent {
         let line = self.line();
         line.parse()
             .unwrap_or_else(|error| panic!("{line:?}: {error}"))
+    }
+
+    /// The next line; `None` at its end.
+    pub fn next_line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let length = self.output.read_line(&mut line).expect("text");
+        (length > 0).then(|| line.trim_end().to_owned())
     }
 
     /// Closes its stdin and waits for its end.

@@ -179,6 +179,12 @@ impl Observer {
         self.events.all()
     }
 
+    /// The last event so far.
+    #[must_use]
+    pub fn last_event(&self) -> Option<Value> {
+        self.events.last()
+    }
+
     /// The events so far that fit.
     pub fn events_where(&self, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
         self.events().into_iter().filter(fits).collect()
@@ -320,6 +326,10 @@ impl<T: Clone + Send + 'static> Lines<T> {
 
     fn has(&self, fits: impl Fn(&T) -> bool) -> bool {
         self.lines.lock().unwrap().iter().any(fits)
+    }
+
+    fn last(&self) -> Option<T> {
+        self.lines.lock().unwrap().last().cloned()
     }
 
     fn all(&self) -> Vec<T> {

@@ -1,6 +1,6 @@
 //! Facts about processes, to compare the observer's words with.
 
-use std::{fs, os::unix::fs::MetadataExt as _};
+use std::{fs, io, os::unix::fs::MetadataExt as _, time::Duration};
 
 /// Inode of a process's pid namespace.
 #[must_use]
@@ -56,4 +56,17 @@ pub fn child(pid: u32) -> u32 {
         .trim()
         .parse()
         .unwrap_or_else(|error| panic!("children of {pid}: {children:?}: {error}"))
+}
+
+/// Time that a process has had on a CPU, all threads that it has now together.
+#[must_use]
+pub fn cpu_time(pid: u32) -> Duration {
+    let of_task = |task: io::Result<fs::DirEntry>| {
+        let path = task.expect("a thread").path().join("schedstat");
+        let text = fs::read_to_string(path).expect("it is there");
+        let nanoseconds = text.split(' ').next().expect("a number");
+        nanoseconds.parse::<u64>().expect("a number")
+    };
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    Duration::from_nanos(tasks.map(of_task).sum())
 }

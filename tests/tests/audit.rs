@@ -68,10 +68,26 @@ impl Mount {
     }
 }
 
+/// A frozen disk, thawed when dropped: before the observer that writes to it
+/// is waited for.
+struct Frozen<'a>(&'a Mount);
+
+impl<'a> Frozen<'a> {
+    fn new(disk: &'a Mount) -> Self {
+        must(Command::new("fsfreeze").arg("-f").arg(&disk.at));
+        Self(disk)
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let Self(disk) = self;
+        must(Command::new("fsfreeze").arg("-u").arg(&disk.at));
+    }
+}
+
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Thawed first, should a test have failed in between.
-        drop(Command::new("fsfreeze").arg("-u").arg(&self.at).output());
         drop(Command::new("umount").arg("-l").arg(&self.at).output());
     }
 }
@@ -282,13 +298,15 @@ fn a_disk_that_does_not_answer_delays_no_beat() {
     need_kernel!();
     let disk = Mount::ext4();
     let trail = Trail::new(&disk.at);
-    let observer = trail.observer(Setup::new(60_000));
+    // One process sends more than its budget allows.
+    let setup = Setup::new(60_000).arg("--max-beat-rate").arg("0");
+    let observer = trail.observer(setup);
     let sender = agent(&observer);
-    must(Command::new("fsfreeze").arg("-f").arg(&disk.at));
+    let frozen = Frozen::new(&disk);
     let slowest = beat_and_forge(&sender);
     // Told while the disk still does not answer.
     observer.expect_count("beats", 30, |event| is(event, "beat"));
-    must(Command::new("fsfreeze").arg("-u").arg(&disk.at));
+    drop(frozen);
     let Remains {
         status,
         log,

@@ -13,7 +13,7 @@ use std::{
 use observer_common::frame::{FRAME_LEN, Frame, Status};
 use observer_tests::{
     agent::Agent,
-    need_kernel,
+    kernel, need_kernel,
     observer::{Observer, PATIENCE, Setup, is},
     observer_binary, procfs, workspace,
 };
@@ -262,7 +262,11 @@ fn lost_records_misjudge_no_frame() {
     let (honest, forgers) = (pids(&honest), pids(&forgers));
     let remains = observer.stop();
     assert!(remains.counter("ring_full") > 0, "{}", remains.counters);
-    assert!(remains.counter("unattested") > 0, "{}", remains.counters);
+    // Up to Linux 6.13 the filter runs again for a send that waited, and may
+    // find room for its record then.
+    if kernel::is_at_least((6, 14)) {
+        assert!(remains.counter("unattested") > 0, "{}", remains.counters);
+    }
     let (mut told_honest, mut told_forged) = (0, 0);
     for event in &remains.events {
         let scm_pid = event["sender"]["scm_pid"]

@@ -172,6 +172,11 @@ fn an_agent_that_died_during_a_stop_is_found() {
     assert!(late_ms < 1200, "{late_ms} ms late");
 }
 
+/// Without flood control, which would end the flood.
+fn unlimited(setup: Setup) -> Setup {
+    setup.arg("--max-beat-rate").arg("0")
+}
+
 /// A flood keeps the queue from ever being empty; the dead are found all the
 /// same, and nearly as soon.
 #[test]
@@ -179,7 +184,7 @@ fn a_flood_hides_no_silence() {
     const THRESHOLD_MS: u64 = 300;
     need_kernel!();
     for what in ["for-ever", "garbage-for-ever"] {
-        let observer = Observer::start(THRESHOLD_MS);
+        let observer = unlimited(Setup::new(THRESHOLD_MS)).start();
         let mut agent = pulse(&observer, 50, 3);
         // Before the flood: it does not wait for room, and an agent whose
         // every beat was refused is not known.
@@ -219,7 +224,7 @@ fn a_flood_through_a_long_queue_hides_no_silence() {
     command.args(["--net", "--", "sh", "-c"]);
     command.arg("echo 512 > /proc/sys/net/unix/max_dgram_qlen && exec \"$@\"");
     command.arg("sh").arg(observer_binary());
-    let observer = Setup::in_command(command, THRESHOLD_MS).start();
+    let observer = unlimited(Setup::in_command(command, THRESHOLD_MS)).start();
     let mut agent = pulse(&observer, 50, 3);
     observer.expect_count("beats", 3, |event| is(event, "beat"));
     let socket = observer.socket().display().to_string();

@@ -28,15 +28,20 @@ use serde_json::Value;
 const LONG: u64 = 60_000;
 const SENDER: &str = env!("CARGO_BIN_EXE_udp");
 
+const LOOPBACK: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
+
 fn on_loopback() -> Observer {
-    listening(&["127.0.0.1:0", "[::1]:0"])
+    listening(&LOOPBACK)
 }
 
 fn listening(addresses: &[&str]) -> Observer {
-    let setup = addresses.iter().fold(Setup::new(LONG), |setup, address| {
-        setup.arg("--udp").arg(address)
-    });
-    setup.start()
+    at(Setup::new(LONG), addresses).start()
+}
+
+fn at(setup: Setup, addresses: &[&str]) -> Setup {
+    addresses
+        .iter()
+        .fold(setup, |setup, address| setup.arg("--udp").arg(address))
 }
 
 fn command(mut command: Command, how: &str, to: SocketAddr, numbers: &[u32]) -> Command {
@@ -303,7 +308,9 @@ fn what_is_no_frame_takes_no_room() {
 fn busy_listeners_are_all_served() {
     const EACH: u32 = 2000;
     need_kernel!();
-    let observer = on_loopback();
+    // One of them sends by the socket as fast as it can.
+    let setup = Setup::new(LONG).arg("--max-beat-rate").arg("0");
+    let observer = at(setup, &LOOPBACK).start();
     let listeners = observer.udp();
     let mut agents: Vec<Agent> = listeners
         .iter()

@@ -44,8 +44,21 @@ fn main() {
         ["crowd", socket] => crowd(socket),
         ["once", socket, nonce] => send(&connect(socket), number(nonce)),
         ["steady", socket, nonce] => steady(socket, number(nonce)),
+        ["routine-then-critical", socket, each] => routine_then_critical(socket, number(each)),
         ["namespace", control, program, ref rest @ ..] => namespace(control, program, rest),
         _ => panic!("session SCENARIO ..., not {arguments:?}"),
+    }
+}
+
+/// As fast as they go: so many beats that are routine, and as many that are
+/// not.
+fn routine_then_critical(socket: &str, each: u64) {
+    let socket = connect(socket);
+    for nonce in 1..=each {
+        socket.send(&frame(Status::Ok, nonce)).expect("sends");
+    }
+    for nonce in each + 1..=2 * each {
+        socket.send(&frame(Status::Critical, nonce)).expect("sends");
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! WHO submits: `self`, a `thread` of it, or a `child` that inherited the
 //! ring while the parent only waits (`child-honest` claims itself, `child`
-//! its parent). HOW: `inline`, `async`, `sqpoll`, `sqpoll-async`; with
+//! its parent; the parent of `robbed` sends a beat itself after twenty of
+//! these). HOW: `inline`, `async`, `sqpoll`, `sqpoll-async`; with
 //! `-renamed` the kernel's threads get the name of an innocent worker first.
 
 use std::{
@@ -45,8 +46,9 @@ fn main() {
                 wait_for_end();
             });
         }),
-        "child" => in_child(sender, process::id()),
-        "child-honest" => in_child(sender, 0),
+        "child" => in_child(sender, process::id(), 1),
+        "robbed" => robbed(sender, socket),
+        "child-honest" => in_child(sender, 0, 1),
         other => panic!("unknown submitter {other}"),
     }
 }
@@ -93,19 +95,17 @@ impl Sender {
     }
 
     fn send(mut self, claimed: u32) {
+        self.submit(claimed, 1);
+    }
+
+    fn submit(&mut self, claimed: u32, nonce: u64) {
         if self.renames {
             rename_kernel_threads();
         }
-        let frame = Frame {
-            status: Status::Ok,
-            pid: claimed,
-            timestamp: 0,
-            nonce: 1,
-            payload: 0,
-        };
+        let frame = frame(claimed, nonce);
         // SAFETY: the buffer is a live mapping of this size, and nobody else
         // writes to it.
-        unsafe { self.buffer.write(frame.encode()) };
+        unsafe { self.buffer.write(frame) };
         let length = u32::try_from(FRAME_LEN).expect("small");
         let fd = types::Fd(self.socket.as_raw_fd());
         let entry = opcode::Send::new(fd, self.buffer.as_ptr().cast(), length)
@@ -117,6 +117,17 @@ impl Sender {
         let result = self.ring.completion().next().map(|done| done.result());
         assert_eq!(result, Some(32));
     }
+}
+
+fn frame(pid: u32, nonce: u64) -> [u8; FRAME_LEN] {
+    Frame {
+        status: Status::Ok,
+        pid,
+        timestamp: 0,
+        nonce,
+        payload: 0,
+    }
+    .encode()
 }
 
 fn shared_buffer() -> NonNull<[u8; FRAME_LEN]> {
@@ -149,14 +160,25 @@ fn wait_for_end() {
     }
 }
 
+/// A parent whose ring another uses, and who has something to say itself.
+fn robbed(sender: Sender, path: &str) {
+    in_child(sender, process::id(), 20);
+    let socket = UnixDatagram::unbound().expect("a socket");
+    let beat = frame(process::id(), 1);
+    socket.send_to(&beat, path).expect("sends");
+}
+
 /// The child submits on the ring that it inherited; the parent only waits.
-fn in_child(sender: Sender, claimed: u32) {
+fn in_child(mut sender: Sender, claimed: u32, times: u64) {
     // SAFETY: the process has one thread of its own, so the child may do what
     // it likes.
     match unsafe { fork() }.expect("forks") {
         ForkResult::Child => {
             println!("{}", process::id());
-            sender.send(if claimed == 0 { process::id() } else { claimed });
+            let claimed = if claimed == 0 { process::id() } else { claimed };
+            for nonce in 1..=times {
+                sender.submit(claimed, nonce);
+            }
             process::exit(0);
         }
         ForkResult::Parent { child } => {

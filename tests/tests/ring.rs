@@ -1,0 +1,389 @@
+//! `--ingest ring`: beats that never see the socket's queue.
+
+use std::{
+    collections::HashMap,
+    fs,
+    os::unix::net::UnixDatagram,
+    process::{self, Command},
+    thread,
+    time::{Duration, Instant},
+};
+
+use observer_common::frame::{Frame, Status};
+use observer_tests::{
+    agent::Agent,
+    is_emulated, need_kernel,
+    observer::{Observer, Setup, is},
+    observer_binary,
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+const LONG: u64 = 60_000;
+
+fn ring(threshold_ms: u64) -> Setup {
+    Setup::new(threshold_ms).arg("--ingest").arg("ring")
+}
+
+/// The same for floods: nobody's rate is limited.
+fn unlimited(threshold_ms: u64) -> Setup {
+    ring(threshold_ms).arg("--max-beat-rate").arg("0")
+}
+
+fn flood(observer: &Observer, what: &str, number: u64) -> Agent {
+    let socket = observer.socket().display().to_string();
+    let arguments = [what.to_owned(), socket, number.to_string()];
+    Agent::start(env!("CARGO_BIN_EXE_flood"), arguments)
+}
+
+fn storm(observer: &Observer, kind: &str, count: u64) -> Agent {
+    let socket = observer.socket().display().to_string();
+    let arguments = [kind, &socket, &count.to_string(), "60000"].map(str::to_owned);
+    Agent::start(env!("CARGO_BIN_EXE_storm"), arguments)
+}
+
+fn pulse(observer: &Observer, interval_ms: u64, count: u64) -> Agent {
+    let socket = observer.socket().display().to_string();
+    let arguments = [socket, interval_ms.to_string(), count.to_string()];
+    Agent::start(env!("CARGO_BIN_EXE_pulse"), arguments)
+}
+
+fn nonces(events: &[Value], pid: u32) -> Vec<u64> {
+    let of_pid = events
+        .iter()
+        .filter(|event| is(event, "beat") && event["pid"] == pid);
+    of_pid
+        .map(|beat| beat["nonce"].as_u64().expect("a nonce"))
+        .collect()
+}
+
+/// Each datagram has one record, which is its delivery: nothing is received,
+/// nothing is joined, nothing comes twice or out of order.
+#[test]
+fn every_beat_of_many_senders_comes_once_and_in_order() {
+    const EACH: u64 = 1000;
+    need_kernel!();
+    let observer = unlimited(LONG).start();
+    let mut agents: Vec<Agent> = (0..8).map(|_| flood(&observer, "blocking", EACH)).collect();
+    let pids: Vec<u32> = agents.iter().map(Agent::pid).collect();
+    for agent in &mut agents {
+        agent.finish_well();
+    }
+    let all = usize::try_from(8 * EACH).expect("few");
+    observer.expect_count("beats", all, |event| is(event, "beat"));
+    let remains = observer.stop();
+    for pid in pids {
+        assert_eq!(nonces(&remains.events, pid), (1..=EACH).collect::<Vec<_>>());
+    }
+    let beat = remains.events.first().expect("a beat");
+    assert_eq!(beat["origin"], "kernel_attested");
+    assert_eq!(beat["sender"]["scm_pid"], Value::Null);
+    assert_eq!(remains.counter("taken"), 8 * EACH);
+    assert_eq!(remains.counter("datagrams"), 0);
+    assert_eq!(remains.counter("records"), 8 * EACH);
+    assert_eq!(remains.counter("records_expired"), 0);
+}
+
+/// The queue that refuses the twelfth datagram is not there.
+#[test]
+fn a_stopped_observer_costs_no_beat() {
+    need_kernel!();
+    let observer = ring(LONG).start();
+    observer.signal(Signal::STOP);
+    let mut agent = flood(&observer, "nonblocking", 1000);
+    for nonce in 1..=1000 {
+        assert_eq!(agent.number(), nonce);
+    }
+    observer.signal(Signal::CONT);
+    let pid = agent.pid();
+    agent.finish_well();
+    observer.expect_count("beats", 1000, |event| is(event, "beat"));
+    let remains = observer.stop();
+    assert_eq!(nonces(&remains.events, pid), (1..=1000).collect::<Vec<_>>());
+}
+
+/// With room for 28 records: what the ring does not take the socket does, and
+/// what the kernel told the sender was sent is told, in its order, whichever
+/// way it went.
+#[test]
+fn a_full_ring_leaves_datagrams_to_the_socket() {
+    need_kernel!();
+    // Slow readers of stdout are not what this is about.
+    let (rounds, each) = if is_emulated() { (2, 200) } else { (5, 2000) };
+    for round in 0..rounds {
+        let observer = unlimited(LONG).arg("--ring-bytes").arg("4096").start();
+        observer.signal(Signal::STOP);
+        let mut agent = flood(&observer, "nonblocking", 200);
+        thread::sleep(Duration::from_millis(300));
+        observer.signal(Signal::CONT);
+        let pid = agent.pid();
+        assert!(agent.finish().success());
+        let sent: Vec<u64> = std::iter::from_fn(|| agent.next_line())
+            .map(|nonce| nonce.parse().expect("a number"))
+            .collect();
+        // Both at once, while it reads.
+        let mut others: Vec<Agent> = (0..4).map(|_| flood(&observer, "blocking", each)).collect();
+        let pids: Vec<u32> = others.iter().map(Agent::pid).collect();
+        for other in &mut others {
+            other.finish_well();
+        }
+        let remains = observer.stop();
+        assert!(sent.len() > 21 && sent.len() < 200, "{sent:?}");
+        assert!(remains.counter("passed_on") > 0, "{}", remains.counters);
+        assert!(remains.counter("taken") > 21, "{}", remains.counters);
+        assert_eq!(remains.counter("stale_nonces"), 0, "round {round}");
+        let unrecorded = remains.counter("unattested");
+        assert!(unrecorded <= remains.counter("ring_full"));
+        let missing = |pid, sent: &[u64]| sent.len() - nonces(&remains.events, pid).len();
+        let all: Vec<u64> = (1..=each).collect();
+        let missing =
+            missing(pid, &sent) + pids.iter().map(|&pid| missing(pid, &all)).sum::<usize>();
+        assert_eq!(
+            missing as u64, unrecorded,
+            "round {round}: {}",
+            remains.counters
+        );
+    }
+}
+
+/// Many senders at once overrun a ring that has room for the records of all
+/// that wait: whichever way their beats went, each is told, and nobody is
+/// called unattested or stale.
+#[test]
+fn an_overrun_ring_loses_and_misjudges_no_beat() {
+    const SENDERS: usize = 48;
+    const EACH: u64 = 1500;
+    need_kernel!();
+    if is_emulated() {
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--", "sh", "-c"]);
+    command.arg("echo 512 > /proc/sys/net/unix/max_dgram_qlen && exec \"$@\"");
+    command.arg("sh").arg(observer_binary());
+    let flags = [
+        "--ingest",
+        "ring",
+        "--max-beat-rate",
+        "0",
+        "--ring-bytes",
+        "524288",
+    ];
+    let setup = Setup::in_command(command, LONG);
+    let observer = flags
+        .iter()
+        .fold(setup, |setup, flag| setup.arg(flag))
+        .start();
+    let start = |_| flood(&observer, "blocking", EACH);
+    observer.signal(Signal::STOP);
+    let mut agents: Vec<Agent> = (0..SENDERS).map(start).collect();
+    thread::sleep(Duration::from_millis(300));
+    observer.signal(Signal::CONT);
+    for agent in &mut agents {
+        agent.finish_well();
+    }
+    let remains = observer.stop();
+    let counters = &remains.counters;
+    assert!(remains.counter("passed_on") > 0, "{counters}");
+    assert_eq!(remains.counter("ring_full"), 0, "{counters}");
+    assert_eq!(remains.counter("unattested"), 0, "{counters}");
+    assert_eq!(remains.counter("stale_nonces"), 0, "{counters}");
+    let all = u64::try_from(SENDERS).expect("few") * EACH;
+    assert_eq!(remains.counter("beats"), all, "{counters}");
+}
+
+/// One beat after the other, at times that the observer sleeps, polls, or is
+/// about to do the other. A lost wake-up would wait for the next beat.
+#[test]
+fn no_wake_up_is_lost() {
+    need_kernel!();
+    let rounds = if is_emulated() { 300 } else { 3000 };
+    let observer = ring(LONG).start();
+    let socket = UnixDatagram::unbound().expect("a socket");
+    socket.connect(observer.socket()).expect("it is there");
+    let mut longest = Duration::ZERO;
+    for nonce in 1..=rounds {
+        let frame = Frame {
+            status: Status::Ok,
+            pid: process::id(),
+            timestamp: 0,
+            nonce,
+            payload: 0,
+        };
+        let sent = Instant::now();
+        socket.send(&frame.encode()).expect("sends");
+        let told = |event: &Value| event["nonce"] == nonce;
+        while !observer.last_event().is_some_and(|event| told(&event)) {
+            assert!(
+                sent.elapsed() < Duration::from_secs(20),
+                "beat {nonce} is not told"
+            );
+            thread::sleep(Duration::from_micros(20));
+        }
+        longest = longest.max(sent.elapsed());
+        thread::sleep(Duration::from_micros(nonce * 37 % 2500));
+    }
+    println!("told after {longest:?} at the latest");
+    // The observer wakes once a second for its own reasons.
+    assert!(longest < Duration::from_millis(700), "{longest:?}");
+}
+
+/// What nobody sends costs nothing.
+#[test]
+fn an_idle_observer_sleeps() {
+    need_kernel!();
+    let observer = ring(LONG).start();
+    let mut agent = pulse(&observer, 1, 20);
+    observer.expect_count("beats", 20, |event| is(event, "beat"));
+    agent.finish_well();
+    thread::sleep(Duration::from_millis(1500));
+    let before = wake_ups(observer.pid());
+    thread::sleep(Duration::from_secs(4));
+    let wake_ups = wake_ups(observer.pid()) - before;
+    assert!(wake_ups <= 4, "{wake_ups} wake-ups in 4 s");
+}
+
+/// Voluntary context switches of all threads of a process.
+fn wake_ups(pid: u32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let of_task = |task: std::io::Result<fs::DirEntry>| {
+        let path = task.expect("a thread").path().join("status");
+        let status = fs::read_to_string(path).expect("it is there");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.expect("a count")
+            .trim()
+            .parse::<u64>()
+            .expect("a count")
+    };
+    tasks.map(of_task).sum()
+}
+
+/// A liar is named by its record, and so is one in another namespace.
+#[test]
+fn lies_are_told_with_their_senders() {
+    need_kernel!();
+    let observer = ring(LONG).start();
+    let mut forger = flood(&observer, "forging", 3);
+    let failures = observer.expect_count("forgeries", 3, |event| is(event, "auth_failure"));
+    for failure in failures {
+        assert_eq!(failure["cause"], "pid_mismatch");
+        assert_eq!(failure["claimed_pid"], process::id());
+        assert_eq!(failure["sender"]["pid"], forger.pid());
+    }
+    forger.finish_well();
+    let sender = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sender"));
+        let socket = observer.socket().display().to_string();
+        let victim = process::id().to_string();
+        command.args(arguments.iter().map(|argument| match *argument {
+            "TO" => &socket,
+            "VICTIM" => &victim,
+            other => other,
+        }));
+        Agent::spawn(command)
+    };
+    let mut foreign = sender(&["foreign-child", "TO", "VICTIM"]);
+    observer.expect("a foreigner", |event| is(event, "namespace_conflict"));
+    foreign.finish_well();
+    // Credentials are not looked at: forging them gains nothing.
+    let mut pretender = sender(&["forge", "TO", "VICTIM", "VICTIM"]);
+    let failure = observer.expect("a forgery", |event| {
+        is(event, "auth_failure") && event["sender"]["pid"] == pretender.pid()
+    });
+    assert_eq!(failure["cause"], "pid_mismatch");
+    pretender.finish_well();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_uring"));
+    command.args(["child", "sqpoll"]).arg(observer.socket());
+    let mut parent = Agent::spawn(command);
+    observer.expect("a stolen ring", |event| event["cause"] == "sqpoll");
+    parent.finish_well();
+    let remains = observer.stop();
+    assert_eq!(remains.counter("beats"), 0);
+    assert_eq!(remains.counter("datagrams"), 0);
+}
+
+/// Descriptors never reach the observer: the kernel frees them in the sender.
+#[test]
+fn attached_descriptors_are_the_senders_own_affair() {
+    need_kernel!();
+    let observer = ring(LONG).start();
+    let mut sender = flood(&observer, "descriptors", 500);
+    observer.expect_count("beats", 500, |event| is(event, "beat"));
+    sender.finish_well();
+    let remains = observer.stop();
+    assert_eq!(remains.counter("ctrl_truncated"), 0);
+    assert_eq!(remains.counter("beats"), 500);
+}
+
+/// Silence is judged by what the ring holds too, and a stopped observer gives
+/// the time back.
+#[test]
+fn silences_are_told_and_stops_blame_nobody() {
+    const THRESHOLD_MS: u64 = 500;
+    need_kernel!();
+    if is_emulated() {
+        return;
+    }
+    let observer = ring(THRESHOLD_MS).start();
+    let mut agents: Vec<Agent> = (0..20).map(|_| pulse(&observer, 100, 0)).collect();
+    for agent in &agents {
+        observer.expect("a first beat", |event| {
+            is(event, "beat") && event["pid"] == agent.pid()
+        });
+    }
+    observer.signal(Signal::STOP);
+    thread::sleep(Duration::from_secs(2));
+    observer.signal(Signal::CONT);
+    thread::sleep(Duration::from_secs(1));
+    let stalls = observer.events_where(|event| is(event, "stall"));
+    assert!(stalls.is_empty(), "{stalls:#?}");
+    let dead = agents.pop().expect("an agent");
+    let pid = dead.pid();
+    drop(dead);
+    let stall = observer.expect("a stall", |event| is(event, "stall"));
+    assert_eq!(stall["pid"], pid);
+    let time = |name: &str| stall[name].as_u64().expect("a time");
+    let late = (time("observer_ns") - time("last_ns")).saturating_sub(THRESHOLD_MS * 1_000_000);
+    println!("{late} ns late");
+    assert!(late < 100_000_000, "{late} ns late");
+    for agent in &mut agents {
+        assert!(agent.finish().success());
+    }
+    assert!(observer.stop().counter("absences") > 0);
+}
+
+/// Nor does a flood through the ring hide one.
+#[test]
+fn a_flood_hides_no_silence() {
+    need_kernel!();
+    if is_emulated() {
+        return;
+    }
+    let setup = unlimited(300).arg("--events").arg("notable");
+    let observer = setup.start();
+    let mut agent = pulse(&observer, 50, 3);
+    let mut floods: Vec<Agent> = (0..3)
+        .map(|_| storm(&observer, "honest", u64::MAX))
+        .collect();
+    let stall = observer.expect("a stall", |event| {
+        is(event, "stall") && event["pid"] == agent.pid()
+    });
+    floods.clear();
+    assert!(agent.finish().success());
+    let time = |name: &str| stall[name].as_u64().expect("a time");
+    let late = (time("observer_ns") - time("last_ns")).saturating_sub(300_000_000);
+    println!("{late} ns late");
+    assert!(late < 100_000_000, "{late} ns late");
+    let remains = observer.stop();
+    assert!(remains.counter("beats") > 10_000, "{}", remains.counters);
+    let by_kind = remains
+        .events
+        .iter()
+        .fold(HashMap::new(), |mut kinds, event| {
+            *kinds.entry(event["event"].to_string()).or_insert(0) += 1;
+            kinds
+        });
+    assert!(!by_kind.contains_key("\"beat\""), "{by_kind:?}");
+}
