@@ -48,7 +48,7 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Single steps: a beat in userspace, the audit trail, UDP
+    /// Single steps: a beat in userspace, the audit trail, a large fleet, UDP
     Micro,
     /// The observer, varta-watch and a bare socket, side by side
     Compare,
@@ -56,8 +56,8 @@ enum Part {
     Flood,
 }
 
-/// Builds and runs the benchmarks. Those of a beat in userspace and of the
-/// audit trail need neither eBPF nor root; the others need both.
+/// Builds and runs the benchmarks. Those of a beat in userspace, of the audit
+/// trail and of a large fleet need neither eBPF nor root; the others need both.
 pub(crate) fn execute(workspace: &Workspace, args: &Args) -> Result<()> {
     let is_wanted = |part| args.part.is_none_or(|wanted| wanted == part);
     if is_wanted(Part::Micro) {
@@ -80,6 +80,7 @@ fn micro(workspace: &Workspace, args: &Args) -> Result<()> {
     };
     process::run(bench("beat").args(&args.criterion))?;
     process::run(&mut bench("audit"))?;
+    process::run(&mut bench("fleet"))?;
     if !root::is_root() {
         say::bad("not run", "the benchmark of UDP needs root");
         return Ok(());
