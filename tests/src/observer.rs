@@ -66,6 +66,20 @@ impl Setup {
         Self { command, directory }
     }
 
+    /// The same, with a socket whose queue holds one datagram more than
+    /// `limit`: `net.unix.max_dgram_qlen` of a network namespace of the
+    /// observer's own.
+    #[must_use]
+    pub fn with_queue_limit(limit: u32, threshold_ms: u64) -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--", "sh", "-c"]);
+        command.arg(format!(
+            "echo {limit} > /proc/sys/net/unix/max_dgram_qlen && exec \"$@\""
+        ));
+        command.arg("sh").arg(crate::observer_binary());
+        Self::in_command(command, threshold_ms)
+    }
+
     /// The scratch directory that its socket is going to be in.
     #[must_use]
     pub fn directory(&self) -> &Path {

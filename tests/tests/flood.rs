@@ -7,7 +7,7 @@ use observer_tests::{
     agent::Agent,
     is_emulated, kernel, need_kernel,
     observer::{Observer, Setup, is},
-    observer_binary, procfs,
+    procfs,
     trail::Trail,
 };
 use rustix::process::Signal;
@@ -306,18 +306,8 @@ fn no_flood_silences_an_agent() {
 
 /// Sends floods for some seconds while 100 agents beat ten times a second.
 fn withstand(queue: u32, ingest: &str, kinds: &[&str], seconds: u64) {
-    // The limit belongs to a network namespace of the observer's own.
-    let mut command = Command::new("unshare");
-    command.args(["--net", "--", "sh", "-c"]);
-    command.arg(format!(
-        "echo {queue} > /proc/sys/net/unix/max_dgram_qlen && exec \"$@\""
-    ));
-    command.arg("sh").arg(observer_binary());
-    let setup = Setup::in_command(command, 1000)
-        .arg("--ingest")
-        .arg(ingest)
-        .start();
-    let observer = setup;
+    let setup = Setup::with_queue_limit(queue, 1000);
+    let observer = setup.arg("--ingest").arg(ingest).start();
     let socket = observer.socket().display().to_string();
     let count = seconds * 10;
     let mut fleet = Agent::start(

@@ -14,7 +14,6 @@ use observer_tests::{
     agent::Agent,
     is_emulated, need_kernel,
     observer::{Observer, Setup, is},
-    observer_binary,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -157,10 +156,6 @@ fn an_overrun_ring_loses_and_misjudges_no_beat() {
     if is_emulated() {
         return;
     }
-    let mut command = Command::new("unshare");
-    command.args(["--net", "--", "sh", "-c"]);
-    command.arg("echo 512 > /proc/sys/net/unix/max_dgram_qlen && exec \"$@\"");
-    command.arg("sh").arg(observer_binary());
     let flags = [
         "--ingest",
         "ring",
@@ -169,7 +164,7 @@ fn an_overrun_ring_loses_and_misjudges_no_beat() {
         "--ring-bytes",
         "524288",
     ];
-    let setup = Setup::in_command(command, LONG);
+    let setup = Setup::with_queue_limit(512, LONG);
     let observer = flags
         .iter()
         .fold(setup, |setup, flag| setup.arg(flag))

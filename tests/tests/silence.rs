@@ -1,12 +1,11 @@
 //! Silence: told once, on time, and never because the observer was away.
 
-use std::{process::Command, thread, time::Duration};
+use std::{thread, time::Duration};
 
 use observer_tests::{
     agent::Agent,
     need_kernel,
     observer::{Observer, Setup, is},
-    observer_binary,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -219,12 +218,7 @@ fn a_flood_hides_no_silence() {
 fn a_flood_through_a_long_queue_hides_no_silence() {
     const THRESHOLD_MS: u64 = 300;
     need_kernel!();
-    // The limit belongs to a network namespace of the observer's own.
-    let mut command = Command::new("unshare");
-    command.args(["--net", "--", "sh", "-c"]);
-    command.arg("echo 512 > /proc/sys/net/unix/max_dgram_qlen && exec \"$@\"");
-    command.arg("sh").arg(observer_binary());
-    let observer = unlimited(Setup::in_command(command, THRESHOLD_MS)).start();
+    let observer = unlimited(Setup::with_queue_limit(512, THRESHOLD_MS)).start();
     let mut agent = pulse(&observer, 50, 3);
     observer.expect_count("beats", 3, |event| is(event, "beat"));
     let socket = observer.socket().display().to_string();
