@@ -3,6 +3,7 @@
 //! - [`frame`]: the 32-byte VLP frame and its only codec.
 //! - [`record`]: what the eBPF programs write to the ring for each datagram.
 //! - [`gate`]: what the filter on the Unix socket lets through.
+//! - [`kfunc`]: the kernel functions that the eBPF programs call.
 //! - [`layout`]: the constants that userspace injects when it loads them.
 //! - [`listener`]: which IP datagrams are the observer's.
 //! - [`loss`]: what the kernel side counts when it has to let something go.
@@ -13,6 +14,7 @@
 
 pub mod frame;
 pub mod gate;
+pub mod kfunc;
 pub mod layout;
 pub mod listener;
 pub mod loss;

@@ -52,6 +52,7 @@ mod kind {
     pub(super) const VOLATILE: u32 = 9;
     pub(super) const CONST: u32 = 10;
     pub(super) const RESTRICT: u32 = 11;
+    pub(super) const FUNC: u32 = 12;
     pub(super) const TYPE_TAG: u32 = 18;
 }
 
@@ -142,6 +143,25 @@ impl Btf {
         all.into_iter()
             .find(|found| found.kind == kind::STRUCT && self.is_named(found.name, name))
             .map(|found| Structure { btf: self, found })
+    }
+
+    /// The id of the first structure of this name.
+    pub(super) fn structure_id(&self, name: &str) -> Option<u32> {
+        self.id(kind::STRUCT, name)
+    }
+
+    /// The id of the first function of this name.
+    pub(super) fn function_id(&self, name: &str) -> Option<u32> {
+        self.id(kind::FUNC, name)
+    }
+
+    /// Types are numbered from 1, in the order in which they lie in the file.
+    fn id(&self, kind: u32, name: &str) -> Option<u32> {
+        let at = self.types.iter().position(|&offset| {
+            self.type_at(offset)
+                .is_some_and(|found| found.kind == kind && self.is_named(found.name, name))
+        })?;
+        u32::try_from(at).ok()?.checked_add(1)
     }
 
     /// A field of a structure, or of one without a name in it, whose fields
