@@ -27,6 +27,68 @@ pub struct Listener {
 /// The `LISTENERS` constant of the eBPF object.
 pub type Listeners = [Listener; MAX_LISTENERS];
 
+/// How many devices an operator can declare.
+pub const MAX_DEVICES: usize = 8;
+
+/// Index of the loopback device, the same in each network namespace
+/// (`LOOPBACK_IFINDEX`, `include/net/flow.h`).
+pub const LOOPBACK: u32 = 1;
+
+/// Where the observer stands in the network, and how to read of a socket where
+/// it does: the `NETWORK` constant of the eBPF object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(zerocopy::IntoBytes, zerocopy::Immutable))]
+#[repr(C)]
+pub struct Network {
+    /// The observer is woken once more than so many bytes of a ring are
+    /// unread.
+    pub wake_above: u64,
+    /// Inode of the network namespace that the listeners are in.
+    pub inode: u32,
+    /// 1: datagrams of other network namespaces are recorded, in a ring of
+    /// their own. `u32` and not `bool`, here and below: no padding, no invalid
+    /// value.
+    pub records_others: u32,
+    /// 1: each datagram carries a token.
+    pub tokens: u32,
+    /// BTF id of `struct udp_sock`.
+    pub udp_sock: u32,
+    /// `sk_buff.sk`
+    pub skb_sk: u32,
+    /// `sock.__sk_common.skc_net.net`
+    pub sock_net: u32,
+    /// `sock.sk_type`
+    pub sock_type: u32,
+    /// `sock.sk_protocol`
+    pub sock_protocol: u32,
+    /// `udp_sock.pending`
+    pub udp_pending: u32,
+    /// `net.ns.inum`
+    pub net_inum: u32,
+    /// Indices of the devices that the operator declared; 0: none.
+    pub devices: [u32; MAX_DEVICES],
+}
+
+impl Network {
+    /// What stands in the object file: no namespace has the inode 0.
+    pub const UNRESOLVED: Self = Self {
+        wake_above: 0,
+        inode: 0,
+        records_others: 0,
+        tokens: 0,
+        udp_sock: 0,
+        skb_sk: 0,
+        sock_net: 0,
+        sock_type: 0,
+        sock_protocol: 0,
+        udp_pending: 0,
+        net_inum: 0,
+        devices: [0; MAX_DEVICES],
+    };
+}
+
+const _: () = assert!(size_of::<Network>() == 8 + 10 * 4 + MAX_DEVICES * 4);
+
 impl Listener {
     /// No listener.
     pub const NONE: Self = Self {

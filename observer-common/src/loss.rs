@@ -7,8 +7,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Loss {
-    /// The ring had no room: the datagram went on to the socket without a
-    /// record (`bpf_ringbuf_reserve` returned NULL).
+    /// The ring had no room: the datagram went on without a record
+    /// (`bpf_ringbuf_reserve` returned NULL).
     RingFull = 0,
     /// A datagram that was not 32 bytes long was dropped before it took a
     /// place in the receive queue.
@@ -23,9 +23,21 @@ pub enum Loss {
     PassedOn = 4,
     /// A lie was refused, and the ring had no room to say so.
     RefusedUnseen = 5,
+    /// A datagram to a UDP listener was dropped where it left by `lo`: there
+    /// was no room for its record, and without one it would count for nothing.
+    DroppedUnrecorded = 6,
+    /// One was dropped there that came in pieces, or behind headers that hide
+    /// it: IPv4 and IPv6 fragments, IPv6 extension headers.
+    DroppedHidden = 7,
+    /// A datagram of another network namespace passed without a record: its
+    /// sender had used up its budget.
+    PassedOverBudget = 8,
+    /// A UDP socket was given a datagram that another socket of the same
+    /// listener takes: a copy of a multicast or broadcast one.
+    OtherSocket = 9,
 }
 
 impl Loss {
     /// How many counters there are.
-    pub const COUNT: u32 = 6;
+    pub const COUNT: u32 = 10;
 }

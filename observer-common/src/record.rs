@@ -69,8 +69,13 @@ pub struct Record {
     /// Port that it left with, in the machine's byte order. Zero for a Unix
     /// socket.
     pub source_port: u16,
+    /// 1: the send may hold bytes that another process put there, and the
+    /// record names who flushed it. A `u8` and not a `bool`: no invalid value.
+    pub corked: u8,
     /// Zero; keeps the layout free of implicit padding.
-    pub reserved: [u8; 6],
+    pub reserved: u8,
+    /// What the datagram carries as its mark on the way; 0: nothing.
+    pub token: u32,
     /// How many datagrams of this sender flood control has dropped so far.
     /// Zero unless [`Record::fate`] is [`Fate::Throttled`].
     pub dropped: u64,
@@ -98,7 +103,9 @@ impl Record {
         frame: [0; FRAME_LEN],
         source_address: [0; 16],
         source_port: 0,
-        reserved: [0; 6],
+        corked: 0,
+        reserved: 0,
+        token: 0,
         dropped: 0,
     };
 }
@@ -119,9 +126,6 @@ pub enum Program {
     /// The cgroup program for IP datagrams that reads `task_struct` through
     /// BTF: every field.
     UdpBtf = 3,
-    /// The cgroup program that has helper functions only: what
-    /// [`Program::UnixHelper`] fills, and the source.
-    UdpHelper = 4,
 }
 
 /// What kind of task a sender is.
@@ -170,8 +174,7 @@ macro_rules! from_number {
 from_number!(Program {
     UnixBtf,
     UnixHelper,
-    UdpBtf,
-    UdpHelper
+    UdpBtf
 });
 from_number!(Fate {
     Passed,
@@ -207,5 +210,7 @@ const _: () = {
     assert!(offset_of!(Record, frame) == 72);
     assert!(offset_of!(Record, source_address) == 104);
     assert!(offset_of!(Record, source_port) == 120);
+    assert!(offset_of!(Record, corked) == 122);
+    assert!(offset_of!(Record, token) == 124);
     assert!(offset_of!(Record, dropped) == 128);
 };

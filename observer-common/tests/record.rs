@@ -50,7 +50,7 @@ fn unknown_numbers_are_refused() {
         (0..=u8::MAX)
             .filter(|&number| Program::try_from(number).is_ok())
             .count(),
-        4
+        3
     );
     assert_eq!(
         (0..=u8::MAX)

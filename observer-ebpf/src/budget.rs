@@ -30,7 +30,7 @@ pub(crate) enum Verdict {
     },
 }
 
-/// Charges a datagram to its sender.
+/// Charges datagrams, most often one, to their sender.
 ///
 /// Linux up to 6.13 runs the filter again for a send that had to wait for room
 /// in the queue (the `restart` label of `unix_dgram_sendmsg`,
@@ -40,7 +40,7 @@ pub(crate) enum Verdict {
 /// Whom the map has no room for (it makes room, unless all CPUs are at it at
 /// the same time) passes: this is about floods, and not about who is believed.
 #[inline(always)]
-pub(crate) fn charge(record: &Record, is_critical: bool) -> Verdict {
+pub(crate) fn charge(record: &Record, datagrams: u32, is_critical: bool) -> Verdict {
     if gate!(cost_ns) == 0 {
         return Verdict::Within;
     }
@@ -63,7 +63,8 @@ pub(crate) fn charge(record: &Record, is_critical: bool) -> Verdict {
             Word::at(&raw mut (*budget).told_ns),
         )
     };
-    if spend(routine, now, gate!(cost_ns), gate!(burst_ns)) {
+    let cost_ns = gate!(cost_ns).wrapping_mul(u64::from(datagrams));
+    if spend(routine, now, cost_ns, gate!(burst_ns)) {
         return Verdict::Within;
     }
     if is_critical

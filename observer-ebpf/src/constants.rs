@@ -3,7 +3,7 @@
 use observer_common::{
     gate::Gate,
     layout::Layout,
-    listener::{Listener, Listeners, MAX_LISTENERS},
+    listener::{Listener, Listeners, MAX_LISTENERS, Network},
 };
 
 /// Written over by userspace before the load, frozen after it.
@@ -13,6 +13,10 @@ pub(crate) static LAYOUT: Layout = Layout::UNRESOLVED;
 /// Likewise: the destinations that are the observer's own.
 #[unsafe(no_mangle)]
 pub(crate) static LISTENERS: Listeners = [Listener::NONE; MAX_LISTENERS];
+
+/// Likewise: where the observer stands in the network.
+#[unsafe(no_mangle)]
+pub(crate) static NETWORK: Network = Network::UNRESOLVED;
 
 /// Likewise: the rules of the filter on the Unix socket.
 #[unsafe(no_mangle)]
@@ -39,3 +43,12 @@ macro_rules! gate {
     };
 }
 pub(crate) use gate;
+
+/// One constant of [`NETWORK`], read likewise.
+macro_rules! network {
+    ($($field:tt)+) => {
+        // SAFETY: reads a field of a static.
+        unsafe { core::ptr::read_volatile(&raw const $crate::constants::NETWORK.$($field)+) }
+    };
+}
+pub(crate) use network;

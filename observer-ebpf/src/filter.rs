@@ -38,7 +38,7 @@ pub(crate) fn run(ctx: &SkBuffContext, describe: impl FnOnce(&mut Record)) -> i6
     let is_frame = ctx.len() == FRAME_LEN as u32;
     let is_read = is_frame && load_bytes(ctx, 0, &mut record.frame);
     if let Verdict::Over { dropped, tell } =
-        budget::charge(record, is_read && claims_critical(&record.frame))
+        budget::charge(record, 1, is_read && claims_critical(&record.frame))
     {
         return throttle(record, dropped, tell);
     }

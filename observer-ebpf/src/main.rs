@@ -6,12 +6,17 @@
 //! datagram, so the current task is the sender, byte 0 of the packet is byte
 //! 0 of the payload, and no other socket of the host pays for it.
 //!
-//! UDP: a program at `cgroup_skb/egress` of the root cgroup, see [`udp`].
+//! UDP: a program at `cgroup_skb/egress` of the root cgroup, see [`udp`], and
+//! a filter on each listener's sockets, see [`listener`].
 //!
-//! - [`unix_btf`] and [`udp_btf`] name the sender from its own `task_struct`.
-//! - [`unix_helper`] and [`udp_helper`] do what helper functions can where
-//!   BTF or `CAP_PERFMON` is missing (Linux 6.10 and later).
-//! - [`udp_length`] keeps what is no frame out of a UDP listener's queue.
+//! - [`unix_btf`], [`udp_btf`] and [`udp_btf_v6`] name the sender from its own
+//!   `task_struct`. The last is for kernels without the functions that
+//!   [`udp_btf`] calls (Linux before 6.2), and sees IPv6 sockets only.
+//! - [`unix_helper`] does what helper functions can where BTF or
+//!   `CAP_PERFMON` is missing (Linux 6.10 and later). Nothing does so for UDP:
+//!   no helper tells a corked send from another.
+//! - [`udp_by_lo`], [`udp_by_device`] and [`udp_by_others`] let each of a
+//!   listener's sockets have what is its own, and nothing but frames.
 
 #![no_std]
 #![no_main]
@@ -40,8 +45,11 @@ mod budget;
 mod constants;
 mod filter;
 mod helper;
+mod listener;
 mod loss;
 mod output;
+mod packet;
+mod socket;
 mod task;
 mod udp;
 
@@ -67,20 +75,35 @@ pub fn unix_helper(ctx: SkBuffContext) -> i64 {
 /// own structures say.
 #[cgroup_skb(egress)]
 pub fn udp_btf(ctx: SkBuffContext) -> i32 {
-    udp::run(&ctx, |record| task::describe(record, Program::UdpBtf))
+    udp::run(&ctx, socket::of, |record| {
+        task::describe(record, Program::UdpBtf);
+    })
 }
 
-/// Records each datagram to a UDP listener with what helper functions say of
-/// the sender.
+/// The same where the socket's structures are read by helper functions.
 #[cgroup_skb(egress)]
-pub fn udp_helper(ctx: SkBuffContext) -> i32 {
-    udp::run(&ctx, |record| helper::describe(record, Program::UdpHelper))
+pub fn udp_btf_v6(ctx: SkBuffContext) -> i32 {
+    udp::run(&ctx, socket::of_udp6, |record| {
+        task::describe(record, Program::UdpBtf);
+    })
 }
 
-/// Lets nothing but frames into a UDP listener's queue.
+/// Lets frames pass that came by the loopback device.
 #[socket_filter]
-pub fn udp_length(ctx: SkBuffContext) -> i64 {
-    udp::check_length(&ctx)
+pub fn udp_by_lo(ctx: SkBuffContext) -> i64 {
+    listener::filter(&ctx, listener::Way::Loopback)
+}
+
+/// Lets frames pass that came by a device that the operator declared.
+#[socket_filter]
+pub fn udp_by_device(ctx: SkBuffContext) -> i64 {
+    listener::filter(&ctx, listener::Way::Declared)
+}
+
+/// Lets frames pass that came by any other device.
+#[socket_filter]
+pub fn udp_by_others(ctx: SkBuffContext) -> i64 {
+    listener::filter(&ctx, listener::Way::Other)
 }
 
 /// Nothing here panics; the compiler asks for the function all the same.

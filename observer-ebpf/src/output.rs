@@ -4,7 +4,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP},
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::{bpf_ktime_get_ns, bpf_skb_load_bytes},
     macros::map,
     maps::RingBuf,
@@ -12,11 +12,18 @@ use aya_ebpf::{
 };
 use observer_common::record::{Record, UNKNOWN_ID};
 
+use crate::constants::network;
+
 const _: () = assert!(size_of::<Record>().is_multiple_of(size_of::<u64>()));
 
 /// Userspace sets the size at load time.
 #[map]
 static RECORDS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// Records of datagrams that other network namespaces send: whoever fills this
+/// ring costs nobody in the observer's own a record. Sized likewise.
+#[map]
+static OTHERS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
 /// Writes a record; false if the ring has no room for it.
 ///
@@ -31,6 +38,30 @@ static RECORDS: RingBuf = RingBuf::with_byte_size(4096, 0);
 pub(crate) fn write(record: &Record) -> bool {
     let flags = u64::from(BPF_RB_NO_WAKEUP);
     RECORDS.output::<Record>(record, flags).is_ok()
+}
+
+/// The same of a UDP datagram, which may never reach a listener and wake the
+/// observer: a ring that fills up does.
+#[inline(always)]
+pub(crate) fn write_udp(record: &Record) -> bool {
+    let unread = RECORDS.query(u64::from(BPF_RB_AVAIL_DATA));
+    RECORDS.output::<Record>(record, wake_flags(unread)).is_ok()
+}
+
+/// The same of a datagram that another network namespace sends.
+#[inline(always)]
+pub(crate) fn write_others(record: &Record) -> bool {
+    let unread = OTHERS.query(u64::from(BPF_RB_AVAIL_DATA));
+    OTHERS.output::<Record>(record, wake_flags(unread)).is_ok()
+}
+
+#[inline(always)]
+fn wake_flags(unread: u64) -> u64 {
+    u64::from(if unread > network!(wake_above) {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    })
 }
 
 /// How many bytes of the ring are unread (`bpf_ringbuf_query`).

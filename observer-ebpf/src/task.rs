@@ -17,7 +17,7 @@ use crate::constants::layout;
 const PF_IO_WORKER: u32 = 0x10;
 
 /// A kernel pointer whose type the verifier knows.
-type Kernel = *const u8;
+pub(crate) type Kernel = *const u8;
 
 /// Fills in every field that the sending task knows of itself.
 #[inline(always)]
@@ -139,7 +139,7 @@ fn copy_comm(task: Kernel, record: &mut Record) {
 /// One typed load. Volatile, so that the compiler neither merges loads nor
 /// moves them out of the branch that makes their offset a constant.
 #[inline(always)]
-fn load<T: Copy>(base: Kernel, offset: u32) -> T {
+pub(crate) fn load<T: Copy>(base: Kernel, offset: u32) -> T {
     // SAFETY: not checkable here, and checked by the verifier for each load:
     // `base + offset` has to be a field of a kernel structure in BTF, of the
     // size of `T`, or the program does not load.

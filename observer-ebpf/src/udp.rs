@@ -8,35 +8,49 @@
 //! is whole, before any fragmentation and before any device.
 //!
 //! It runs for each IP packet of the host, so what is not ours leaves after a
-//! few comparisons. And it never drops anything: to the same port of another
-//! host goes traffic that is none of the observer's business.
+//! few comparisons.
 //!
-//! What does not come by here has no record, and is never more than a
-//! datagram from the network: packets that are written to a device or a
-//! tunnel directly (`AF_PACKET`, `/dev/net/tun`, both of which need
-//! privileges), IPv6 packets with extension headers, and pages that a sender
-//! changes after this program has read them (`MSG_ZEROCOPY`, `splice`), for
-//! then no record has the bytes that arrive.
+//! A datagram reaches a listener from the listener's own network namespace by
+//! the loopback device, and by no other; or from another namespace by any
+//! other device. What goes the other ways, an own datagram to another host, or
+//! one to another namespace's own `127.0.0.1`, is for somebody else, whatever
+//! address and port it bears.
+//!
+//! Only what leaves by `lo` for the observer itself is ever dropped here:
+//! without its record it would count for nothing where it arrives.
+//!
+//! What does not come by here has no record: packets that are written to a
+//! device or a tunnel directly (`AF_PACKET`, `/dev/net/tun`, both of which need
+//! privileges). Nor have pages that a sender changes after this program has
+//! read them (`MSG_ZEROCOPY`, `splice`): no record has the bytes that arrive.
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::{EbpfContext as _, bindings::__sk_buff, programs::SkBuffContext};
+use aya_ebpf::{
+    EbpfContext as _, bindings::__sk_buff, helpers::bpf_get_prandom_u32, programs::SkBuffContext,
+};
 use observer_common::{
-    frame::FRAME_LEN,
-    listener::{Listener, MAX_LISTENERS},
+    frame::{FRAME_LEN, claims_critical},
+    listener::LOOPBACK,
     loss::Loss,
-    record::Record,
+    record::{Fate, Record},
 };
 
-use crate::{constants::LISTENERS, filter::DROP, loss, output};
+use crate::{
+    budget::{self, Verdict},
+    constants::network,
+    loss,
+    output::{self, load_bytes},
+    packet::{self, Datagram},
+    socket::Socket,
+};
 
 /// Lets the packet go (`__cgroup_bpf_run_filter_skb`, `kernel/bpf/cgroup.c`).
 const PASS: i32 = 1;
 
-const UDP: u8 = 17;
-const UDP_HEADER_LEN: u32 = 8;
-const IPV4_HEADER_LEN: u32 = 20;
-const IPV6_HEADER_LEN: u32 = 40;
+/// Drops it as a full queue would: the sender sees success, unless it asked to
+/// be told (`IP_RECVERR`).
+const DROP: i32 = 2;
 
 /// Most segments of one send (`UDP_MAX_SEGMENTS`, `include/linux/udp.h`: 64,
 /// and 128 from Linux 6.11).
@@ -45,266 +59,182 @@ const MAX_SEGMENTS: u32 = 128;
 /// Length of a frame.
 const ONE_FRAME: u32 = FRAME_LEN as u32;
 
-/// The first bytes of a packet, as IPv4 without options has them (RFC 791,
-/// RFC 768). Bytes only: nothing says how a packet is aligned.
-#[repr(C)]
-struct Head {
-    version_and_length: u8,
-    service: u8,
-    total_length: [u8; 2],
-    id: [u8; 2],
-    /// The first byte is IPv6's next header (RFC 8200).
-    fragment: [u8; 2],
-    time_to_live: u8,
-    protocol: u8,
-    checksum: [u8; 2],
-    source: [u8; 4],
-    destination: [u8; 4],
-    udp: UdpHeader,
-}
-
-/// RFC 768
-type UdpHeader = [u8; UDP_HEADER_LEN as usize];
-
-const _: () = assert!(size_of::<Head>() == 28);
-
-/// A UDP datagram to one of the observer's listeners.
-struct Datagram {
-    /// Where the UDP header begins.
-    transport: u32,
-    source_address: [u8; 16],
-    source_port: u16,
-    /// UDP header and payload, in bytes.
-    length: u16,
-}
-
-/// Writes a record of the datagram, if it is one of ours.
+/// Writes records of the frames that leave in a packet, if it is one of ours.
 #[inline(always)]
-pub(crate) fn run(ctx: &SkBuffContext, describe: impl FnOnce(&mut Record)) -> i32 {
-    let Some(datagram) = datagram(ctx) else {
+pub(crate) fn run(
+    ctx: &SkBuffContext,
+    find_socket: impl Fn(&SkBuffContext) -> Option<Socket>,
+    describe: impl FnOnce(&mut Record),
+) -> i32 {
+    let is_by_lo = packet::device(ctx) == LOOPBACK;
+    if !is_by_lo && network!(records_others) == 0 {
+        return PASS;
+    }
+    let Some(head) = packet::head(ctx) else {
         return PASS;
     };
-    let segments = match u32::from(datagram.length).wrapping_sub(UDP_HEADER_LEN) {
-        ONE_FRAME => 1,
-        _ if field(ctx, Field::SegmentSize) == ONE_FRAME => MAX_SEGMENTS,
-        _ => return PASS,
+    if let Some(datagram) = packet::parse(ctx, head) {
+        let Some(socket) = find_socket(ctx) else {
+            return PASS;
+        };
+        let is_own = socket.net_inode == network!(inode);
+        if is_own != is_by_lo {
+            return PASS;
+        }
+        return record(ctx, &datagram, socket, is_own, describe);
+    }
+    if is_by_lo && packet::is_hidden(ctx, head) && is_own(ctx, find_socket) {
+        loss::count(Loss::DroppedHidden);
+        return DROP;
+    }
+    PASS
+}
+
+#[inline(always)]
+fn is_own(ctx: &SkBuffContext, find_socket: impl Fn(&SkBuffContext) -> Option<Socket>) -> bool {
+    find_socket(ctx).is_some_and(|socket| socket.net_inode == network!(inode))
+}
+
+#[inline(always)]
+fn record(
+    ctx: &SkBuffContext,
+    datagram: &Datagram,
+    socket: Socket,
+    is_own: bool,
+    describe: impl FnOnce(&mut Record),
+) -> i32 {
+    let segment = segment_size(ctx);
+    let Some(frames) = Frames::of(ctx, datagram, segment) else {
+        return PASS;
     };
-    // Described once for all segments: the sender is the same, and the
-    // verifier would follow each of its paths for each segment anew.
+    // Described once for all frames: the sender is the same, and the verifier
+    // would follow each of its paths for each frame anew.
     let mut memory = MaybeUninit::uninit();
     let record = output::blank(&mut memory);
     record.source_address = datagram.source_address;
     record.source_port = datagram.source_port;
+    record.corked = u8::from(socket.is_corked || segment != 0);
     describe(record);
-    record_segments(
-        ctx,
-        datagram.transport.wrapping_add(UDP_HEADER_LEN),
-        segments,
-        record,
-    );
+    let is_critical = frames.count == 1
+        && load_bytes(ctx, frames.first, &mut record.frame)
+        && claims_critical(&record.frame);
+    match budget::charge(record, frames.count, is_critical) {
+        Verdict::Within if is_own => own(ctx, &frames, record),
+        Verdict::Within => others(ctx, &frames, record),
+        Verdict::Over { dropped, tell } if is_own => throttle(record, dropped, tell),
+        Verdict::Over { .. } => {
+            loss::count(Loss::PassedOverBudget);
+            PASS
+        }
+    }
+}
+
+/// A send of this network namespace.
+#[inline(always)]
+fn own(ctx: &SkBuffContext, frames: &Frames, record: &mut Record) -> i32 {
+    if network!(tokens) != 0 {
+        record.token = mark(ctx);
+    }
+    for index in 0..MAX_SEGMENTS {
+        if index >= frames.count {
+            break;
+        }
+        let is_written = load_bytes(ctx, frames.at(index), &mut record.frame);
+        if !is_written || !output::write_udp(record) {
+            loss::count(Loss::DroppedUnrecorded);
+            return DROP;
+        }
+    }
     PASS
 }
 
-/// One send may hold many frames (`UDP_SEGMENT`), which the kernel cuts up
-/// later.
+/// A send of another one, which may reach a listener by some device, or go
+/// somewhere else.
 #[inline(always)]
-fn record_segments(ctx: &SkBuffContext, payload: u32, segments: u32, record: &mut Record) {
-    let end = ctx.len();
+fn others(ctx: &SkBuffContext, frames: &Frames, record: &mut Record) -> i32 {
     for index in 0..MAX_SEGMENTS {
-        let offset = payload.wrapping_add(index.wrapping_mul(ONE_FRAME));
-        if index >= segments || offset.wrapping_add(ONE_FRAME) > end {
-            return;
+        if index >= frames.count {
+            break;
         }
-        write(ctx, offset, record);
-    }
-}
-
-/// Writes a record of the frame at an offset. Where that cannot be done the
-/// loss is counted and the datagram leaves without a record; userspace decides
-/// what it is worth then.
-#[inline(always)]
-fn write(ctx: &SkBuffContext, offset: u32, record: &mut Record) {
-    if !output::load_bytes(ctx, offset, &mut record.frame) {
-        loss::count(Loss::Unreadable);
-    } else if !output::write(record) {
-        loss::count(Loss::RingFull);
-    }
-}
-
-/// The datagram, if it is UDP to a listener.
-#[inline(always)]
-fn datagram(ctx: &SkBuffContext) -> Option<Datagram> {
-    let head = head(ctx)?;
-    let [next_header, _] = head.fragment;
-    match head.version_and_length >> 4 {
-        4 if head.protocol == UDP => ipv4(ctx, head),
-        6 if next_header == UDP => ipv6(ctx),
-        _ => None,
-    }
-}
-
-/// The first bytes, where they lie. A packet that the kernel made has its
-/// headers in one piece (`__ip_append_data`, `net/ipv4/ip_output.c`).
-#[inline(always)]
-fn head(ctx: &SkBuffContext) -> Option<&Head> {
-    let start = field(ctx, Field::Start) as usize;
-    let end = field(ctx, Field::End) as usize;
-    if start.wrapping_add(size_of::<Head>()) > end {
-        return None;
-    }
-    // SAFETY: the bytes lie between start and end of the packet, as was just
-    // compared; the verifier insists on it.
-    Some(unsafe { &*(start as *const Head) })
-}
-
-#[inline(always)]
-fn ipv4(ctx: &SkBuffContext, head: &Head) -> Option<Datagram> {
-    const OFFSET_OF_FRAGMENT: u16 = 0x1fff;
-    let transport = u32::from(head.version_and_length & 0xf).wrapping_mul(4);
-    let ports = if transport == IPV4_HEADER_LEN {
-        Ports::new(head.udp)
-    } else {
-        Ports::load(ctx, transport)?
-    };
-    let destination = u32::from_ne_bytes(head.destination);
-    if !is_ours(4, ports.destination, [destination, 0, 0, 0]) {
-        return None;
-    }
-    if u16::from_be_bytes(head.fragment) & OFFSET_OF_FRAGMENT != 0 {
-        return None;
-    }
-    let [a, b, c, d] = head.source;
-    let source = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d];
-    Some(ports.datagram(transport, source))
-}
-
-#[inline(always)]
-fn ipv6(ctx: &SkBuffContext) -> Option<Datagram> {
-    const SOURCE: u32 = 8;
-    const DESTINATION: u32 = 24;
-    let ports = Ports::load(ctx, IPV6_HEADER_LEN)?;
-    if !is_port_ours(6, ports.destination) {
-        return None;
-    }
-    let mut destination = [[0; 4]; 4];
-    if !output::load_bytes(ctx, DESTINATION, destination.as_flattened_mut()) {
-        return None;
-    }
-    if !is_ours(6, ports.destination, destination.map(u32::from_ne_bytes)) {
-        return None;
-    }
-    let mut source = [0; 16];
-    output::load_bytes(ctx, SOURCE, &mut source).then(|| ports.datagram(IPV6_HEADER_LEN, source))
-}
-
-/// What is of use in a UDP header.
-struct Ports {
-    source: u16,
-    /// In network byte order, as the listeners' are.
-    destination: u16,
-    length: u16,
-}
-
-impl Ports {
-    #[inline(always)]
-    fn load(ctx: &SkBuffContext, offset: u32) -> Option<Self> {
-        let mut header = UdpHeader::default();
-        output::load_bytes(ctx, offset, &mut header).then(|| Self::new(header))
-    }
-
-    #[inline(always)]
-    fn new(header: UdpHeader) -> Self {
-        let [s0, s1, d0, d1, l0, l1, _, _] = header;
-        Self {
-            source: u16::from_be_bytes([s0, s1]),
-            destination: u16::from_ne_bytes([d0, d1]),
-            length: u16::from_be_bytes([l0, l1]),
+        if !load_bytes(ctx, frames.at(index), &mut record.frame) {
+            loss::count(Loss::Unreadable);
+        } else if !output::write_others(record) {
+            loss::count(Loss::RingFull);
         }
     }
-
-    #[inline(always)]
-    fn datagram(&self, transport: u32, source_address: [u8; 16]) -> Datagram {
-        Datagram {
-            transport,
-            source_address,
-            source_port: self.source,
-            length: self.length,
-        }
-    }
-}
-
-/// One constant of a listener; volatile for the reason that `layout!` has.
-/// Each by itself: the verifier knows the value, and takes out the comparisons
-/// with listeners that are not there.
-macro_rules! listener {
-    ($index:expr, $field:ident) => {{
-        let listeners = (&raw const LISTENERS).cast::<Listener>();
-        // SAFETY: the index is below the array's length wherever this is used.
-        unsafe { (&raw const (*listeners.add($index)).$field).read_volatile() }
-    }};
-}
-
-/// Whether any listener has the port: the first thing to be compared.
-#[inline(always)]
-fn is_port_ours(version: u8, port: u16) -> bool {
-    for index in 0..MAX_LISTENERS {
-        if listener!(index, version) == 0 {
-            return false;
-        }
-        if listener!(index, port) == port && listener!(index, version) == version {
-            return true;
-        }
-    }
-    false
+    PASS
 }
 
 #[inline(always)]
-fn is_ours(version: u8, port: u16, address: [u32; 4]) -> bool {
-    for index in 0..MAX_LISTENERS {
-        if listener!(index, version) == 0 {
-            return false;
-        }
-        if listener!(index, port) == port
-            && listener!(index, version) == version
-            && (listener!(index, any_address) != 0 || listener!(index, address) == address)
-        {
-            return true;
-        }
+fn throttle(record: &mut Record, dropped: u64, tell: bool) -> i32 {
+    loss::count(Loss::Throttled);
+    if tell {
+        record.fate = Fate::Throttled as u8;
+        record.dropped = dropped;
+        // What is not said is counted all the same, and said with the next.
+        output::write_udp(record);
     }
-    false
-}
-
-/// Fields of the packet's context that aya has no accessor for.
-enum Field {
-    /// Address of the first byte; the verifier makes it one of 64 bits.
-    Start,
-    /// Address behind the last byte that lies in one piece with the first.
-    End,
-    /// Payload bytes of each segment of a send that is cut up later; else 0.
-    SegmentSize,
-}
-
-#[inline(always)]
-fn field(ctx: &SkBuffContext, field: Field) -> u32 {
-    let packet = ctx.as_ptr().cast::<__sk_buff>();
-    match field {
-        // SAFETY: the context is a packet, and the verifier knows the field.
-        Field::Start => unsafe { (*packet).data },
-        // SAFETY: likewise.
-        Field::End => unsafe { (*packet).data_end },
-        // SAFETY: likewise.
-        Field::SegmentSize => unsafe { (*packet).gso_size },
-    }
-}
-
-/// Drops what is no frame by its length before it takes up room in a UDP
-/// listener's queue. A UDP socket's filter sees the UDP header first
-/// (`udp_queue_rcv_one_skb`, `net/ipv4/udp.c`).
-#[inline(always)]
-pub(crate) fn check_length(ctx: &SkBuffContext) -> i64 {
-    if ctx.len() == UDP_HEADER_LEN.wrapping_add(ONE_FRAME) {
-        return i64::from(ctx.len());
-    }
-    loss::count(Loss::WrongLength);
     DROP
+}
+
+/// Marks a datagram; no other has the mark, and nothing that comes from another
+/// network namespace has any (`skb_scrub_packet`, `net/core/skbuff.c`).
+#[inline(always)]
+fn mark(ctx: &SkBuffContext) -> u32 {
+    let packet = ctx.as_ptr().cast::<__sk_buff>();
+    // SAFETY: the helper takes nothing and cannot fail.
+    let token = unsafe { bpf_get_prandom_u32() } | 1;
+    // SAFETY: the context is a packet, and a program of this kind may write
+    // the field (`cg_skb_is_valid_access`, `net/core/filter.c`).
+    unsafe { (*packet).mark = token };
+    token
+}
+
+/// Where the frames of one send lie.
+struct Frames {
+    first: u32,
+    count: u32,
+}
+
+impl Frames {
+    /// One send may hold many datagrams (`UDP_SEGMENT`), which the kernel cuts
+    /// up later: all of a size but for the last, which may be shorter.
+    #[inline(always)]
+    fn of(ctx: &SkBuffContext, datagram: &Datagram, segment: u32) -> Option<Self> {
+        let Datagram {
+            payload, length, ..
+        } = *datagram;
+        if segment == 0 || length == ONE_FRAME {
+            let is_frame = length == ONE_FRAME;
+            return is_frame.then_some(Self {
+                first: payload,
+                count: 1,
+            });
+        }
+        let whole = ctx.len().wrapping_sub(payload);
+        if segment == ONE_FRAME {
+            return Some(Self {
+                first: payload,
+                count: whole / ONE_FRAME,
+            });
+        }
+        let has_short_frame = whole % segment == ONE_FRAME;
+        has_short_frame.then(|| Self {
+            first: ctx.len().wrapping_sub(ONE_FRAME),
+            count: 1,
+        })
+    }
+
+    #[inline(always)]
+    fn at(&self, index: u32) -> u32 {
+        self.first.wrapping_add(index.wrapping_mul(ONE_FRAME))
+    }
+}
+
+/// Payload bytes of each segment of a send that is cut up later; else 0.
+#[inline(always)]
+fn segment_size(ctx: &SkBuffContext) -> u32 {
+    let packet = ctx.as_ptr().cast::<__sk_buff>();
+    // SAFETY: the context is a packet, and the verifier knows the field.
+    unsafe { (*packet).gso_size }
 }

@@ -60,6 +60,7 @@ fn sender(pid: u32) -> Attestation {
         scm_pid: Some(pid),
         via: Via::Btf,
         task_kind: TaskKind::Thread,
+        corked: false,
     }
 }
 

@@ -14,7 +14,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use observer::attest::{Hint, Join};
+use observer::attest::{Hint, Join, Otherwise};
 use observer::event::{Attestation, BeatOrigin, TaskKind, Via};
 use observer::judge::{AttestMode, Channel, Policy, Verdict, judge};
 use observer::tracker::{Now, OriginPolicy, Outcome, Sighting, Tracker};
@@ -94,8 +94,12 @@ fn join(c: &mut Criterion) {
                 }
                 for record in &records {
                     assert!(
-                        join.claim(black_box(&record.frame), Some(Hint::Pid(record.pid)))
-                            .is_some()
+                        join.claim(
+                            black_box(&record.frame),
+                            Some(Hint::Pid(record.pid)),
+                            Otherwise::Oldest
+                        )
+                        .is_some()
                     );
                 }
             });
@@ -286,6 +290,7 @@ fn sender(pid: u32) -> Attestation {
         scm_pid: Some(pid),
         via: Via::Btf,
         task_kind: TaskKind::Thread,
+        corked: false,
     }
 }
 

@@ -29,7 +29,7 @@ use aya::{
 };
 use observer::{
     Event, Observer,
-    transport::{BATCH, ClosedUdpSocket, Receiver},
+    transport::{BATCH, ClosedUdpListener, Receiver},
 };
 use observer_common::frame::{FRAME_LEN, Frame, Status};
 
@@ -143,6 +143,7 @@ fn observer(scratch: &Path) -> Result<Observer, observer::StartError> {
         .socket(scratch.join("s"))
         .udp(SocketAddr::from(([127, 0, 0, 1], 0)))
         .threshold(Duration::from_hours(1))
+        .max_beat_rate(0)
         .bind()
 }
 
@@ -152,8 +153,8 @@ fn listener(observer: &Observer) -> SocketAddr {
 
 /// A socket that takes nothing: what is sent to it is dropped at once, so
 /// that no receiver has a share in the time.
-fn plain() -> (ClosedUdpSocket, SocketAddr) {
-    let socket = ClosedUdpSocket::bind(([127, 0, 0, 1], 0).into()).expect("binds");
+fn plain() -> (ClosedUdpListener, SocketAddr) {
+    let socket = ClosedUdpListener::bind(([127, 0, 0, 1], 0).into()).expect("binds");
     let address = socket.address();
     (socket, address)
 }

@@ -2,19 +2,22 @@
 
 use std::{net::SocketAddr, os::fd::AsFd as _, path::PathBuf, time::Duration};
 
-use observer_common::{gate::Gate, listener::MAX_LISTENERS};
+use observer_common::{
+    gate::Gate,
+    listener::{LOOPBACK, MAX_DEVICES, MAX_LISTENERS},
+};
 use thiserror::Error;
 
 use crate::{
     attest::{
         AttestOptions, Attestor, Attestors, CannotAttest, DEFAULT_RING_BYTES,
-        DELIVERING_RING_BYTES, KERNEL_BTF, KernelError, KernelTypes, PidNamespace, Route,
+        DELIVERING_RING_BYTES, KERNEL_BTF, KernelError, KernelTypes, PidNamespace, Route, UdpRoute,
     },
     event::Via,
-    judge::{AttestMode, Channel, Namespaces, Network, Policy, Senders},
+    judge::{AttestMode, Namespaces, Network, Policy, Senders},
     observer::{DEFAULT_POLL_INTERVAL, Inlet, Observer},
     tracker::{OriginPolicy, Tracker},
-    transport::{BindError, BoundSocket, ClosedUdpSocket, SocketOptions, UdpError},
+    transport::{BindError, BoundSocket, ClosedUdpListener, SocketOptions, UdpError},
 };
 
 /// How many agents are known at most where nobody asks for another bound.
@@ -73,6 +76,9 @@ pub struct Builder {
     udp: Vec<SocketAddr>,
     trusted_udp: Vec<SocketAddr>,
     accept_network_beats: bool,
+    attested_devices: Vec<String>,
+    is_translated: bool,
+    tokens: bool,
     cgroup: Option<PathBuf>,
     namespaces: Namespaces,
     senders: Senders,
@@ -105,6 +111,26 @@ pub enum StartError {
     /// More UDP listeners than the eBPF program can compare.
     #[error("there can be at most {MAX_LISTENERS} UDP listeners, not {0}")]
     TooManyListeners(usize),
+    /// More devices than the eBPF program can compare.
+    #[error("there can be at most {MAX_DEVICES} attested devices, not {0}")]
+    TooManyDevices(usize),
+    /// There is no network device of the name, or it is the loopback one.
+    #[error("cannot attest senders behind device {name}: {reason}")]
+    Device {
+        /// What was asked for.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What the operator trusts could not be told from a local forger.
+    #[error(
+        "udp {0}: on this kernel no sender to an IPv4 address is attested, so any process of this \
+         host could pass for the network that --trust-udp vouches for; listen on IPv6"
+    )]
+    TrustUnattested(SocketAddr),
+    /// A listener's senders cannot be attested, and nobody agreed to less.
+    #[error("udp {0}: {1}")]
+    CannotAttestListener(SocketAddr, KernelError),
     /// Other hosts could reach the listener, and nobody agreed to that.
     #[error(
         "udp {0} can be reached from other hosts, of which the kernel here attests nothing: \
@@ -148,6 +174,9 @@ impl Default for Builder {
             udp: Vec::new(),
             trusted_udp: Vec::new(),
             accept_network_beats: false,
+            attested_devices: Vec::new(),
+            is_translated: false,
+            tokens: false,
             cgroup: None,
             namespaces: Namespaces::default(),
             senders: Senders::default(),
@@ -249,6 +278,32 @@ impl Builder {
         self
     }
 
+    /// Attests senders in other network namespaces whose datagrams come by this
+    /// device, as the host's end of a container's `veth` pair or the bridge
+    /// that it is plugged into. There has to be one of this name when the
+    /// observer starts. Default: none, and such datagrams are the network's.
+    pub fn attest_device(mut self, name: impl Into<String>) -> Self {
+        self.attested_devices.push(name.into());
+        self
+    }
+
+    /// Says that addresses of what comes by attested devices are translated
+    /// (NAT) on the way: a sender is then known by the bytes that it sent
+    /// alone. Default: no.
+    pub fn attest_translated(mut self, is_translated: bool) -> Self {
+        self.is_translated = is_translated;
+        self
+    }
+
+    /// Has each UDP datagram of this network namespace carry a token of its
+    /// own to the listener, as its mark: not even one with the same bytes and
+    /// the same source can be taken for it. A firewall that looks at marks sees
+    /// it. Default: no.
+    pub fn udp_tokens(mut self, tokens: bool) -> Self {
+        self.tokens = tokens;
+        self
+    }
+
     /// The cgroup whose processes' UDP datagrams are attested. Default: the
     /// root of the hierarchy that is mounted, with every process.
     pub fn cgroup(mut self, directory: Option<PathBuf>) -> Self {
@@ -292,9 +347,10 @@ impl Builder {
     }
 
     /// How many datagrams a second one process may send to the Unix socket,
-    /// of whatever kind, and twice as many at once; what is more is dropped in
-    /// the kernel, counted, and told to [`Observer::on_refusal`]. 0: no limit.
-    /// Default: [`DEFAULT_MAX_BEAT_RATE`].
+    /// of whatever kind, and twice as many at once, and how many frames by UDP
+    /// from the listeners' own network namespace; what is more is dropped in
+    /// the kernel, counted, and reported to [`Observer::on_refusal`]. 0: no
+    /// limit. Default: [`DEFAULT_MAX_BEAT_RATE`].
     ///
     /// A critical beat beyond it has a small budget of its own, a hundredth of
     /// this.
@@ -387,22 +443,98 @@ impl Builder {
         if wanted.is_empty() {
             return Ok((Attestor::none(), Vec::new()));
         }
+        let devices = self.device_indices()?;
         let mut closed = Vec::new();
         for (address, network) in wanted {
-            closed.push((ClosedUdpSocket::bind(address)?, network));
+            let listener = if self.attests_nobody() {
+                ClosedUdpListener::bind(address)?
+            } else {
+                ClosedUdpListener::bind_ways(address, &devices)?
+            };
+            closed.push((listener, network));
         }
-        let bound: Vec<SocketAddr> = closed.iter().map(|(socket, _)| socket.address()).collect();
-        let route = Route::Udp {
-            cgroup: self.cgroup.as_deref(),
-            listeners: &bound,
-        };
-        let mut attestor = Attestor::load(options, route).map_err(StartError::CannotAttestUdp)?;
+        let mut attestor = self.load_udp(options, &closed, &devices)?;
         let mut inlets = Vec::new();
-        for (socket, network) in closed {
-            let filtered = attestor.attach(socket.as_fd())?;
-            inlets.push(Inlet::udp(socket.open(filtered)?, Channel::Udp(network)));
+        for (listener, network) in closed {
+            let is_attested = attestor.attests(listener.address());
+            if is_attested {
+                listener.check_spread()?;
+            }
+            if listener.is_joinable() {
+                tracing::warn!(
+                    "udp {}: without CAP_CHOWN another process of this user could bind the same \
+                     port, and take datagrams away",
+                    listener.address()
+                );
+            }
+            for socket in listener.into_sockets() {
+                let way = socket.way().filter(|_| is_attested);
+                let filtered = attestor.attach_udp(socket.as_fd(), way)?;
+                if self.tokens {
+                    socket.ask_for_marks()?;
+                }
+                inlets.push(Inlet::udp(socket.open(filtered)?, network, way));
+            }
         }
         Ok((attestor, inlets))
+    }
+
+    fn attests_nobody(&self) -> bool {
+        self.attest == AttestMode::Off || self.tier == Some(Via::Scm)
+    }
+
+    /// Loads the program for UDP, and sees to it that the operator agreed to
+    /// what it cannot attest.
+    fn load_udp(
+        &self,
+        options: &AttestOptions,
+        closed: &[(ClosedUdpListener, Network)],
+        devices: &[u32],
+    ) -> Result<Attestor, StartError> {
+        let bound: Vec<SocketAddr> = closed.iter().map(|(socket, _)| socket.address()).collect();
+        let is_trusted = |&(_, network): &(_, Network)| network == Network::Trusted;
+        let route = Route::Udp(UdpRoute {
+            cgroup: self.cgroup.as_deref(),
+            listeners: &bound,
+            gate: Gate::OPEN.with_rate(self.max_beat_rate),
+            devices,
+            records_others: !devices.is_empty() || closed.iter().any(is_trusted),
+            tokens: self.tokens,
+        });
+        let is_agreed = |&(_, network): &(_, Network)| network == Network::Unverified;
+        let mut attestor = match Attestor::load(options, route) {
+            Ok(attestor) => attestor,
+            Err(error) if error.is_for_ipv6_only() && closed.iter().all(is_agreed) => {
+                Attestor::without(&error)
+            }
+            Err(error) => return Err(StartError::CannotAttestUdp(error)),
+        };
+        attestor.expect_translation(self.is_translated);
+        if self.attest != AttestMode::Require || attestor.via() == Via::Scm {
+            return Ok(attestor);
+        }
+        for (listener, network) in closed {
+            let address = listener.address();
+            match network {
+                _ if attestor.attests(address) => {}
+                Network::Unverified => {}
+                Network::Trusted => return Err(StartError::TrustUnattested(address)),
+                Network::Refused | Network::Denied => {
+                    let reason = KernelError::UdpNeedsIpv6;
+                    return Err(StartError::CannotAttestListener(address, reason));
+                }
+            }
+        }
+        Ok(attestor)
+    }
+
+    /// The devices that the operator declared, as the kernel numbers them.
+    fn device_indices(&self) -> Result<Vec<u32>, StartError> {
+        let names = &self.attested_devices;
+        if names.len() > MAX_DEVICES {
+            return Err(StartError::TooManyDevices(names.len()));
+        }
+        names.iter().map(|name| device_index(name)).collect()
     }
 
     /// What to listen on, each address once, and what its datagrams are worth
@@ -417,12 +549,14 @@ impl Builder {
         let trusted = self.trusted_udp.iter().map(|&at| (at, Network::Trusted));
         let others = self.udp.iter().map(|&at| (at, unverified));
         for (address, network) in trusted.chain(others) {
+            // `::ffff:127.0.0.1` is an address of IPv4.
+            let address = SocketAddr::new(address.ip().to_canonical(), address.port());
             // Port 0 asks for another port each time.
             let is_new = address.port() == 0 || wanted.iter().all(|&(other, _)| other != address);
             if !is_new {
                 continue;
             }
-            if network == Network::Refused && !address.ip().to_canonical().is_loopback() {
+            if network == Network::Refused && !address.ip().is_loopback() {
                 return Err(StartError::NoConsent(address));
             }
             wanted.push((address, network));
@@ -471,5 +605,22 @@ impl Builder {
             return Err(StartError::RingSize(page));
         }
         Ok(())
+    }
+}
+
+/// Index of a network device of this network namespace. Scoped addresses of
+/// IPv6 are the reason that there is such a call at all (RFC 3493).
+fn device_index(name: &str) -> Result<u32, StartError> {
+    let refuse = |reason: String| StartError::Device {
+        name: name.to_owned(),
+        reason,
+    };
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)
+        .map_err(|error| refuse(error.to_string()))?;
+    let index = rustix::net::netdevice::name_to_index(&socket, name)
+        .map_err(|error| refuse(error.to_string()))?;
+    match index {
+        LOOPBACK => Err(refuse("what comes by it is attested anyhow".into())),
+        index => Ok(index),
     }
 }

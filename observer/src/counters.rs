@@ -44,6 +44,9 @@ pub struct Counters {
     pub sqpoll: u64,
     /// ... without a kernel record.
     pub unattested: u64,
+    /// ... in a send that others may have put them into.
+    #[serde(default)]
+    pub corked: u64,
     /// Frames from another pid namespace.
     pub namespace_conflicts: u64,
     /// Frames that came by another way than their agent's first.
@@ -83,6 +86,18 @@ pub struct Counters {
     /// Datagrams that a UDP listener had no room for, as its socket counts
     /// them.
     pub udp_dropped: u64,
+    /// Datagrams to a UDP listener that were dropped where they left by `lo`,
+    /// because the ring had no room for their records.
+    #[serde(default)]
+    pub udp_unrecorded: u64,
+    /// Datagrams that were dropped there because they were fragments, or hid
+    /// behind extension headers.
+    #[serde(default)]
+    pub udp_hidden: u64,
+    /// Datagrams of other network namespaces that passed without a record
+    /// because their senders had used up their budgets.
+    #[serde(default)]
+    pub others_over_budget: u64,
     /// Datagrams that passed without a record because the ring was full.
     pub ring_full: u64,
     /// Datagrams that passed without a record because they could not be read.
@@ -125,6 +140,7 @@ impl Counters {
             AuthFailureCause::ForgedCredentials => &mut self.forged_credentials,
             AuthFailureCause::Sqpoll => &mut self.sqpoll,
             AuthFailureCause::Unattested => &mut self.unattested,
+            AuthFailureCause::Corked => &mut self.corked,
         });
     }
 }

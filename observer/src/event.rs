@@ -146,8 +146,14 @@ pub enum AuthFailureCause {
     Sqpoll,
     /// There is no kernel record, and the policy demands one: of a datagram
     /// by UDP, that no local process was seen to send it, and nobody agreed
-    /// to take beats from the network.
+    /// to take beats from the network; or that a local process must have sent
+    /// it, and no record says which.
     Unattested,
+    /// It left in one send with other datagrams (`UDP_SEGMENT`), or in one that
+    /// was collected before it was sent (`MSG_MORE`, `UDP_CORK`): whoever
+    /// shares the socket may have put it there. The sender that is named is
+    /// who sent it off.
+    Corked,
 }
 
 impl AuthFailureCause {
@@ -159,6 +165,7 @@ impl AuthFailureCause {
             Self::ForgedCredentials => "forged_credentials",
             Self::Sqpoll => "sqpoll",
             Self::Unattested => "unattested",
+            Self::Corked => "corked",
         }
     }
 }
@@ -210,6 +217,10 @@ pub struct Attestation {
     /// What kind of task sent.
     #[serde(serialize_with = "task_kind_name")]
     pub task_kind: TaskKind,
+    /// The datagram left in a send that another process may have put it into:
+    /// all this names who sent it off.
+    #[serde(skip)]
+    pub corked: bool,
 }
 
 /// A task's name as the kernel keeps it: up to 15 bytes of any kind.

@@ -53,6 +53,9 @@ pub enum Network {
     Unverified,
     /// The operator declared the listener trusted.
     Trusted,
+    /// A local process must have sent it, and which one is not known: nothing,
+    /// whatever the operator agreed to take from the network.
+    Denied,
 }
 
 /// What the operator decided, and where the observer itself stands.
@@ -124,6 +127,9 @@ pub fn judge(
     channel: Channel,
     policy: &Policy,
 ) -> Verdict {
+    if channel == Channel::Udp(Network::Denied) {
+        return Verdict::AuthFailure(AuthFailureCause::Unattested);
+    }
     let attested = sender.filter(|sender| sender.via != Via::Scm);
     let Some(sender) = sender.filter(|_| attested.is_some() || !demands_record(channel, policy))
     else {
@@ -134,6 +140,9 @@ pub fn judge(
     };
     if sender.task_kind == TaskKind::SqPoll {
         return Verdict::AuthFailure(AuthFailureCause::Sqpoll);
+    }
+    if sender.corked {
+        return Verdict::AuthFailure(AuthFailureCause::Corked);
     }
     if sender.scm_pid.is_some_and(|claimed| claimed != pid) {
         return Verdict::AuthFailure(AuthFailureCause::ForgedCredentials);

@@ -244,6 +244,7 @@ fn events(families: &mut Families<'_>, counters: &Counters) -> fmt::Result {
                 ("forged_credentials", counters.forged_credentials),
                 ("sqpoll", counters.sqpoll),
                 ("unattested", counters.unattested),
+                ("corked", counters.corked),
             ],
         ),
     )?;

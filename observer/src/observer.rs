@@ -34,9 +34,9 @@ use crate::{
     builder::Builder,
     counters::{Counters, count},
     event::Event,
-    judge::{Channel, Policy},
+    judge::{Channel, Network, Policy},
     tracker::Tracker,
-    transport::{BATCH, Datagram, Payload},
+    transport::{BATCH, Datagram, Payload, Way},
 };
 
 /// An absence that an operator should hear of, nanoseconds. Shorter ones are
@@ -68,6 +68,8 @@ pub struct Observer {
     is_ring_read_in_part: bool,
     moderation: Moderation,
     throttled: Account,
+    /// The same of senders by UDP, who have budgets of their own.
+    udp_throttled: Account,
     /// Silences told since the last look at the input.
     silences: usize,
     /// Events with the datagrams that they are about.
@@ -107,6 +109,7 @@ impl Observer {
             is_ring_read_in_part: false,
             moderation: Moderation::new(poll_interval),
             throttled: Account::default(),
+            udp_throttled: Account::default(),
             silences: 0,
             ready: VecDeque::new(),
             last_frame: None,
@@ -149,6 +152,7 @@ impl Observer {
         let sockets = self.inlets.iter().map(AsFd::as_fd);
         let mut sources: Vec<_> = sockets
             .chain(asleep)
+            .chain(self.attestors.udp.read_rings())
             .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN))
             .collect();
         poll(&mut sources, timeout.as_ref())?;
@@ -163,12 +167,15 @@ impl Observer {
             .next_deadline()
             .map(|deadline| deadline.saturating_sub(now.attended_ns));
         let parked = (!self.parked.is_empty()).then_some(PARK_RETRY_NS);
-        let throttled = self
-            .throttled
-            .next_due()
-            .map(|due| due.saturating_sub(now.observer_ns));
+        let throttled = [&self.throttled, &self.udp_throttled]
+            .into_iter()
+            .filter_map(Account::next_due)
+            .map(|due| due.saturating_sub(now.observer_ns))
+            .min();
         // Behind a record that is still being written there may be others.
-        let unread = (!self.attestors.unix.is_read_to_mark()).then_some(PARK_RETRY_NS);
+        let Attestors { unix, udp } = &self.attestors;
+        let is_unread = !unix.is_read_to_mark() || udp.has_unread();
+        let unread = is_unread.then_some(PARK_RETRY_NS);
         [silence, parked, throttled, unread]
             .into_iter()
             .flatten()
@@ -287,6 +294,10 @@ impl Observer {
     fn read_udp_ring(&mut self) {
         let records = self.attestors.udp.absorb(self.now.attended_ns, true);
         self.counters.records = self.counters.records.saturating_add(records);
+        while let Some(told) = self.attestors.udp.next_throttled() {
+            let more = self.udp_throttled.tell(told, self.now.observer_ns);
+            self.note_throttled(more.as_ref());
+        }
     }
 
     /// Forgets the records whose datagrams will not come: by what was read
@@ -357,31 +368,36 @@ impl Observer {
             let Some(inlet) = self.inlets.get_mut(at) else {
                 break;
             };
-            let channel = inlet.channel;
+            let (channel, way) = (inlet.channel, inlet.way);
             if let Some(datagram) = inlet.next() {
-                self.take(&datagram, channel);
+                self.take(&datagram, channel, way);
                 any = true;
             }
         }
         any
     }
 
-    fn take(&mut self, datagram: &Datagram, channel: Channel) {
+    fn take(&mut self, datagram: &Datagram, channel: Channel, way: Option<Way>) {
         let Payload::Frame(frame) = &datagram.payload else {
             count(&mut self.counters.wrong_length);
             return;
         };
-        match self.attestors.of(channel).identify(frame, datagram) {
-            Finding::Known(sender) => self.conclude(&Delivery {
-                bytes: *frame,
-                channel,
-                sender,
-                source: datagram.source,
-                truncated: datagram.truncated_control,
-                now: self.now,
-            }),
-            Finding::Pending(pending) => self.park(frame, datagram, channel, pending),
-        }
+        let finding = self.attestors.identify(frame, datagram, channel, way);
+        let (channel, sender) = match finding {
+            Finding::Known(sender) => (channel, sender),
+            Finding::Denied(sender) => (Channel::Udp(Network::Denied), sender),
+            Finding::Pending(pending) => {
+                return self.park(frame, datagram, (channel, way), pending);
+            }
+        };
+        self.conclude(&Delivery {
+            bytes: *frame,
+            channel,
+            sender,
+            source: datagram.source,
+            truncated: datagram.truncated_control,
+            now: self.now,
+        });
     }
 
     /// The next agent that has been silent for too long, once all input that
@@ -422,5 +438,5 @@ pub(crate) struct Pass {
     batches: [Option<usize>; MAX_INLETS],
 }
 
-/// The Unix socket and the UDP listeners.
-pub(crate) const MAX_INLETS: usize = MAX_LISTENERS + 1;
+/// The Unix socket and the UDP listeners, each with a socket for each way.
+pub(crate) const MAX_INLETS: usize = MAX_LISTENERS * Way::ALL.len() + 1;

@@ -34,6 +34,43 @@ pub(crate) fn switch_on(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Resu
     }
 }
 
+/// Attaches a program to the group of sockets that a socket is in
+/// (`SO_REUSEPORT`): it says by its number which of them a datagram is for.
+///
+/// # Errors
+/// What `setsockopt` fails with.
+pub(crate) fn attach_reuseport_filter(
+    socket: BorrowedFd<'_>,
+    program: &[libc::sock_filter],
+) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(io::Error::other)?,
+        // The kernel copies from it, and writes nothing.
+        filter: program.as_ptr().cast_mut(),
+    };
+    // SAFETY: pointer and length are those of `program`, which names as many
+    // instructions as it points to; both outlive the call.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const program).cast(),
+            PROGRAM_LEN,
+        )
+    };
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Length of a program's description.
+const PROGRAM_LEN: libc::socklen_t = 16;
+
+const _: () = assert!(PROGRAM_LEN as usize == size_of::<libc::sock_fprog>());
+
 /// How many datagrams the socket has dropped: no room, a bad checksum, or a
 /// filter that refused them (`sk_drops`, `include/net/sock.h`; told by
 /// `SO_MEMINFO`, `sk_getsockopt`, `net/core/sock.c`).

@@ -51,8 +51,13 @@ impl DaemonStatus {
     pub fn losses(&self) -> impl Iterator<Item = (&str, u64)> {
         let counters = &self.observer.counters;
         let stages = [
-            // Datagrams that found a UDP socket's queue full.
+            // Datagrams that found a UDP socket's queue full, or no room for
+            // their records, or came in pieces.
             ("udp_queue", counters.udp_dropped),
+            ("udp_unrecorded", counters.udp_unrecorded),
+            ("udp_hidden", counters.udp_hidden),
+            // Records of other network namespaces' datagrams.
+            ("others_over_budget", counters.others_over_budget),
             // Records that the full, or unreadable, ring did not take.
             ("ring_full", counters.ring_full),
             ("refusal_unseen", counters.refused_unseen),
@@ -226,6 +231,7 @@ impl From<&Tally> for Attack {
             source,
             ..
         } = tally.incident;
+        let sender = author(what, sender);
         Self {
             kind: what.name().to_owned(),
             cause: match what {
@@ -251,7 +257,7 @@ impl From<&Tally> for Attack {
 /// Whether two incidents are of one kind, one sender and one victim.
 fn is_alike(one: &Incident, other: &Incident) -> bool {
     let key = |incident: &Incident| {
-        let sender = incident.sender.as_ref();
+        let sender = author(incident.what, incident.sender);
         (
             incident.what,
             incident.claimed_pid,
@@ -261,6 +267,18 @@ fn is_alike(one: &Incident, other: &Incident) -> bool {
         )
     };
     key(one) == key(other)
+}
+
+/// Whose doing an incident is, where that is known. Who sends off what others
+/// may have put into its send is not their accomplice.
+fn author(what: What, sender: Option<Attestation>) -> Option<Attestation> {
+    let is_corked = matches!(
+        what,
+        What::AuthFailure {
+            cause: AuthFailureCause::Corked
+        }
+    );
+    sender.filter(|_| !is_corked)
 }
 
 /// A task's name as text that is safe on a terminal.

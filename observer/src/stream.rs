@@ -35,6 +35,8 @@ pub(crate) struct Wake {
     sockets: Vec<Watched>,
     /// Says that the ring has something, where it announces that.
     bell: Option<Bell>,
+    /// Say that the rings of UDP fill up.
+    udp_bells: Vec<Bell>,
     /// Says that it is time to look at the ring, where it does not.
     clock: Option<Clock>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -93,7 +95,12 @@ impl Observer {
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => false,
         };
-        if ring || ready.contains(&true) {
+        let udp_ring = match self.poll_udp_rings(cx) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => false,
+        };
+        if ring || udp_ring || ready.contains(&true) {
             self.receive_ready(&ready);
         } else if self.poll_timer(cx).is_ready() {
             self.receive();
@@ -135,6 +142,18 @@ impl Observer {
         bell.poll_rung(cx)
     }
 
+    /// Ready when a ring of UDP fills up.
+    fn poll_udp_rings(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut result = Poll::Pending;
+        for bell in &self.wake.udp_bells {
+            match bell.poll_rung(cx) {
+                Poll::Pending => {}
+                ready => result = ready,
+            }
+        }
+        result
+    }
+
     /// Receives from those that are ready, and asks to be woken again for
     /// each that was seen empty. tokio notes its readiness before the
     /// receive, so a datagram that comes after it is not forgotten.
@@ -159,8 +178,10 @@ impl Observer {
             })
             .collect();
         let bell = self.bell().map(Bell::new).transpose()?;
+        let udp_bells: io::Result<_> = self.udp_rings().map(Bell::new).collect();
         self.wake.sockets = sockets?;
         self.wake.bell = bell;
+        self.wake.udp_bells = udp_bells?;
         Ok(())
     }
 

@@ -57,6 +57,7 @@ impl Attestor {
             taken,
             throttled,
             is_ordered,
+            others,
             ..
         } = self;
         let Some(kernel) = kernel else {
@@ -91,6 +92,7 @@ impl Attestor {
             }
         }
         kernel.ring.release();
+        records = records.saturating_add(others.absorb(&mut kernel.others, now));
         *window = Some(*view);
         if self.is_read_to_mark() {
             self.read_as_of = view.at;

@@ -65,20 +65,36 @@ pub enum Hint {
     /// The pid in `SCM_CREDENTIALS`.
     Pid(u32),
     /// The source address, which translation (NAT) may have changed after the
-    /// record was written.
-    Source(SocketAddr),
+    /// record was written, and the mark that the datagram came with.
+    Source {
+        /// Address and port.
+        address: SocketAddr,
+        /// 0: none.
+        token: u32,
+    },
+}
+
+/// What records may serve a datagram whose hint fits none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Otherwise {
+    /// The oldest.
+    Oldest,
+    /// None at all.
+    None,
 }
 
 impl Hint {
     fn fits(self, record: &Record) -> bool {
         match self {
             Self::Pid(pid) => record.pid == pid,
-            Self::Source(source) => {
-                let address = match source.ip() {
-                    IpAddr::V4(address) => address.to_ipv6_mapped(),
-                    IpAddr::V6(address) => address,
+            Self::Source { address, token } => {
+                let ip = match address.ip() {
+                    IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                    IpAddr::V6(ip) => ip,
                 };
-                record.source_port == source.port() && record.source_address == address.octets()
+                record.source_port == address.port()
+                    && record.source_address == ip.octets()
+                    && (record.token == 0 || record.token == token)
             }
         }
     }
@@ -153,18 +169,24 @@ impl Join {
     /// Finds who sent a datagram, and uses the attempt up.
     ///
     /// Of several tasks that sent the same bytes, the one that the hint fits
-    /// is taken, else the oldest: with equal bytes the outcome of both
-    /// datagrams together is the same either way.
-    pub fn claim(&mut self, frame: &[u8; FRAME_LEN], hint: Option<Hint>) -> Option<Record> {
+    /// is taken. Where none does the oldest may do: with equal bytes the
+    /// outcome of both datagrams together is the same either way.
+    pub fn claim(
+        &mut self,
+        frame: &[u8; FRAME_LEN],
+        hint: Option<Hint>,
+        otherwise: Otherwise,
+    ) -> Option<Record> {
         let oldest = self.find(self.hasher.hash_one(frame), frame)?;
-        let chosen = self
-            .chain(oldest)
-            .find(|&index| {
-                self.get(index)
-                    .zip(hint)
-                    .is_some_and(|(entry, hint)| hint.fits(&entry.record))
-            })
-            .unwrap_or(oldest);
+        let fitting = self.chain(oldest).find(|&index| {
+            self.get(index)
+                .zip(hint)
+                .is_some_and(|(entry, hint)| hint.fits(&entry.record))
+        });
+        let chosen = match otherwise {
+            Otherwise::Oldest => fitting.unwrap_or(oldest),
+            Otherwise::None => fitting?,
+        };
         let entry = self.waiting.get_mut(chosen as usize)?;
         let record = entry.record;
         entry.attempts = entry.attempts.saturating_sub(1);
@@ -208,12 +230,11 @@ impl Join {
         std::iter::successors(Some(oldest), |&index| self.get(index)?.rival)
     }
 
-    /// The entry among the rivals that the same task wrote.
+    /// The entry among the rivals that the same task wrote of the same socket.
     fn find_task(&mut self, oldest: u32, record: &Record) -> Option<&mut Waiting> {
         let found = self.chain(oldest).find(|&index| {
-            self.get(index).is_some_and(|entry| {
-                entry.record.host_tid == record.host_tid && entry.record.start_ns == record.start_ns
-            })
+            self.get(index)
+                .is_some_and(|entry| is_repeated(&entry.record, record))
         })?;
         self.waiting.get_mut(found as usize)
     }
@@ -314,6 +335,19 @@ impl Join {
             }
         }
     }
+}
+
+/// Whether two records of the same bytes are of one task that sent them in the
+/// same way: one may stand for the other.
+fn is_repeated(one: &Record, other: &Record) -> bool {
+    let key = |record: &Record| {
+        (
+            (record.host_tid, record.start_ns),
+            (record.source_address, record.source_port),
+            (record.corked, record.token),
+        )
+    };
+    key(one) == key(other)
 }
 
 #[cfg(test)]

@@ -2,7 +2,13 @@
 
 mod self_test;
 
-use std::{io, net::SocketAddr, os::fd::BorrowedFd, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::{fd::BorrowedFd, unix::fs::MetadataExt as _},
+    path::Path,
+    sync::Arc,
+};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
@@ -12,7 +18,7 @@ use aya::{
 use observer_common::{
     gate::{Budget, Gate, Payer},
     layout::Layout,
-    listener::{Listener, Listeners, MAX_LISTENERS},
+    listener::{Listener, Listeners, MAX_DEVICES, MAX_LISTENERS, Network},
     loss::Loss,
     record::{Program, Record},
 };
@@ -22,12 +28,13 @@ use zerocopy::{IntoBytes as _, transmute};
 use super::{
     bell::Bell,
     cgroup::{Cgroup, CgroupError},
-    layout::{KernelTypes, LayoutError},
+    kfunc,
+    layout::{KernelTypes, LayoutError, SocketTypes},
     namespace::PidNamespace,
     object,
     ring::Ring,
 };
-use crate::{snapshot::ProgramRuns, sockopt::switch_on};
+use crate::{snapshot::ProgramRuns, sockopt::switch_on, transport::Way};
 
 /// Why a tier cannot be used on this host.
 #[derive(Debug, Error)]
@@ -47,6 +54,18 @@ pub enum KernelError {
     /// The eBPF object has room for so many listeners only.
     #[error("there can be at most {MAX_LISTENERS} UDP listeners")]
     TooManyListeners,
+    /// The observer's own network namespace cannot be read.
+    #[error("cannot read /proc/self/ns/net: {0}; mount /proc")]
+    NetNamespace(io::Error),
+    /// Whether a UDP send is corked takes the sender's own socket to tell.
+    #[error("no helper function tells a corked UDP send from another: only tier btf attests UDP")]
+    UdpNeedsBtf,
+    /// On kernels before 6.2 only IPv6 sockets can be looked into.
+    #[error(
+        "this kernel lets nobody tell corked sends of an IPv4 socket (Linux 6.2 and later do): \
+         listen on IPv6, as on [::1], or take beats for what they are with --accept-network-beats"
+    )]
+    UdpNeedsIpv6,
     /// The kernel refused a map or the object itself.
     #[error("the kernel refused the eBPF maps: {}", chain(.0))]
     Object(#[from] EbpfError),
@@ -75,8 +94,11 @@ pub enum KernelError {
 /// A loaded program with its maps.
 pub(super) struct Kernel {
     ebpf: Ebpf,
-    program: Program,
+    /// Name of the program on the send path.
+    name: &'static str,
     pub(super) ring: Ring,
+    /// Records of datagrams that other network namespaces send.
+    pub(super) others: Ring,
     pub(super) bell: Bell,
     /// What senders have left: [`Payer`] to [`Budget`].
     budgets: HashMap<MapData, [u64; 2], [u64; 4]>,
@@ -102,12 +124,24 @@ pub(crate) enum Route<'a> {
         gate: Gate,
     },
     /// Those to UDP listeners.
-    Udp {
-        /// The cgroup whose processes are seen; `None`: the root.
-        cgroup: Option<&'a Path>,
-        /// What the listeners are bound to.
-        listeners: &'a [SocketAddr],
-    },
+    Udp(UdpRoute<'a>),
+}
+
+/// Which datagrams are to UDP listeners, and what becomes of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UdpRoute<'a> {
+    /// The cgroup whose processes are seen; `None`: the root.
+    pub(crate) cgroup: Option<&'a Path>,
+    /// What the listeners are bound to.
+    pub(crate) listeners: &'a [SocketAddr],
+    /// What a sender may send.
+    pub(crate) gate: Gate,
+    /// Indices of the devices that the operator declared.
+    pub(crate) devices: &'a [u32],
+    /// Whether datagrams of other network namespaces are recorded.
+    pub(crate) records_others: bool,
+    /// Whether each datagram carries a token.
+    pub(crate) tokens: bool,
 }
 
 /// What a tier is made of.
@@ -153,29 +187,38 @@ impl Kernel {
             ring_bytes,
         } = *plan;
         let gate = match route {
-            Route::Unix { gate } => gate,
-            Route::Udp { .. } => Gate::OPEN,
+            Route::Unix { gate } | Route::Udp(UdpRoute { gate, .. }) => gate,
         };
         let layout = match program {
             Program::UnixBtf | Program::UdpBtf => types.layout(namespace, level)?,
-            Program::UnixHelper | Program::UdpHelper => Layout {
+            Program::UnixHelper => Layout {
                 observer_ns_inode: namespace.inode,
                 observer_ns_dev: namespace.device,
                 ..Layout::UNRESOLVED
             },
         };
         let listeners = listeners(route)?;
+        let Link {
+            name,
+            object,
+            network,
+        } = link(plan)?;
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .override_global("LAYOUT", layout.as_bytes(), true)
             .override_global("LISTENERS", listeners.as_bytes(), true)
+            .override_global("NETWORK", network.as_bytes(), true)
             .override_global("GATE", gate.as_bytes(), true)
             .map_max_entries("RECORDS", ring_bytes)
-            .load(object::bytes().ok_or(KernelError::NoObject)?)?;
-        load_programs(&mut ebpf, program, route)?;
+            .map_max_entries("OTHERS", ring_bytes)
+            .load(object.as_bytes())?;
+        load_programs(&mut ebpf, name, route)?;
+        let ring = |ebpf: &mut Ebpf, name| {
+            Ring::new(take_data(ebpf, name)?, ring_bytes).map_err(system("cannot map the ring"))
+        };
         let mut kernel = Self {
-            ring: Ring::new(take_data(&mut ebpf, "RECORDS")?, ring_bytes)
-                .map_err(system("cannot map the ring"))?,
+            ring: ring(&mut ebpf, "RECORDS")?,
+            others: ring(&mut ebpf, "OTHERS")?,
             bell: Bell::new(take_data(&mut ebpf, "ASLEEP")?)
                 .map_err(system("cannot map the ring's bell"))?,
             budgets: HashMap::try_from(take(&mut ebpf, "BUDGETS")?)?,
@@ -183,37 +226,58 @@ impl Kernel {
             #[cfg(feature = "ebpf-log")]
             debug_log: super::debug_log::DebugLog::start(&mut ebpf),
             ebpf,
-            program,
+            name,
         };
         let own = match route {
             Route::Unix { .. } => kernel.record_by_unix()?,
-            Route::Udp { listeners, .. } => kernel.record_by_udp(listeners)?,
+            Route::Udp(UdpRoute { listeners, .. }) => kernel.record_by_udp(listeners)?,
         };
         Ok((kernel, own))
     }
 
-    /// Attaches a filter to a socket and locks it there: who gets hold of the
-    /// descriptor cannot take it off. On the Unix socket it is the program
-    /// itself: from now on every datagram to it has a record. On a UDP socket
-    /// it keeps out what is no frame by its length.
-    ///
+    /// Attaches the program to the Unix socket, and locks it there: from now on
+    /// every datagram to it has a record, and who gets hold of the descriptor
+    /// cannot take it off.
+    pub(super) fn attach(&mut self, socket: BorrowedFd<'_>) -> Result<(), KernelError> {
+        self.attach_filter(socket, self.name)
+    }
+
+    /// Attaches a filter to a socket of a UDP listener, and locks it there: it
+    /// keeps out what comes by another way, and what is no frame by its length.
+    pub(super) fn attach_udp(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        way: Way,
+    ) -> Result<(), KernelError> {
+        self.attach_filter(socket, udp_filter(way))
+    }
+
     /// The lock cannot be taken off (`SO_LOCK_FILTER`, `sk_setsockopt`,
     /// `net/core/sock.c`).
-    pub(super) fn attach(&mut self, socket: BorrowedFd<'_>) -> Result<(), KernelError> {
-        let name = match self.program {
-            Program::UnixBtf | Program::UnixHelper => name(self.program),
-            Program::UdpBtf | Program::UdpHelper => UDP_LENGTH,
-        };
+    fn attach_filter(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        name: &'static str,
+    ) -> Result<(), KernelError> {
         socket_filter(&mut self.ebpf, name)?.attach(socket)?;
         switch_on(socket, libc::SO_LOCK_FILTER).map_err(system("SO_LOCK_FILTER"))
     }
 
+    /// Its rings.
+    pub(super) fn rings(&self) -> [&Ring; 2] {
+        [&self.ring, &self.others]
+    }
+
+    /// Whether the program sees what is sent to a listener.
+    pub(super) fn sees(&self, listener: SocketAddr) -> bool {
+        self.name != UDP_BTF_V6 || listener.is_ipv6()
+    }
+
     /// What the kernel counted of the program's runs.
     pub(super) fn runs(&self) -> Option<ProgramRuns> {
-        let name = name(self.program);
-        let info = self.ebpf.program(name)?.info().ok()?;
+        let info = self.ebpf.program(self.name)?.info().ok()?;
         Some(ProgramRuns {
-            name: name.to_owned(),
+            name: self.name.to_owned(),
             runs: info.run_count(),
             run_time: info.run_time(),
         })
@@ -234,22 +298,83 @@ impl Kernel {
     }
 }
 
-/// The filter that keeps UDP listeners' queues free of what is no frame.
-const UDP_LENGTH: &str = "udp_length";
+/// The program for UDP where the kernel has no functions to cast pointers.
+const UDP_BTF_V6: &str = "udp_btf_v6";
 
-/// A program's name in the eBPF object.
-fn name(program: Program) -> &'static str {
-    match program {
-        Program::UnixBtf => "unix_btf",
-        Program::UnixHelper => "unix_helper",
-        Program::UdpBtf => "udp_btf",
-        Program::UdpHelper => "udp_helper",
+/// What is to be loaded.
+struct Link {
+    /// Name of the program on the send path.
+    name: &'static str,
+    object: Vec<u64>,
+    network: Network,
+}
+
+/// Chooses the program, and links the object with the kernel's functions where
+/// it calls some.
+fn link(plan: &Plan<'_>) -> Result<Link, KernelError> {
+    let object = object::bytes().ok_or(KernelError::NoObject)?;
+    let Route::Udp(route) = plan.route else {
+        return Ok(Link {
+            name: match plan.program {
+                Program::UnixHelper => "unix_helper",
+                Program::UnixBtf | Program::UdpBtf => "unix_btf",
+            },
+            object: kfunc::link(object, None),
+            network: Network::UNRESOLVED,
+        });
+    };
+    let types = plan.types.socket()?;
+    let network = network(plan, route, &types)?;
+    let name = match types.kfuncs {
+        Some(_) => "udp_btf",
+        None if route.listeners.iter().any(SocketAddr::is_ipv6) => UDP_BTF_V6,
+        None => return Err(KernelError::UdpNeedsIpv6),
+    };
+    Ok(Link {
+        name,
+        object: kfunc::link(object, types.kfuncs),
+        network,
+    })
+}
+
+/// A namespace's inode is that of the file that names it, as the pid
+/// namespace's is (`ns_get_path`, `fs/nsfs.c`).
+fn network(
+    plan: &Plan<'_>,
+    route: UdpRoute<'_>,
+    types: &SocketTypes,
+) -> Result<Network, KernelError> {
+    let inode = fs::metadata("/proc/thread-self/ns/net")
+        .map_err(KernelError::NetNamespace)?
+        .ino();
+    let mut devices = [0; MAX_DEVICES];
+    for (constant, &device) in devices.iter_mut().zip(route.devices) {
+        *constant = device;
+    }
+    Ok(Network {
+        wake_above: u64::from(plan.ring_bytes / 2),
+        inode: u32::try_from(inode)
+            .map_err(|error| KernelError::NetNamespace(io::Error::other(error)))?,
+        records_others: route.records_others.into(),
+        tokens: route.tokens.into(),
+        devices,
+        ..types.network
+    })
+}
+
+/// The filter that keeps the queue of one of a UDP listener's sockets free of
+/// what is not its own.
+fn udp_filter(way: Way) -> &'static str {
+    match way {
+        Way::Loopback => "udp_by_lo",
+        Way::Declared => "udp_by_device",
+        Way::Other => "udp_by_others",
     }
 }
 
 fn listeners(route: Route<'_>) -> Result<Listeners, KernelError> {
     let mut constants = [Listener::NONE; MAX_LISTENERS];
-    let Route::Udp { listeners, .. } = route else {
+    let Route::Udp(UdpRoute { listeners, .. }) = route else {
         return Ok(constants);
     };
     if listeners.len() > constants.len() {
@@ -267,13 +392,14 @@ fn listeners(route: Route<'_>) -> Result<Listeners, KernelError> {
 /// The kernel attaches each link beside those that others made
 /// (`cgroup_bpf_link_attach`, `kernel/bpf/cgroup.c`: `BPF_F_ALLOW_MULTI`) and
 /// takes no flags for it up to Linux 6.15, so none is given.
-fn load_programs(ebpf: &mut Ebpf, program: Program, route: Route<'_>) -> Result<(), KernelError> {
-    let Route::Udp { cgroup, .. } = route else {
-        return Ok(socket_filter(ebpf, name(program))?.load()?);
+fn load_programs(ebpf: &mut Ebpf, name: &'static str, route: Route<'_>) -> Result<(), KernelError> {
+    let Route::Udp(UdpRoute { cgroup, .. }) = route else {
+        return Ok(socket_filter(ebpf, name)?.load()?);
     };
     let cgroup = Cgroup::open(cgroup)?;
-    socket_filter(ebpf, UDP_LENGTH)?.load()?;
-    let name = name(program);
+    for way in Way::ALL {
+        socket_filter(ebpf, udp_filter(way))?.load()?;
+    }
     let program = ebpf.program_mut(name).ok_or(KernelError::Absent(name))?;
     let program: &mut CgroupSkb = program.try_into()?;
     program.load()?;

@@ -6,7 +6,11 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use observer_common::layout::Layout;
+use observer_common::{
+    kfunc::{CAST_TO_KERN_CTX, RDONLY_CAST},
+    layout::Layout,
+    listener::Network,
+};
 use thiserror::Error;
 
 use super::{
@@ -55,7 +59,25 @@ pub enum LayoutError {
 pub(crate) struct KernelTypes {
     path: PathBuf,
     /// The offsets, of an observer that is not known.
-    offsets: OnceLock<Result<Layout, Arc<LayoutError>>>,
+    offsets: OnceLock<Result<Offsets, Arc<LayoutError>>>,
+}
+
+/// What was found in a BTF file.
+#[derive(Clone, Debug)]
+struct Offsets {
+    task: Layout,
+    socket: Result<SocketTypes, Arc<LayoutError>>,
+}
+
+/// How to read of a socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SocketTypes {
+    /// The offsets, with nothing of the observer.
+    pub(super) network: Network,
+    /// BTF ids of the kernel functions that the programs call, in the order of
+    /// [`observer_common::kfunc::ALL`]; `None`: this kernel has them not
+    /// (Linux before 6.2).
+    pub(super) kfuncs: Option<[u32; 2]>,
 }
 
 impl KernelTypes {
@@ -77,15 +99,27 @@ impl KernelTypes {
         observer: &PidNamespace,
         level: u32,
     ) -> Result<Layout, Arc<LayoutError>> {
-        let offsets = self
-            .offsets
-            .get_or_init(|| resolve(&self.path).map_err(Arc::new));
         Ok(Layout {
             observer_level: level,
             observer_ns_inode: observer.inode,
             observer_ns_dev: observer.device,
-            ..offsets.clone()?
+            ..self.offsets()?.task
         })
+    }
+
+    /// How to read of a socket.
+    ///
+    /// # Errors
+    /// As [`KernelTypes::layout`].
+    pub(super) fn socket(&self) -> Result<SocketTypes, Arc<LayoutError>> {
+        self.offsets()?.socket.clone()
+    }
+
+    fn offsets(&self) -> Result<&Offsets, Arc<LayoutError>> {
+        let offsets = self
+            .offsets
+            .get_or_init(|| resolve(&self.path).map_err(Arc::new));
+        offsets.as_ref().map_err(Arc::clone)
     }
 }
 
@@ -96,13 +130,20 @@ impl KernelTypes {
 /// (`include/linux/pid.h`), `pid_namespace` (`include/linux/pid_namespace.h`),
 /// `cred` (`include/linux/cred.h`), `css_set` and `cgroup`
 /// (`include/linux/cgroup-defs.h`), `kernfs_node` (`include/linux/kernfs.h`).
-fn resolve(btf: &Path) -> Result<Layout, LayoutError> {
+fn resolve(btf: &Path) -> Result<Offsets, LayoutError> {
     let types = read(btf)?;
-    let task = Fields::of("task_struct", &types);
-    let cred = Fields::of("cred", &types);
-    let pid = Fields::of("pid", &types);
-    let upid = Fields::of("upid", &types);
-    let cgroup = cgroup(&task, &types);
+    Ok(Offsets {
+        task: task(&types)?,
+        socket: socket(&types).map_err(Arc::new),
+    })
+}
+
+fn task(types: &Btf) -> Result<Layout, LayoutError> {
+    let task = Fields::of("task_struct", types);
+    let cred = Fields::of("cred", types);
+    let pid = Fields::of("pid", types);
+    let upid = Fields::of("upid", types);
+    let cgroup = cgroup(&task, types);
     Ok(Layout {
         task_pid: task.offset("pid")?,
         task_tgid: task.offset("tgid")?,
@@ -121,12 +162,37 @@ fn resolve(btf: &Path) -> Result<Layout, LayoutError> {
         upid_size: upid.size()?,
         upid_nr: upid.offset("nr")?,
         upid_ns: upid.offset("ns")?,
-        pid_ns_inum: Fields::of("pid_namespace", &types).offset("ns.inum")?,
+        pid_ns_inum: Fields::of("pid_namespace", types).offset("ns.inum")?,
         css_set_dfl_cgrp: cgroup.map_or(0, |offsets| offsets.css_set_dfl_cgrp),
         cgroup_kn: cgroup.map_or(0, |offsets| offsets.cgroup_kn),
         kernfs_node_id: cgroup.map_or(0, |offsets| offsets.kernfs_node_id),
         has_cgroup: u32::from(cgroup.is_some()),
         ..Layout::UNRESOLVED
+    })
+}
+
+/// Read in Linux 6.1, 6.12 and 6.18: `sk_buff` (`include/linux/skbuff.h`),
+/// `sock` and `sock_common` (`include/net/sock.h`), `net`
+/// (`include/net/net_namespace.h`), `udp_sock` (`include/linux/udp.h`).
+fn socket(types: &Btf) -> Result<SocketTypes, LayoutError> {
+    let sock = Fields::of("sock", types);
+    let kfunc = |name| types.function_id(name);
+    Ok(SocketTypes {
+        network: Network {
+            udp_sock: types
+                .structure_id("udp_sock")
+                .ok_or(LayoutError::NoStructure("udp_sock"))?,
+            skb_sk: Fields::of("sk_buff", types).offset("sk")?,
+            sock_net: sock.offset("__sk_common.skc_net.net")?,
+            sock_type: sock.offset("sk_type")?,
+            sock_protocol: sock.offset("sk_protocol")?,
+            udp_pending: Fields::of("udp_sock", types).offset("pending")?,
+            net_inum: Fields::of("net", types).offset("ns.inum")?,
+            ..Network::UNRESOLVED
+        },
+        kfuncs: kfunc(CAST_TO_KERN_CTX.name)
+            .zip(kfunc(RDONLY_CAST.name))
+            .map(|(context, pointer)| [context, pointer]),
     })
 }
 

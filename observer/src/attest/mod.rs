@@ -16,15 +16,22 @@ mod deliveries;
 mod io_worker;
 mod join;
 mod kernel;
+mod kfunc;
 mod layout;
 mod mapping;
 mod namespace;
 mod object;
 pub mod probe;
 mod ring;
+mod udp;
 mod window;
 
-use std::{collections::VecDeque, fmt, os::fd::BorrowedFd};
+use std::{
+    collections::VecDeque,
+    fmt,
+    net::SocketAddr,
+    os::fd::{AsFd as _, BorrowedFd},
+};
 
 use observer_common::{
     frame::FRAME_LEN,
@@ -34,9 +41,9 @@ use observer_common::{
 
 pub use cgroup::{Cgroup, CgroupError};
 pub(crate) use deliveries::{Taken, Throttled};
-pub use join::{Hint, Join, JoinCounts, MAX_RIVALS, MAX_WAITING, RECORD_LIFETIME_NS};
+pub use join::{Hint, Join, JoinCounts, MAX_RIVALS, MAX_WAITING, Otherwise, RECORD_LIFETIME_NS};
 pub use kernel::KernelError;
-pub(crate) use kernel::{DEFAULT_RING_BYTES, DELIVERING_RING_BYTES, Route};
+pub(crate) use kernel::{DEFAULT_RING_BYTES, DELIVERING_RING_BYTES, Route, UdpRoute};
 pub(crate) use layout::KernelTypes;
 pub use layout::{KERNEL_BTF, LayoutError};
 pub use namespace::PidNamespace;
@@ -46,10 +53,11 @@ use crate::{
     event::{Attestation, Comm, TaskKind, Via},
     judge::{AttestMode, Channel},
     snapshot::ProgramRuns,
-    transport::{Credentials, Datagram},
+    transport::{Credentials, Datagram, Way},
 };
 use kernel::{Kernel, Plan};
 use ring::Mark;
+use udp::Others;
 use window::Window;
 
 /// How attestation is set up.
@@ -82,6 +90,15 @@ impl fmt::Display for CannotAttest {
 
 impl std::error::Error for CannotAttest {}
 
+impl CannotAttest {
+    /// Whether listeners on IPv6 could be attested.
+    pub(crate) fn is_for_ipv6_only(&self) -> bool {
+        let Self(refusals) = self;
+        let mut errors = refusals.iter().map(|(_, error)| error);
+        errors.any(|error| matches!(error, KernelError::UdpNeedsIpv6))
+    }
+}
+
 /// The name of a tier as flags and reports have it.
 #[must_use]
 pub fn tier_name(via: Via) -> &'static str {
@@ -97,6 +114,7 @@ pub(crate) struct Attestor {
     /// `None`: `SCM_CREDENTIALS` only.
     kernel: Option<Kernel>,
     join: Join,
+    others: Others,
     via: Via,
     window: Option<Window>,
     read_as_of: u64,
@@ -117,11 +135,42 @@ pub(crate) struct Attestors {
 }
 
 impl Attestors {
-    /// The one that knows the senders on a channel.
-    pub(crate) fn of(&mut self, channel: Channel) -> &mut Attestor {
+    /// Who sent a datagram that was received before the last
+    /// [`Attestor::absorb`]. Of UDP's, `way` says by which it came.
+    pub(crate) fn identify(
+        &mut self,
+        frame: &[u8; FRAME_LEN],
+        datagram: &Datagram,
+        channel: Channel,
+        way: Option<Way>,
+    ) -> Finding {
         match channel {
-            Channel::Unix => &mut self.unix,
-            Channel::Udp(_) => &mut self.udp,
+            Channel::Unix => self.unix.identify(frame, datagram),
+            Channel::Udp(network) => {
+                self.udp
+                    .identify_udp(frame, datagram, (way, network), (None, false))
+            }
+        }
+    }
+
+    /// Asks again for a datagram whose record was pending. Once the ring has
+    /// been read as far as the record must lie, or `give_up` says so, the
+    /// answer is final.
+    pub(crate) fn identify_again(
+        &mut self,
+        frame: &[u8; FRAME_LEN],
+        datagram: &Datagram,
+        (channel, way): (Channel, Option<Way>),
+        pending: Pending,
+        give_up: bool,
+    ) -> Finding {
+        match channel {
+            Channel::Unix => self.unix.identify_again(frame, datagram, pending, give_up),
+            Channel::Udp(network) => {
+                let pending = (Some(pending), give_up);
+                self.udp
+                    .identify_udp(frame, datagram, (way, network), pending)
+            }
         }
     }
 }
@@ -130,6 +179,10 @@ impl Attestors {
 pub(crate) enum Finding {
     /// All that will ever be known.
     Known(Option<Attestation>),
+    /// It counts for nothing, whatever the operator agreed to take: a local
+    /// process must have sent it, and which one is not known, or is known not
+    /// to be one that may.
+    Denied(Option<Attestation>),
     /// Its record lies behind one that is still being written.
     Pending(Pending),
 }
@@ -155,6 +208,10 @@ impl Attestor {
         };
         let mut refusals = Vec::new();
         for &via in tiers {
+            if via == Via::Helper && matches!(route, Route::Udp(_)) {
+                refusals.push((via, KernelError::UdpNeedsBtf));
+                continue;
+            }
             let plan = Plan {
                 program: program(via, route),
                 route,
@@ -187,6 +244,7 @@ impl Attestor {
         Self {
             kernel,
             join: Join::new(),
+            others: Others::new(),
             via,
             window: None,
             read_as_of: 0,
@@ -195,6 +253,11 @@ impl Attestor {
             is_ordered: false,
             fallback: (!reasons.is_empty()).then(|| reasons.join("; ")),
         }
+    }
+
+    /// Without a program, for this reason.
+    pub(crate) fn without(CannotAttest(refusals): &CannotAttest) -> Self {
+        Self::new(None, Via::Scm, refusals)
     }
 
     /// Without a program, and so without knowledge of anyone.
@@ -212,6 +275,48 @@ impl Attestor {
         }
     }
 
+    /// Sees to it that a socket of a UDP listener gets what comes by its way,
+    /// and nothing else. Says whether it has a filter now.
+    pub(crate) fn attach_udp(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        way: Option<Way>,
+    ) -> Result<bool, KernelError> {
+        match self.kernel.as_mut().zip(way) {
+            Some((kernel, way)) => kernel.attach_udp(socket, way).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether senders to a UDP listener are attested.
+    pub(crate) fn attests(&self, listener: SocketAddr) -> bool {
+        let kernel = self.kernel.as_ref();
+        kernel.is_some_and(|kernel| kernel.sees(listener))
+    }
+
+    /// The rings of UDP, each readable while it holds something, that have been
+    /// read as far as they can be: one in which a record is still being written
+    /// is to be waited for by time.
+    pub(crate) fn read_rings(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let rings = self.kernel.iter().flat_map(Kernel::rings);
+        rings
+            .filter(|ring| ring.is_read_up_to(ring.mark()))
+            .map(|ring| ring.as_fd())
+    }
+
+    /// The rings of UDP.
+    pub(crate) fn rings(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let rings = self.kernel.iter().flat_map(Kernel::rings);
+        rings.map(|ring| ring.as_fd())
+    }
+
+    /// Whether a ring of UDP holds what was still being written when it was
+    /// last read.
+    pub(crate) fn has_unread(&self) -> bool {
+        let mut rings = self.kernel.iter().flat_map(Kernel::rings);
+        rings.any(|ring| !ring.is_read_up_to(ring.mark()))
+    }
+
     /// The tier in use.
     pub(crate) fn via(&self) -> Via {
         self.via
@@ -226,11 +331,12 @@ impl Attestor {
     /// before `read_as_of`, in attended nanoseconds, has been received.
     pub(crate) fn expire(&mut self, read_as_of: u64) {
         self.join.expire(read_as_of);
+        self.others.expire(read_as_of);
     }
 
     /// Who sent a datagram that was received before the last
     /// [`Attestor::absorb`].
-    pub(crate) fn identify(&mut self, frame: &[u8; FRAME_LEN], datagram: &Datagram) -> Finding {
+    fn identify(&mut self, frame: &[u8; FRAME_LEN], datagram: &Datagram) -> Finding {
         let mark = match &self.kernel {
             // The window may be older than the datagram.
             Some(kernel) if self.is_ordered => Some(kernel.ring.mark()),
@@ -242,7 +348,7 @@ impl Attestor {
     /// Asks again for a datagram whose record was pending. Once the ring has
     /// been read as far as the record must lie, or `give_up` says so, the
     /// answer is final.
-    pub(crate) fn identify_again(
+    fn identify_again(
         &mut self,
         frame: &[u8; FRAME_LEN],
         datagram: &Datagram,
@@ -263,8 +369,8 @@ impl Attestor {
     ) -> Finding {
         let credentials = datagram.credentials.as_ref();
         let scm_pid = credentials.map(|credentials| credentials.pid);
-        let hint = scm_pid.map(Hint::Pid).or(datagram.source.map(Hint::Source));
-        if let Some(record) = self.join.claim(frame, hint) {
+        let hint = scm_pid.map(Hint::Pid);
+        if let Some(record) = self.join.claim(frame, hint, Otherwise::Oldest) {
             return Finding::Known(Some(self.attestation(&record, scm_pid)));
         }
         match (&self.kernel, mark) {
@@ -317,6 +423,7 @@ impl Attestor {
             scm_pid,
             via: self.via,
             task_kind: io_worker::task_kind(record),
+            corked: record.corked != 0,
         }
     }
 }
@@ -326,8 +433,7 @@ fn program(via: Via, route: Route<'_>) -> Program {
     match (via, route) {
         (Via::Btf, Route::Unix { .. }) => Program::UnixBtf,
         (Via::Helper | Via::Scm, Route::Unix { .. }) => Program::UnixHelper,
-        (Via::Btf, Route::Udp { .. }) => Program::UdpBtf,
-        (Via::Helper | Via::Scm, Route::Udp { .. }) => Program::UdpHelper,
+        (_, Route::Udp(_)) => Program::UdpBtf,
     }
 }
 
@@ -353,5 +459,6 @@ fn from_credentials(credentials: &Credentials) -> Attestation {
         scm_pid: Some(pid),
         via: Via::Scm,
         task_kind: TaskKind::Unknown,
+        corked: false,
     }
 }

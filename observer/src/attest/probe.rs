@@ -7,7 +7,7 @@
 use std::{
     fmt, fs,
     io::{self, Read as _},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -21,11 +21,11 @@ use rustix::thread::{CapabilitySet, capabilities};
 use serde::Serialize;
 
 use super::{
-    Cgroup, DEFAULT_RING_BYTES, KernelTypes, Route, btf,
+    Cgroup, DEFAULT_RING_BYTES, KernelError, KernelTypes, Route, UdpRoute, btf,
     kernel::{Kernel, Plan},
     object_is_built_in, program,
 };
-use crate::{event::Via, transport::ClosedUdpSocket};
+use crate::{event::Via, transport::ClosedUdpListener};
 
 mod findings;
 
@@ -68,6 +68,8 @@ pub struct HostReport {
     /// The eBPF tiers for UDP, likewise: loaded, attached to the cgroup for a
     /// moment, and asked about a datagram on the loopback interface.
     pub udp_tiers: Vec<Tier>,
+    /// The same of the one that there is for listeners on IPv6.
+    pub udp6_tier: Tier,
     /// Inode of this process's pid namespace; `None`: unknown.
     pub pid_ns_inode: Option<u64>,
     /// Whether that is the initial one. `None`: unknown.
@@ -240,9 +242,13 @@ pub fn probe(btf: &Path) -> HostReport {
             is_root: cgroup.is_root(),
         }),
         udp_tiers: vec![
-            try_out_udp(Via::Btf, &types),
-            try_out_udp(Via::Helper, &types),
+            try_out_udp((Ipv4Addr::LOCALHOST, 0).into(), &types),
+            Tier {
+                via: Via::Helper,
+                error: Some(KernelError::UdpNeedsBtf.to_string()),
+            },
         ],
+        udp6_tier: try_out_udp((Ipv6Addr::LOCALHOST, 0).into(), &types),
         pid_ns_inode,
         initial_pid_ns: pid_ns_inode.map(|inode| inode == INITIAL_PID_NS),
         max_dgram_qlen: number("/proc/sys/net/unix/max_dgram_qlen"),
@@ -331,14 +337,19 @@ fn try_out(via: Via, route: Route<'_>, types: &KernelTypes) -> Tier {
     }
 }
 
-fn try_out_udp(via: Via, types: &KernelTypes) -> Tier {
-    match ClosedUdpSocket::bind((Ipv4Addr::LOCALHOST, 0).into()) {
+fn try_out_udp(loopback: SocketAddr, types: &KernelTypes) -> Tier {
+    let via = Via::Btf;
+    match ClosedUdpListener::bind(loopback) {
         Ok(listener) => try_out(
             via,
-            Route::Udp {
+            Route::Udp(UdpRoute {
                 cgroup: None,
                 listeners: &[listener.address()],
-            },
+                gate: Gate::OPEN,
+                devices: &[],
+                records_others: false,
+                tokens: false,
+            }),
             types,
         ),
         Err(error) => Tier {

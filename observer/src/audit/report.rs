@@ -430,7 +430,12 @@ impl fmt::Display for Line {
             write!(f, "  claims {pid}")?;
         }
         if let Some(sender) = &self.sender {
-            write!(f, ", really {}", Who::of(sender, 0, None))?;
+            let verb = if self.cause.as_deref() == Some(CORKED) {
+                "sent off by"
+            } else {
+                "really"
+            };
+            write!(f, ", {verb} {}", Who::of(sender, 0, None))?;
             if let Some(comm) = &sender.comm {
                 write!(f, " ({})", plain(comm))?;
             }
@@ -506,6 +511,13 @@ impl<'a> Incidents<'a> {
     }
 
     fn who(&self, boot: u32) -> Who {
+        if self.how == CORKED {
+            // Its sender sent off what anybody may have put there.
+            return Who {
+                boot,
+                ..Who::default()
+            };
+        }
         let sender = self.line.sender.clone().unwrap_or_default();
         if self.one_sender {
             return Who::of(&sender, boot, None);
@@ -524,6 +536,10 @@ impl<'a> Incidents<'a> {
     }
 }
 
+/// The cause of an incident whose sender is not its author
+/// ([`AuthFailureCause::Corked`](crate::event::AuthFailureCause::Corked)).
+const CORKED: &str = "corked";
+
 /// The kinds of incident by name; `None`: not an incident.
 fn how(kind: &str, cause: Option<&str>) -> Option<&'static str> {
     Some(match (kind, cause) {
@@ -531,6 +547,7 @@ fn how(kind: &str, cause: Option<&str>) -> Option<&'static str> {
         ("auth_failure", Some("forged_credentials")) => "forged_credentials",
         ("auth_failure", Some("sqpoll")) => "sqpoll",
         ("auth_failure", Some("unattested")) => "unattested",
+        ("auth_failure", Some(CORKED)) => CORKED,
         ("auth_failure", _) => "auth_failure",
         ("namespace_conflict", _) => "namespace_conflict",
         ("origin_conflict", _) => "origin_conflict",

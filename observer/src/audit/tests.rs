@@ -142,6 +142,7 @@ fn incident(number: u32) -> Incident {
             scm_pid: None,
             via: Via::Btf,
             task_kind: TaskKind::Thread,
+            corked: false,
         }),
         source: None,
     }

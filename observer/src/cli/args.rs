@@ -67,8 +67,8 @@ pub(super) struct Run {
     #[arg(long, value_name = "WHO", value_enum, default_value_t = Refuser::User)]
     refuse: Refuser,
 
-    /// Datagrams a second that one process may send to the socket, and twice
-    /// as many at once; the kernel drops what is more. 0: no limit
+    /// Datagrams a second that one process may send to the socket, or by UDP,
+    /// and twice as many at once; the kernel drops what is more. 0: no limit
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_BEAT_RATE)]
     pub(super) max_beat_rate: u32,
 
@@ -87,18 +87,35 @@ pub(super) struct Run {
 
     /// UDP address to receive on besides; may be given several times. Beats
     /// of local processes are attested as on the socket
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", group = "udp_listener")]
     pub(super) udp: Vec<SocketAddr>,
 
     /// UDP address to receive on whose network is trusted: beats that no
     /// local process sent count as "operator attested" there
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", group = "udp_listener")]
     pub(super) trust_udp: Vec<SocketAddr>,
 
     /// Take beats that no local process sent, as "network unverified", and
     /// allow --udp addresses that other hosts can reach
     #[arg(long)]
     pub(super) accept_network_beats: bool,
+
+    /// Network device whose senders are containers of this host: attest what
+    /// they send by UDP over it, as a bridge or the host's end of a veth pair;
+    /// may be given several times
+    #[arg(long, value_name = "DEVICE", requires = "udp_listener")]
+    pub(super) attest_device: Vec<String>,
+
+    /// Addresses are translated (NAT) on the way from those devices' senders:
+    /// know them by the bytes that they sent alone
+    #[arg(long, requires = "attest_device")]
+    pub(super) attest_translated: bool,
+
+    /// Have each UDP datagram of this network namespace carry a mark that names
+    /// it, so that none with the same bytes is taken for it. Firewall rules on
+    /// marks see it
+    #[arg(long, requires = "udp_listener", hide_short_help = true)]
+    pub(super) udp_tokens: bool,
 
     /// Who keeps an agent that beats of different origins claim
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = Origins::First)]

@@ -115,10 +115,17 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
         Some(
             StartError::CannotAttest(_)
             | StartError::CannotAttestUdp(_)
+            | StartError::CannotAttestListener(..)
+            | StartError::TrustUnattested(_)
             | StartError::Attach(_)
             | StartError::UsersUnknown(_),
         ) => ExitCode::from(CANNOT_ATTEST),
-        Some(StartError::NoConsent(_) | StartError::TooManyListeners(_)) => ExitCode::from(USAGE),
+        Some(
+            StartError::NoConsent(_)
+            | StartError::TooManyListeners(_)
+            | StartError::TooManyDevices(_)
+            | StartError::Device { .. },
+        ) => ExitCode::from(USAGE),
         _ => ExitCode::from(FAILURE),
     }
 }

@@ -92,6 +92,8 @@ fn bind(args: &Run) -> Result<Observer, StartError> {
         .btf(args.btf.clone())
         .max_agents(args.max_agents)
         .accept_network_beats(args.accept_network_beats)
+        .attest_translated(args.attest_translated)
+        .udp_tokens(args.udp_tokens)
         .cgroup(args.cgroup.clone())
         .namespaces(args.namespaces())
         .senders(args.senders())
@@ -105,6 +107,9 @@ fn bind(args: &Run) -> Result<Observer, StartError> {
     }
     for &address in &args.trust_udp {
         builder = builder.trust_udp(address);
+    }
+    for device in &args.attest_device {
+        builder = builder.attest_device(device);
     }
     if let Some(bytes) = args.ring_bytes {
         builder = builder.ring_bytes(bytes);

@@ -57,6 +57,7 @@ const fn sender(pid: u32) -> Attestation {
         scm_pid: Some(pid),
         via: Via::Btf,
         task_kind: TaskKind::Thread,
+        corked: false,
     }
 }
 

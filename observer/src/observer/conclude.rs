@@ -7,7 +7,7 @@ use observer_common::frame::{DecodeError, FRAME_LEN, Frame};
 use super::{Observer, throttled::More};
 use crate::{
     attention::Now,
-    attest::Throttled,
+    attest::{Attestors, Throttled},
     audit::{Incident, What},
     counters::count,
     event::{Attestation, BeatOrigin, Event},
@@ -201,9 +201,8 @@ impl Observer {
 
     /// Takes down that flood control dropped datagrams of a sender.
     pub(super) fn tell_throttled(&mut self, told: Throttled) {
-        if let Some(more) = self.throttled.tell(told, self.now.observer_ns) {
-            self.note_throttled(&more);
-        }
+        let more = self.throttled.tell(told, self.now.observer_ns);
+        self.note_throttled(more.as_ref());
     }
 
     /// Asks how many were dropped of senders that have not been told of for a
@@ -211,14 +210,23 @@ impl Observer {
     pub(super) fn settle_throttled(&mut self, all: bool) {
         let now = self.now.observer_ns;
         loop {
-            let unix = &self.attestors.unix;
-            let more = self.throttled.settle(now, all, |payer| unix.dropped(payer));
-            let Some(more) = more else { return };
-            self.note_throttled(&more);
+            let Attestors { unix, udp } = &self.attestors;
+            let more = self
+                .throttled
+                .settle(now, all, |payer| unix.dropped(payer))
+                .or_else(|| {
+                    self.udp_throttled
+                        .settle(now, all, |payer| udp.dropped(payer))
+                });
+            if more.is_none() {
+                return;
+            }
+            self.note_throttled(more.as_ref());
         }
     }
 
-    fn note_throttled(&mut self, more: &More) {
+    pub(super) fn note_throttled(&mut self, more: Option<&More>) {
+        let Some(more) = more else { return };
         let now = self.now.observer_ns;
         self.turn_away(throttled(more, now));
         if !is_worth_a_word(&mut self.throttling_told_ns, now) {

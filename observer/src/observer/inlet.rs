@@ -10,13 +10,15 @@ use std::{
 
 use super::backlog::Backlog;
 use crate::{
-    judge::Channel,
-    transport::{BoundSocket, Datagram, Receiver, UdpSocket},
+    judge::{Channel, Network},
+    transport::{BoundSocket, Datagram, Receiver, UdpSocket, Way},
 };
 
 /// A socket, its last batch, and how much of its queue has been read.
 pub(crate) struct Inlet {
     pub(super) channel: Channel,
+    /// By which way the datagrams of a UDP socket come, where it has but one.
+    pub(super) way: Option<Way>,
     socket: Socket,
     receiver: Receiver,
     /// How much of the last batch is still to be judged.
@@ -33,17 +35,24 @@ enum Socket {
 impl Inlet {
     /// The Unix socket.
     pub(crate) fn unix(socket: BoundSocket) -> Self {
-        Self::new(Channel::Unix, Socket::Unix(socket), Receiver::for_unix())
+        Self::new(
+            Channel::Unix,
+            None,
+            Socket::Unix(socket),
+            Receiver::for_unix(),
+        )
     }
 
-    /// A UDP listener.
-    pub(crate) fn udp(socket: UdpSocket, channel: Channel) -> Self {
-        Self::new(channel, Socket::Udp(socket), Receiver::for_udp())
+    /// A socket of a UDP listener.
+    pub(crate) fn udp(socket: UdpSocket, network: Network, way: Option<Way>) -> Self {
+        let channel = Channel::Udp(network);
+        Self::new(channel, way, Socket::Udp(socket), Receiver::for_udp())
     }
 
-    fn new(channel: Channel, socket: Socket, receiver: Receiver) -> Self {
+    fn new(channel: Channel, way: Option<Way>, socket: Socket, receiver: Receiver) -> Self {
         Self {
             channel,
+            way,
             socket,
             receiver,
             unread: 0..0,

@@ -32,7 +32,12 @@ impl Observer {
             refused_full: tracked.refused_full,
             evicted_silent: tracked.evicted_silent,
             displaced: tracked.displaced,
-            udp_dropped: dropped.saturating_sub(udp.loss(Loss::WrongLength)),
+            udp_dropped: dropped
+                .saturating_sub(udp.loss(Loss::WrongLength))
+                .saturating_sub(udp.loss(Loss::OtherSocket)),
+            udp_unrecorded: udp.loss(Loss::DroppedUnrecorded),
+            udp_hidden: udp.loss(Loss::DroppedHidden),
+            others_over_budget: udp.loss(Loss::PassedOverBudget),
             ring_full: both(|attestor| attestor.loss(Loss::RingFull)),
             throttled: both(|attestor| attestor.loss(Loss::Throttled)),
             passed_on: both(|attestor| attestor.loss(Loss::PassedOn)),
@@ -108,7 +113,12 @@ impl Observer {
     /// What the UDP listeners are bound to, in the order in which they were
     /// asked for, trusted ones first.
     pub fn udp_listeners(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.inlets.iter().filter_map(Inlet::udp_address)
+        let mut last = None;
+        self.inlets
+            .iter()
+            .filter_map(Inlet::udp_address)
+            // A listener's sockets follow one another.
+            .filter(move |&address| last.replace(address) != Some(address))
     }
 
     /// Inode of the observer's own pid namespace.

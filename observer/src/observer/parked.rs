@@ -9,8 +9,8 @@ use crate::{
     attention::Now,
     attest::{Finding, Pending},
     counters::count,
-    judge::Channel,
-    transport::Datagram,
+    judge::{Channel, Network},
+    transport::{Datagram, Way},
 };
 
 /// How long a frame waits for a record that is still being written,
@@ -40,6 +40,7 @@ pub(super) struct Parked {
     frame: [u8; FRAME_LEN],
     datagram: Datagram,
     channel: Channel,
+    way: Option<Way>,
     received: Now,
     pending: Pending,
 }
@@ -49,7 +50,7 @@ impl Observer {
         &mut self,
         frame: &[u8; FRAME_LEN],
         datagram: &Datagram,
-        channel: Channel,
+        (channel, way): (Channel, Option<Way>),
         pending: Pending,
     ) {
         count(&mut self.counters.parked);
@@ -63,6 +64,7 @@ impl Observer {
             frame: *frame,
             datagram: *datagram,
             channel,
+            way,
             received: self.now,
             pending,
         });
@@ -89,17 +91,22 @@ impl Observer {
             frame,
             datagram,
             channel,
+            way,
             received,
             pending,
         } = &parked;
-        let attestor = self.attestors.of(*channel);
-        let finding = attestor.identify_again(frame, datagram, *pending, give_up);
-        let Finding::Known(sender) = finding else {
-            return Some(parked);
+        let route = (*channel, *way);
+        let finding = self
+            .attestors
+            .identify_again(frame, datagram, route, *pending, give_up);
+        let (channel, sender) = match finding {
+            Finding::Known(sender) => (*channel, sender),
+            Finding::Denied(sender) => (Channel::Udp(Network::Denied), sender),
+            Finding::Pending(_) => return Some(parked),
         };
         let delivery = Delivery {
             bytes: *frame,
-            channel: *channel,
+            channel,
             sender,
             source: datagram.source,
             truncated: datagram.truncated_control,

@@ -17,6 +17,11 @@ impl Observer {
         self.attestors.unix.bell()
     }
 
+    /// What is readable once a ring of UDP fills up.
+    pub(crate) fn udp_rings(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.attestors.udp.rings()
+    }
+
     /// How long until the ring is to be looked at by the clock; `None`: it is
     /// announced when there is something.
     pub(crate) fn until_look(&self) -> Option<Duration> {

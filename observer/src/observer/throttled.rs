@@ -128,6 +128,7 @@ mod tests {
                 scm_pid: None,
                 via: Via::Btf,
                 task_kind: TaskKind::Thread,
+                corked: false,
             },
         }
     }

@@ -93,6 +93,7 @@ fn cause_label(cause: AuthFailureCause) -> &'static str {
         AuthFailureCause::PidMismatch | AuthFailureCause::ForgedCredentials => "FORGED",
         AuthFailureCause::Sqpoll => "SQPOLL",
         AuthFailureCause::Unattested => "UNATTESTED",
+        AuthFailureCause::Corked => "CORKED",
     }
 }
 
@@ -205,8 +206,14 @@ fn auth_failure(claimed: u32, cause: AuthFailureCause, sender: Option<&Attestati
         AuthFailureCause::Sqpoll => {
             format!("claims {claimed}, sent by the io_uring poll thread of {who}")
         }
+        AuthFailureCause::Unattested if sender.is_some_and(|sender| sender.via != Via::Scm) => {
+            format!("claims {claimed}, sent by {who} over a device that is not attested")
+        }
         AuthFailureCause::Unattested => {
             format!("claims {claimed}, credentials claim {scm}, the kernel recorded no sender")
+        }
+        AuthFailureCause::Corked => {
+            format!("claims {claimed}, in a send that others may have added to, sent off by {who}")
         }
     }
 }

@@ -156,7 +156,14 @@ fn auth_failures() {
         (
             AuthFailureCause::Unattested,
             "unattested",
-            "UNATTESTED     4242  claims 4242, credentials claim 1, the kernel recorded no sender",
+            "UNATTESTED     4242  claims 4242, sent by 4711 (evil) uid 0 over a device that is not \
+             attested",
+        ),
+        (
+            AuthFailureCause::Corked,
+            "corked",
+            "CORKED         4242  claims 4242, in a send that others may have added to, sent off \
+             by 4711 (evil) uid 0",
         ),
     ];
     for (cause, name, expected) in cases {

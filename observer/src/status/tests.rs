@@ -27,6 +27,7 @@ fn incident(cause: AuthFailureCause, sender: u32, claimed_pid: u32) -> Incident 
             scm_pid: Some(0),
             via: Via::Btf,
             task_kind: TaskKind::Thread,
+            corked: false,
         }),
         source: None,
     }

@@ -65,6 +65,7 @@ fn sender(pid: u32, start_ns: Option<u64>) -> Attestation {
         scm_pid: None,
         via: Via::Btf,
         task_kind: TaskKind::Thread,
+        corked: false,
     }
 }
 

@@ -8,5 +8,6 @@ mod udp;
 mod unix;
 
 pub use receive::{BATCH, Credentials, Datagram, Payload, Receiver};
-pub use udp::{ClosedUdpSocket, UdpError, UdpSocket};
+pub(crate) use udp::Way;
+pub use udp::{ClosedUdpListener, ClosedUdpSocket, UdpError, UdpSocket};
 pub use unix::{BindError, BoundListener, BoundSocket, FileKind, SocketOptions, UnboundSocket};

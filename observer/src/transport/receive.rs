@@ -43,6 +43,8 @@ pub struct Datagram {
     pub source: Option<SocketAddr>,
     /// The sender attached control data that was not taken (`MSG_CTRUNC`).
     pub truncated_control: bool,
+    /// The mark that it came with, where the socket was asked for it.
+    pub mark: Option<u32>,
 }
 
 /// What a datagram carried.
@@ -137,6 +139,7 @@ impl Receiver {
             credentials: self.control(index)?.credentials,
             source: source.and_then(Source::address),
             truncated_control: flags & libc::MSG_CTRUNC != 0,
+            mark: self.control(index)?.mark,
         })
     }
 

@@ -8,7 +8,7 @@ use observer_common::{
 };
 use proptest::prelude::*;
 
-use super::{Hint, Join, MAX_RIVALS, MAX_WAITING, RECORD_LIFETIME_NS};
+use super::{Hint, Join, MAX_RIVALS, MAX_WAITING, Otherwise, RECORD_LIFETIME_NS};
 
 /// A record of a task's attempt to send some bytes.
 fn attempt(task: u32, bytes: u8) -> Record {
@@ -24,7 +24,24 @@ fn attempt(task: u32, bytes: u8) -> Record {
 }
 
 fn claim(join: &mut Join, bytes: u8, scm_pid: u32) -> Option<u32> {
-    join.claim(&[bytes; FRAME_LEN], Some(Hint::Pid(scm_pid)))
+    let hint = Some(Hint::Pid(scm_pid));
+    join.claim(&[bytes; FRAME_LEN], hint, Otherwise::Oldest)
+        .map(|record| record.pid)
+}
+
+/// An attempt to send by UDP from a port of `127.0.0.1`.
+fn from(task: u32, port: u16) -> Record {
+    Record {
+        source_address: std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets(),
+        source_port: port,
+        ..attempt(task, 1)
+    }
+}
+
+fn claim_from(join: &mut Join, source: &str, token: u32, otherwise: Otherwise) -> Option<u32> {
+    let address = source.parse().unwrap();
+    let hint = Some(Hint::Source { address, token });
+    join.claim(&[1; FRAME_LEN], hint, otherwise)
         .map(|record| record.pid)
 }
 
@@ -32,24 +49,61 @@ fn claim(join: &mut Join, bytes: u8, scm_pid: u32) -> Option<u32> {
 /// it was translated on the way.
 #[test]
 fn the_source_chooses_among_rivals() {
-    let from = |task, port| Record {
-        source_address: std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets(),
-        source_port: port,
-        ..attempt(task, 1)
-    };
     let mut join = Join::new();
     for (task, port) in [(7, 70), (8, 80), (9, 90)] {
         join.record(&from(task, port), 0);
     }
-    let mut claim = |source: &str| {
-        let hint = Hint::Source(source.parse().unwrap());
-        join.claim(&[1; FRAME_LEN], Some(hint))
-            .map(|record| record.pid)
+    let mut claim = |source: &str, otherwise| claim_from(&mut join, source, 0, otherwise);
+    assert_eq!(claim("127.0.0.1:80", Otherwise::None), Some(8));
+    assert_eq!(claim("192.0.2.1:90", Otherwise::None), None);
+    assert_eq!(claim("127.0.0.1:91", Otherwise::None), None);
+    assert_eq!(claim("192.0.2.1:90", Otherwise::Oldest), Some(7));
+    assert_eq!(claim("127.0.0.1:90", Otherwise::None), Some(9));
+    assert_eq!(claim("127.0.0.1:90", Otherwise::Oldest), None);
+}
+
+/// One process with two sockets is two senders.
+#[test]
+fn a_task_has_a_record_for_each_source() {
+    let mut join = Join::new();
+    join.record(&from(7, 70), 0);
+    join.record(&from(7, 71), 0);
+    for source in ["127.0.0.1:71", "127.0.0.1:70"] {
+        assert_eq!(claim_from(&mut join, source, 0, Otherwise::None), Some(7));
+    }
+    assert!(join.is_empty());
+}
+
+#[test]
+fn a_token_names_the_datagram() {
+    let mut join = Join::new();
+    for token in [11, 12] {
+        let record = Record {
+            token,
+            ..from(7, 70)
+        };
+        join.record(&record, 0);
+    }
+    let mut claim = |token| claim_from(&mut join, "127.0.0.1:70", token, Otherwise::None);
+    assert_eq!(claim(0), None);
+    assert_eq!(claim(13), None);
+    assert_eq!(claim(12), Some(7));
+    assert_eq!(claim(12), None);
+    assert_eq!(claim(11), Some(7));
+}
+
+/// A send that others may have added to stays one, whatever else its socket
+/// sends.
+#[test]
+fn a_corked_attempt_is_not_taken_for_another() {
+    let mut join = Join::new();
+    let corked = Record {
+        corked: 1,
+        ..from(7, 70)
     };
-    assert_eq!(claim("127.0.0.1:80"), Some(8));
-    assert_eq!(claim("192.0.2.1:90"), Some(7), "translated: the oldest");
-    assert_eq!(claim("127.0.0.1:90"), Some(9));
-    assert_eq!(claim("127.0.0.1:90"), None);
+    join.record(&from(7, 70), 0);
+    join.record(&corked, 0);
+    assert_eq!(join.len(), 2);
 }
 
 #[test]

@@ -12,14 +12,14 @@ use observer_common::{
     record::{Program, Record},
 };
 
-use super::{Kernel, KernelError, name, socket_filter, system};
+use super::{Kernel, KernelError, socket_filter, system};
 use crate::attest::namespace::PidNamespace;
 
 impl Kernel {
     /// What the program writes when the observer sends to itself.
     pub(super) fn record_by_unix(&mut self) -> Result<Record, KernelError> {
         let (sender, receiver) = UnixDatagram::pair().map_err(system("socketpair"))?;
-        socket_filter(&mut self.ebpf, name(self.program))?.attach(&receiver)?;
+        socket_filter(&mut self.ebpf, self.name)?.attach(&receiver)?;
         let frame = probe();
         sender.send(&frame).map_err(system("send to self"))?;
         self.find(&frame, 0)
@@ -34,6 +34,9 @@ impl Kernel {
     ) -> Result<Record, KernelError> {
         let mut found = Err(KernelError::SelfTest("there is no listener".into()));
         for &listener in listeners {
+            if !self.sees(listener) {
+                continue;
+            }
             let record = self.record_by_listener(listener).ok_or_else(|| {
                 KernelError::SelfTest(format!(
                     "it wrote no record of a datagram to {listener}; does a firewall drop what \

@@ -62,6 +62,7 @@ impl HostReport {
         findings.extend(self.tiers());
         findings.push(self.cgroup());
         findings.extend(self.udp_tiers());
+        findings.extend(self.udp6_tier());
         findings.extend([self.pid_namespace(), self.queue_length(), self.io_uring()]);
         findings
     }

@@ -27,6 +27,7 @@ fn good() -> HostReport {
             is_root: true,
         }),
         udp_tiers: tiers(None, None),
+        udp6_tier: tier(Via::Btf, None),
         pid_ns_inode: Some(INITIAL_PID_NS),
         initial_pid_ns: Some(true),
         max_dgram_qlen: Some(512),
@@ -35,11 +36,14 @@ fn good() -> HostReport {
 }
 
 fn tiers(btf: Option<&str>, helper: Option<&str>) -> Vec<Tier> {
-    let tier = |via, error: Option<&str>| Tier {
+    vec![tier(Via::Btf, btf), tier(Via::Helper, helper)]
+}
+
+fn tier(via: Via, error: Option<&str>) -> Tier {
+    Tier {
         via,
         error: error.map(Into::into),
-    };
-    vec![tier(Via::Btf, btf), tier(Via::Helper, helper)]
+    }
 }
 
 fn find(report: &HostReport, check: &str) -> Finding {
@@ -166,6 +170,7 @@ fn what_udp_lacks_is_a_limit_and_no_more() {
     let refused = "the kernel refused the eBPF program: Operation not permitted";
     let without = HostReport {
         udp_tiers: tiers(Some(refused), Some(refused)),
+        udp6_tier: tier(Via::Btf, Some(refused)),
         ..good()
     };
     assert_eq!(without.attested_tier(), Some(Via::Btf));
@@ -176,6 +181,13 @@ fn what_udp_lacks_is_a_limit_and_no_more() {
         assert!(finding.action.unwrap().contains("CAP_NET_ADMIN"));
     }
     assert_eq!(find(&good(), "udp_tier_btf").state, State::Ok);
+    let old = HostReport {
+        udp_tiers: tiers(Some("IPv4 sockets cannot be looked into"), Some(refused)),
+        ..good()
+    };
+    assert_eq!(find(&old, "udp6_tier_btf").state, State::Ok);
+    let finding = find(&old, "udp_tier_btf");
+    assert!(finding.action.unwrap().contains("[::1]"));
 
     let unmounted = HostReport {
         cgroup: None,

@@ -26,6 +26,7 @@ fn incident(pid: u32, claimed: u32) -> Incident {
             scm_pid: None,
             via: Via::Btf,
             task_kind: TaskKind::Thread,
+            corked: false,
         }),
         source: None,
     }

@@ -46,6 +46,7 @@ pub(super) fn sender(pid: u32, name: &[u8], uid: u32) -> Attestation {
         scm_pid: Some(pid),
         via: Via::Btf,
         task_kind: TaskKind::Thread,
+        corked: false,
     }
 }
 
@@ -64,6 +65,7 @@ pub(super) fn scm_only() -> Attestation {
         scm_pid: Some(4242),
         via: Via::Scm,
         task_kind: TaskKind::Unknown,
+        corked: false,
     }
 }
 

@@ -91,12 +91,19 @@ pub(super) struct Control {
     /// When it was queued, since the epoch.
     pub(super) queued: Option<Duration>,
     pub(super) credentials: Option<Credentials>,
+    pub(super) mark: Option<u32>,
 }
 
 impl Control {
     /// Reads the control data of one datagram, as far as it is what was asked
     /// for.
     pub(super) fn read(bytes: &[u8]) -> Self {
+        if let Some(mark) = mark(bytes) {
+            return Self {
+                mark: Some(mark),
+                ..Self::default()
+            };
+        }
         let (queued, rest) = match TimeMessage::read_from_prefix(bytes) {
             Ok((message, rest)) if message.is_time() => (message.time(), rest),
             _ => (None, bytes),
@@ -104,6 +111,7 @@ impl Control {
         Self {
             queued,
             credentials: credentials(rest),
+            mark: None,
         }
     }
 }
@@ -125,6 +133,26 @@ impl Header {
     fn is(&self, kind: i32, length: usize) -> bool {
         self.length == length && self.level == libc::SOL_SOCKET && self.kind == kind
     }
+}
+
+/// A control message with the mark of an IP datagram (`sock_recv_mark`,
+/// `net/socket.c`), padded to a multiple of 8.
+#[derive(Clone, Copy, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct MarkMessage {
+    header: Header,
+    mark: u32,
+    padding: u32,
+}
+
+/// Only UDP sockets are asked for it, and for nothing else.
+fn mark(bytes: &[u8]) -> Option<u32> {
+    let message = MarkMessage::read_from_bytes(bytes).ok()?;
+    let length = mem::offset_of!(MarkMessage, padding);
+    message
+        .header
+        .is(libc::SO_MARK, length)
+        .then_some(message.mark)
 }
 
 fn credentials(bytes: &[u8]) -> Option<Credentials> {
@@ -176,6 +204,7 @@ mod tests {
         let Control {
             queued,
             credentials,
+            mark: _,
         } = Control::read(&bytes);
         assert_eq!(queued, Some(time));
         assert_eq!(credentials.map(|found| found.pid), Some(7));

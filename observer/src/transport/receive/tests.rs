@@ -140,6 +140,7 @@ fn nothing_of_one_datagram_is_left_for_the_next() {
         credentials: None,
         source: None,
         truncated_control: false,
+        mark: None,
     };
     assert_eq!(receiver.get(0), Some(expected));
     assert_eq!(receiver.get(1), None);

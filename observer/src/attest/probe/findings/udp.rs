@@ -49,6 +49,9 @@ impl HostReport {
                         Some(via) => {
                             format!("tier {} is used instead; it knows less", tier_name(via))
                         }
+                        None if self.udp6_tier.error.is_none() => {
+                            "let --udp listen on IPv6, as on [::1]".into()
+                        }
                         None => "for --udp: add CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON; the Unix \
                                  socket works without the first"
                             .into(),
@@ -56,6 +59,18 @@ impl HostReport {
                     ..finding(check, State::Limited, error.as_str())
                 },
             }
+        })
+    }
+
+    /// Where IPv4 listeners are attested, IPv6 ones are.
+    pub(super) fn udp6_tier(&self) -> Option<Finding> {
+        let check = "udp6_tier_btf";
+        if self.attested_udp_tier().is_some() {
+            return None;
+        }
+        Some(match &self.udp6_tier.error {
+            None => ok(check, "loaded, attached and found truthful"),
+            Some(error) => finding(check, State::Limited, error.as_str()),
         })
     }
 }

@@ -1,0 +1,64 @@
+//! What each socket of a UDP listener takes.
+//!
+//! A listener has a socket for each way that datagrams may come by, for only
+//! here does the device show by which one came: what `IP_PKTINFO` says of an
+//! own datagram to an own address is the address's device
+//! (`ipv4_pktinfo_prepare`, `net/ipv4/ip_sockglue.c`). The program that spreads
+//! datagrams over the sockets has no say in copies of multicast and broadcast
+//! ones, which all sockets get (`__udp4_lib_mcast_deliver`,
+//! `net/ipv4/udp.c`): the filter has.
+
+use aya_ebpf::{EbpfContext as _, bindings::__sk_buff, programs::SkBuffContext};
+use observer_common::{
+    frame::FRAME_LEN,
+    listener::{LOOPBACK, MAX_DEVICES},
+    loss::Loss,
+};
+
+use crate::{constants::network, filter::DROP, loss};
+
+/// By which way datagrams come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// By the loopback device: a process of this network namespace sent them.
+    Loopback,
+    /// By a device that the operator declared.
+    Declared,
+    /// By any other.
+    Other,
+}
+
+/// A UDP header and a frame: a UDP socket's filter sees the header first
+/// (`udp_queue_rcv_one_skb`, `net/ipv4/udp.c`).
+const LEN: u32 = 8 + FRAME_LEN as u32;
+
+/// Drops what came by another way than the socket's own, and what is no frame
+/// by its length, before it takes up room in the queue.
+#[inline(always)]
+pub(crate) fn filter(ctx: &SkBuffContext, way: Way) -> i64 {
+    let packet = ctx.as_ptr().cast::<__sk_buff>();
+    // SAFETY: the context is a packet, and the verifier knows the field.
+    let device = unsafe { (*packet).ifindex };
+    if way_of(device) != way {
+        loss::count(Loss::OtherSocket);
+        return DROP;
+    }
+    if ctx.len() != LEN {
+        loss::count(Loss::WrongLength);
+        return DROP;
+    }
+    i64::from(LEN)
+}
+
+#[inline(always)]
+fn way_of(device: u32) -> Way {
+    if device == LOOPBACK {
+        return Way::Loopback;
+    }
+    for index in 0..MAX_DEVICES {
+        if network!(devices[index]) == device {
+            return Way::Declared;
+        }
+    }
+    Way::Other
+}

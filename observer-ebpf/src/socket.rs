@@ -1,0 +1,127 @@
+//! The socket that a packet leaves by.
+//!
+//! Its network namespace is what counts, and not the sending task's: a task
+//! may enter another namespace with its sockets (`setns`), and send as before.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    EbpfContext as _, bindings::__sk_buff, helpers::bpf_skc_to_udp6_sock, programs::SkBuffContext,
+};
+use observer_common::kfunc;
+
+use crate::{
+    constants::network,
+    task::{Kernel, load},
+};
+
+/// What of the sending socket is of interest.
+#[derive(Clone, Copy)]
+pub(crate) struct Socket {
+    /// Inode of its network namespace.
+    pub(crate) net_inode: u32,
+    /// What leaves may have been put there by another process than the one
+    /// that sends now.
+    pub(crate) is_corked: bool,
+}
+
+/// `SOCK_DGRAM` and `SOCK_RAW` (`include/linux/net.h`)
+const DATAGRAM: u16 = 2;
+const RAW: u16 = 3;
+
+/// `IPPROTO_UDP` and `IPPROTO_RAW` (`include/uapi/linux/in.h`)
+const UDP: u16 = 17;
+const ANY_PROTOCOL: u16 = 255;
+
+/// The sending socket, on a kernel with the functions to cast pointers (Linux
+/// 6.2 and later).
+#[inline(always)]
+pub(crate) fn of(ctx: &SkBuffContext) -> Option<Socket> {
+    let skb = cast_to_kern_ctx(ctx.as_ptr());
+    if skb.is_null() {
+        return None;
+    }
+    let sk: Kernel = load(skb, network!(skb_sk));
+    if sk.is_null() {
+        return None;
+    }
+    Some(Socket {
+        net_inode: net_inode(sk),
+        is_corked: is_corked(sk),
+    })
+}
+
+/// The sending socket if it is one for UDP of family `AF_INET6`, of which a
+/// helper gives a pointer to read by (Linux 5.9 and later). For a socket of
+/// family `AF_INET` there is no such helper.
+#[inline(always)]
+pub(crate) fn of_udp6(ctx: &SkBuffContext) -> Option<Socket> {
+    let packet = ctx.as_ptr().cast::<__sk_buff>();
+    // SAFETY: the context is a packet, and the verifier knows the field.
+    let sk = unsafe { (*packet).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return None;
+    }
+    // SAFETY: the socket was compared with NULL.
+    let sk = unsafe { bpf_skc_to_udp6_sock(sk.cast()) } as Kernel;
+    if sk.is_null() {
+        return None;
+    }
+    // `udp6_sock` begins with `udp_sock`, which begins with `sock`.
+    Some(Socket {
+        net_inode: net_inode(sk),
+        is_corked: is_pending(sk),
+    })
+}
+
+/// `sk->__sk_common.skc_net.net->ns.inum`
+#[inline(always)]
+fn net_inode(sk: Kernel) -> u32 {
+    let net: Kernel = load(sk, network!(sock_net));
+    load(net, network!(net_inum))
+}
+
+/// A raw socket that is given whole packets (`IPPROTO_RAW`) has no way to
+/// collect them; any other one has (`ip_append_data`), and leaves no trace of
+/// it. Neither has what is no UDP socket at all: fail closed.
+#[inline(always)]
+fn is_corked(sk: Kernel) -> bool {
+    let kind: u16 = load(sk, network!(sock_type));
+    let protocol: u16 = load(sk, network!(sock_protocol));
+    match (kind, protocol) {
+        (DATAGRAM, UDP) => is_pending(rdonly_cast(sk, network!(udp_sock))),
+        (RAW, ANY_PROTOCOL) => false,
+        _ => true,
+    }
+}
+
+/// `udp_sock.pending` is the address family of what is collected, and is
+/// cleared after that was sent only (`udp_push_pending_frames`,
+/// `net/ipv4/udp.c`, and `udp_v6_push_pending_frames`, `net/ipv6/udp.c`, read
+/// in 6.1, 6.12 and 6.18). A plain send never sets it.
+#[inline(always)]
+fn is_pending(udp: Kernel) -> bool {
+    load::<u32>(udp, network!(udp_pending)) != 0
+}
+
+#[inline(always)]
+fn cast_to_kern_ctx(ctx: *mut c_void) -> Kernel {
+    type Function = unsafe extern "C" fn(*mut c_void) -> Kernel;
+    // SAFETY: userspace puts the kernel's function in this number's place, or
+    // the program does not load.
+    let function: Function =
+        unsafe { core::mem::transmute(kfunc::CAST_TO_KERN_CTX.placeholder as usize) };
+    // SAFETY: it takes a program's context.
+    unsafe { function(ctx) }
+}
+
+#[inline(always)]
+fn rdonly_cast(object: Kernel, type_id: u32) -> Kernel {
+    type Function = unsafe extern "C" fn(Kernel, u32) -> Kernel;
+    // SAFETY: likewise.
+    let function: Function =
+        unsafe { core::mem::transmute(kfunc::RDONLY_CAST.placeholder as usize) };
+    // SAFETY: it reads nothing, and what it returns is read by loads that
+    // survive a fault (`PTR_UNTRUSTED`, `kernel/bpf/verifier.c`).
+    unsafe { function(object, type_id) }
+}
