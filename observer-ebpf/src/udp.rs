@@ -218,8 +218,9 @@ impl Frames {
                 count: whole / ONE_FRAME,
             });
         }
-        let has_short_frame = whole % segment == ONE_FRAME;
-        has_short_frame.then(|| Self {
+        // It is not zero, and the compiler does not see that.
+        let short = whole.checked_rem(segment)?;
+        (short == ONE_FRAME).then(|| Self {
             first: ctx.len().wrapping_sub(ONE_FRAME),
             count: 1,
         })

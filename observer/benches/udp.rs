@@ -29,7 +29,7 @@ use aya::{
 };
 use observer::{
     Event, Observer,
-    transport::{BATCH, ClosedUdpListener, Receiver},
+    transport::{BATCH, ClosedUdpListener, ClosedUdpSocket, Receiver},
 };
 use observer_common::frame::{FRAME_LEN, Frame, Status};
 
@@ -153,9 +153,10 @@ fn listener(observer: &Observer) -> SocketAddr {
 
 /// A socket that takes nothing: what is sent to it is dropped at once, so
 /// that no receiver has a share in the time.
-fn plain() -> (ClosedUdpListener, SocketAddr) {
-    let socket = ClosedUdpListener::bind(([127, 0, 0, 1], 0).into()).expect("binds");
-    let address = socket.address();
+fn plain() -> (ClosedUdpSocket, SocketAddr) {
+    let listener = ClosedUdpListener::bind(([127, 0, 0, 1], 0).into()).expect("binds");
+    let address = listener.address();
+    let socket = listener.into_sockets().pop().expect("one for all ways");
     (socket, address)
 }
 

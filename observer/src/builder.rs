@@ -129,8 +129,8 @@ pub enum StartError {
     )]
     TrustUnattested(SocketAddr),
     /// A listener's senders cannot be attested, and nobody agreed to less.
-    #[error("udp {0}: {1}")]
-    CannotAttestListener(SocketAddr, KernelError),
+    #[error("udp {0}: {reason}", reason = KernelError::UdpNeedsIpv6)]
+    CannotAttestListener(SocketAddr),
     /// Other hosts could reach the listener, and nobody agreed to that.
     #[error(
         "udp {0} can be reached from other hosts, of which the kernel here attests nothing: \
@@ -520,8 +520,7 @@ impl Builder {
                 Network::Unverified => {}
                 Network::Trusted => return Err(StartError::TrustUnattested(address)),
                 Network::Refused | Network::Denied => {
-                    let reason = KernelError::UdpNeedsIpv6;
-                    return Err(StartError::CannotAttestListener(address, reason));
+                    return Err(StartError::CannotAttestListener(address));
                 }
             }
         }

@@ -148,7 +148,7 @@ impl Observer {
         for bell in &self.wake.udp_bells {
             match bell.poll_rung(cx) {
                 Poll::Pending => {}
-                ready => result = ready,
+                Poll::Ready(rung) => result = Poll::Ready(rung),
             }
         }
         result

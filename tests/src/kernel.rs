@@ -59,3 +59,18 @@ pub fn programs_of(pid: u32) -> Vec<ProgramInfo> {
 pub fn programs() -> impl Iterator<Item = ProgramInfo> {
     loaded_programs().filter_map(Result::ok)
 }
+
+/// The first kernel on which the socket that a packet leaves by can be looked
+/// into whatever its family: by `bpf_cast_to_kern_ctx` and `bpf_rdonly_cast`
+/// (`kernel/bpf/helpers.c`). Before, only IPv6 is attested by UDP.
+pub const ATTESTED_IPV4: (u32, u32) = (6, 2);
+
+/// Addresses to listen on for UDP whose senders this kernel attests.
+#[must_use]
+pub fn attested_loopback() -> &'static [&'static str] {
+    if is_at_least(ATTESTED_IPV4) {
+        &["127.0.0.1:0", "[::1]:0"]
+    } else {
+        &["[::1]:0"]
+    }
+}

@@ -5,7 +5,9 @@
 //! binary, senders are processes, the kernel is the one that runs.
 
 pub mod agent;
+pub mod attacker;
 pub mod fact;
+pub mod frame;
 pub mod kernel;
 pub mod network;
 pub mod observer;

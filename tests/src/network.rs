@@ -11,6 +11,9 @@ use crate::agent::Agent;
 /// Address of the observer's end.
 pub const OBSERVER: &str = "10.213.7.1";
 
+/// Address of the agents' end.
+pub const AGENTS: &str = "10.213.7.2";
+
 /// The observer's end and the agents' end, which has the interface `agents0`.
 pub struct Network {
     observer: Agent,
@@ -58,6 +61,11 @@ impl Network {
     /// Runs `ip` in the observer's namespace.
     pub fn observer_ip(&self, arguments: &[&str]) {
         ip(&self.observer, arguments);
+    }
+
+    /// Runs `ip` in the agents' namespace.
+    pub fn agents_ip(&self, arguments: &[&str]) {
+        ip(&self.agents, arguments);
     }
 
     /// A command that will run in the observer's namespace.

@@ -93,6 +93,13 @@ impl Setup {
         self
     }
 
+    /// More flags.
+    #[must_use]
+    pub fn args<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
     /// Starts it and waits until it is ready.
     #[must_use]
     pub fn start(self) -> Observer {

@@ -88,9 +88,12 @@ fn swapped(types: &[u8], one: &str, other: &str) -> Vec<u8> {
 
 /// Whether an observer holds a program of tier btf.
 fn has_loaded(observer: &Observer) -> bool {
-    kernel::programs_of(observer.pid())
-        .iter()
-        .any(|program| matches!(program.name_as_str(), Some("unix_btf" | "udp_btf")))
+    kernel::programs_of(observer.pid()).iter().any(|program| {
+        matches!(
+            program.name_as_str(),
+            Some("unix_btf" | "udp_btf" | "udp_btf_v6")
+        )
+    })
 }
 
 fn start(btf: &Path, flags: &[&str]) -> Result<Observer, observer_tests::observer::Remains> {

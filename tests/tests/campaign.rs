@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use observer_common::frame::{FRAME_LEN, Frame};
 use observer_tests::{
     agent::Agent,
+    kernel::attested_loopback,
     need_kernel,
     observer::{Observer, Setup, is},
     observer_binary, procfs,
@@ -185,7 +186,7 @@ fn the_report_says_what_was_done() {
     need_kernel!();
     let scratch = tempfile::tempdir().expect("a directory");
     let trail = Trail::new(scratch.path());
-    let setup = Setup::new(60_000).arg("--udp").arg("127.0.0.1:0");
+    let setup = Setup::new(60_000).arg("--udp").arg(attested_loopback()[0]);
     let observer = trail.observer(setup.arg("--allow-uid").arg("0"));
     let udp = observer.udp()[0].to_string();
     let socket = observer.socket().display().to_string();

@@ -58,8 +58,14 @@ fn each_tier_does_what_doctor_says() {
     for privilege in PRIVILEGES {
         let (report, code) = report(&binary, privilege);
         assert_has_remedies(&report);
-        for (tiers, more) in [("tiers", &[][..]), ("udp_tiers", &["--udp", "127.0.0.1:0"])] {
-            for tier in report[tiers].as_array().expect("tiers") {
+        for (tiers, more) in [
+            ("tiers", &[][..]),
+            ("udp_tiers", &["--udp", "127.0.0.1:0"]),
+            ("udp6_tier", &["--udp", "[::1]:0"]),
+        ] {
+            let found = &report[tiers];
+            let one = std::slice::from_ref(found);
+            for tier in found.as_array().map_or(one, Vec::as_slice) {
                 let via = tier["via"].as_str().expect("a name");
                 let flags = [&["--tier", via], more].concat();
                 let refusal = refusal(&binary, privilege, &flags);

@@ -4,6 +4,7 @@ use std::{thread, time::Duration};
 
 use observer_tests::{
     agent::Agent,
+    kernel::attested_loopback,
     need_kernel,
     observer::{Observer, Setup, is},
 };
@@ -122,7 +123,7 @@ fn a_freeze_of_all_blames_nobody() {
     for udp in [false, true] {
         let setup = Setup::new(1000);
         let setup = if udp {
-            setup.arg("--udp").arg("127.0.0.1:0")
+            setup.arg("--udp").arg(attested_loopback()[0])
         } else {
             setup
         };

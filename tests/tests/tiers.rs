@@ -6,7 +6,7 @@ use std::process::Command;
 use observer_tests::{
     agent::Agent,
     fact,
-    kernel::{self, HELPER_TIER},
+    kernel::{self, ATTESTED_IPV4, HELPER_TIER, attested_loopback},
     need_kernel,
     observer::{Observer, is},
     privilege::{Binary, Privilege},
@@ -63,8 +63,9 @@ enum Route {
 const SENDER: &str = env!("CARGO_BIN_EXE_sender");
 const URING: &str = env!("CARGO_BIN_EXE_uring");
 const UDP: &str = env!("CARGO_BIN_EXE_udp");
+const ATTACKER: &str = env!("CARGO_BIN_EXE_udp_attack");
 
-const ATTACKS: [Attack; 10] = [
+const ATTACKS: [Attack; 11] = [
     Attack {
         name: "an honest beat",
         sender: &[SENDER, "honest", "TO"],
@@ -126,7 +127,7 @@ const ATTACKS: [Attack; 10] = [
         sender: &[UDP, "connected", "TO"],
         route: Route::Udp,
         btf: "beat",
-        helper: "beat",
+        helper: NOT_BY_UDP,
         scm: "beat, network_unverified",
     },
     Attack {
@@ -134,18 +135,41 @@ const ATTACKS: [Attack; 10] = [
         sender: &[UDP, "claim", "TO", "VICTIM"],
         route: Route::Udp,
         btf: "pid_mismatch",
-        helper: "pid_mismatch",
+        helper: NOT_BY_UDP,
         scm: "beat, network_unverified",
     },
     Attack {
         name: "by UDP: the same, in a hand-made packet",
-        sender: &[UDP, "raw", "TO", "VICTIM"],
+        sender: &[ATTACKER, "hand-made", "TO", "VICTIM"],
         route: Route::Udp,
         btf: "pid_mismatch",
-        helper: "pid_mismatch",
+        helper: NOT_BY_UDP,
+        scm: "beat, network_unverified",
+    },
+    Attack {
+        name: "by UDP: in one send with other datagrams",
+        sender: &[ATTACKER, "short-segment", "TO", "VICTIM"],
+        route: Route::Udp,
+        btf: "corked",
+        helper: NOT_BY_UDP,
         scm: "beat, network_unverified",
     },
 ];
+
+/// An observer of a tier that attests no UDP does not start with it.
+const NOT_BY_UDP: &str = "exit code 3";
+
+/// What the kernel is too old to look into has no record: on IPv6, sockets that
+/// are not UDP's.
+const HAND_MADE: &str = "by UDP: the same, in a hand-made packet";
+
+fn expected(tier: &Tier, attack: &Attack) -> &'static str {
+    let is_seen = attack.name != HAND_MADE || kernel::is_at_least(ATTESTED_IPV4);
+    if tier.name == BTF.name && !is_seen {
+        return "unattested";
+    }
+    (tier.expected)(attack)
+}
 
 /// What an observer makes of an attack.
 fn outcome(attack: &Attack, observer: &Observer) -> String {
@@ -199,7 +223,7 @@ fn attack(observer: &Observer, tier: &Tier, routes: &[Route]) {
         fact::tell(&fact, &found);
         assert_eq!(
             found,
-            (tier.expected)(attack),
+            expected(tier, attack),
             "tier {}: {}",
             tier.name,
             attack.name
@@ -221,17 +245,41 @@ fn has_helper_tier() -> bool {
 fn each_tier_sees_what_it_can() {
     need_kernel!();
     let binary = Binary::new();
+    let udp = ["--udp", attested_loopback()[0]];
     for tier in [BTF, HELPER, SCM] {
-        let flags = [tier.flags, &["--udp", "127.0.0.1:0"]].concat();
-        let started = binary.start(Privilege::Root, &flags);
-        if tier.name == HELPER.name && !has_helper_tier() {
+        let is_helper = tier.name == HELPER.name;
+        let with_udp = [tier.flags, &udp].concat();
+        let flags = if is_helper { tier.flags } else { &with_udp };
+        let started = binary.start(Privilege::Root, flags);
+        if is_helper && !has_helper_tier() {
             let remains = started.err().expect("this kernel lacks a helper");
             assert_eq!(remains.status.code(), Some(3), "{:#?}", remains.log);
             continue;
         }
         let observer = started.unwrap_or_else(|remains| panic!("{:#?}", remains.log));
         assert_via(&observer, tier.name);
-        attack(&observer, &tier, &[Route::Unix, Route::Udp]);
+        attack(&observer, &tier, &[Route::Unix]);
+        if is_helper {
+            refuses_udp(&binary, &with_udp);
+        } else {
+            attack(&observer, &tier, &[Route::Udp]);
+        }
+    }
+}
+
+/// No helper function tells a corked send from another.
+fn refuses_udp(binary: &Binary, flags: &[&str]) {
+    let refused = binary.start(Privilege::Root, flags).err();
+    let remains = refused.expect("it attests no UDP");
+    assert_eq!(remains.status.code(), Some(3), "{:#?}", remains.log);
+    let said = remains.log.join("\n");
+    assert!(said.contains("only tier btf attests UDP"), "{said}");
+    for (number, attack) in ATTACKS.iter().enumerate() {
+        if attack.route != Route::Udp {
+            continue;
+        }
+        let fact = format!("attack/{}/{number:02} {}", HELPER.name, attack.name);
+        fact::tell(&fact, NOT_BY_UDP);
     }
 }
 
@@ -277,7 +325,7 @@ fn udp_takes_one_capability_more() {
     const WITH: Privilege = Privilege::Nobody(&["bpf", "perfmon", "net_admin"]);
     need_kernel!();
     let binary = Binary::new();
-    let udp = ["--udp", "127.0.0.1:0"];
+    let udp = ["--udp", attested_loopback()[0]];
     let observer = binary
         .start(WITH, &udp)
         .unwrap_or_else(|remains| panic!("{:#?}", remains.log));
@@ -310,4 +358,36 @@ fn who_may_nothing_can_still_observe_what_it_is_told() {
         .filter(|line| line.contains("weaker attestation"))
         .collect();
     assert_eq!(reasons.len(), 1, "{reasons:?}");
+}
+
+/// Where IPv4 cannot be attested the observer does not start on it, and says
+/// what to do.
+#[test]
+fn an_unattested_listener_takes_the_operators_word() {
+    need_kernel!();
+    if kernel::is_at_least(ATTESTED_IPV4) {
+        return;
+    }
+    let binary = Binary::new();
+    let run = |flags: &[&str]| binary.start(Privilege::Root, flags);
+    for flags in [
+        &["--udp", "127.0.0.1:0"][..],
+        &["--udp", "127.0.0.1:0", "--udp", "[::1]:0"],
+        &["--trust-udp", "127.0.0.1:0", "--udp", "[::1]:0"],
+        &["--trust-udp", "127.0.0.1:0"],
+    ] {
+        let remains = run(flags).err().expect("nobody agreed to less");
+        assert_eq!(remains.status.code(), Some(3), "{:#?}", remains.log);
+        let said = remains.log.join("\n");
+        assert!(said.contains("IPv6"), "{said}");
+    }
+    for more in [&[][..], &["--udp", "[::1]:0"]] {
+        let flags = [&["--udp", "127.0.0.1:0", "--accept-network-beats"], more].concat();
+        let observer = run(&flags).unwrap_or_else(|remains| panic!("{:#?}", remains.log));
+        let to = observer.udp()[0].to_string();
+        let mut agent = Agent::start(UDP, ["connected", &to]);
+        let beat = observer.expect("a beat", |event| is(event, "beat"));
+        assert_eq!(beat["origin"], "network_unverified");
+        agent.finish_well();
+    }
 }

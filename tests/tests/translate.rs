@@ -5,6 +5,7 @@ use std::process::{self, Command};
 
 use observer_tests::{
     agent::Agent,
+    kernel::attested_loopback,
     need_kernel,
     observer::{Observer, Setup, is},
     observer_binary, procfs,
@@ -154,7 +155,7 @@ fn an_observer_in_a_container_translates_what_is_below_it_only() {
         .arg("--namespaces")
         .arg("translate")
         .arg("--udp")
-        .arg("127.0.0.1:0")
+        .arg(attested_loopback()[0])
         .arg("--accept-network-beats")
         .start();
 
@@ -208,7 +209,7 @@ fn a_container_is_translated_by_udp_too() {
         .arg("--namespaces")
         .arg("translate")
         .arg("--udp")
-        .arg("127.0.0.1:0")
+        .arg(attested_loopback()[0])
         .start();
     let mut command = contained(env!("CARGO_BIN_EXE_udp"));
     command.arg("connected").arg(observer.udp()[0].to_string());

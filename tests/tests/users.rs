@@ -3,7 +3,7 @@
 
 use observer_tests::{
     agent::Agent,
-    kernel::{self, HELPER_TIER},
+    kernel::{self, HELPER_TIER, attested_loopback},
     need_kernel,
     observer::{Observer, Setup, is},
 };
@@ -66,7 +66,7 @@ fn who_is_on_no_list_is_counted_and_dropped() {
 #[test]
 fn the_lists_hold_by_udp_too() {
     need_kernel!();
-    let observer = allowing(&["--allow-uid", "4242", "--udp", "127.0.0.1:0"]);
+    let observer = allowing(&["--allow-uid", "4242", "--udp", attested_loopback()[0]]);
     let to = observer.udp()[0].to_string();
     let mut root = Agent::start(env!("CARGO_BIN_EXE_udp"), ["connected", &to]);
     root.finish_well();

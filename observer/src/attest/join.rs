@@ -79,7 +79,9 @@ pub enum Hint {
 pub enum Otherwise {
     /// The oldest.
     Oldest,
-    /// None at all.
+    /// None at all. And of several whose hint fits the latest serves: one that
+    /// was written before its port changed hands is of a datagram that never
+    /// came.
     None,
 }
 
@@ -178,15 +180,7 @@ impl Join {
         otherwise: Otherwise,
     ) -> Option<Record> {
         let oldest = self.find(self.hasher.hash_one(frame), frame)?;
-        let fitting = self.chain(oldest).find(|&index| {
-            self.get(index)
-                .zip(hint)
-                .is_some_and(|(entry, hint)| hint.fits(&entry.record))
-        });
-        let chosen = match otherwise {
-            Otherwise::Oldest => fitting.unwrap_or(oldest),
-            Otherwise::None => fitting?,
-        };
+        let chosen = self.choose(oldest, hint, otherwise)?;
         let entry = self.waiting.get_mut(chosen as usize)?;
         let record = entry.record;
         entry.attempts = entry.attempts.saturating_sub(1);
@@ -194,6 +188,18 @@ impl Join {
             self.remove(chosen);
         }
         Some(record)
+    }
+
+    fn choose(&self, oldest: u32, hint: Option<Hint>, otherwise: Otherwise) -> Option<u32> {
+        let mut fitting = self.chain(oldest).filter(|&index| {
+            self.get(index)
+                .zip(hint)
+                .is_some_and(|(entry, hint)| hint.fits(&entry.record))
+        });
+        match otherwise {
+            Otherwise::Oldest => Some(fitting.next().unwrap_or(oldest)),
+            Otherwise::None => fitting.last(),
+        }
     }
 
     /// Forgets the records that were read more than [`RECORD_LIFETIME_NS`]

@@ -85,37 +85,8 @@ pub(super) struct Run {
     #[arg(long, value_name = "NAME|GID", value_parser = parse_group)]
     pub(super) socket_group: Option<u32>,
 
-    /// UDP address to receive on besides; may be given several times. Beats
-    /// of local processes are attested as on the socket
-    #[arg(long, value_name = "ADDR:PORT", group = "udp_listener")]
-    pub(super) udp: Vec<SocketAddr>,
-
-    /// UDP address to receive on whose network is trusted: beats that no
-    /// local process sent count as "operator attested" there
-    #[arg(long, value_name = "ADDR:PORT", group = "udp_listener")]
-    pub(super) trust_udp: Vec<SocketAddr>,
-
-    /// Take beats that no local process sent, as "network unverified", and
-    /// allow --udp addresses that other hosts can reach
-    #[arg(long)]
-    pub(super) accept_network_beats: bool,
-
-    /// Network device whose senders are containers of this host: attest what
-    /// they send by UDP over it, as a bridge or the host's end of a veth pair;
-    /// may be given several times
-    #[arg(long, value_name = "DEVICE", requires = "udp_listener")]
-    pub(super) attest_device: Vec<String>,
-
-    /// Addresses are translated (NAT) on the way from those devices' senders:
-    /// know them by the bytes that they sent alone
-    #[arg(long, requires = "attest_device")]
-    pub(super) attest_translated: bool,
-
-    /// Have each UDP datagram of this network namespace carry a mark that names
-    /// it, so that none with the same bytes is taken for it. Firewall rules on
-    /// marks see it
-    #[arg(long, requires = "udp_listener", hide_short_help = true)]
-    pub(super) udp_tokens: bool,
+    #[command(flatten)]
+    pub(super) udp: super::udp::Flags,
 
     /// Who keeps an agent that beats of different origins claim
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = Origins::First)]
@@ -134,11 +105,6 @@ pub(super) struct Run {
     /// Group whose processes may be agents, likewise; enough by itself
     #[arg(long, value_name = "NAME|GID", value_parser = parse_group)]
     allow_gid: Vec<u32>,
-
-    /// cgroup2 directory whose processes' UDP datagrams are attested
-    /// [default: the mounted root, with every process]
-    #[arg(long, value_name = "DIR")]
-    pub(super) cgroup: Option<PathBuf>,
 
     /// Agents to keep track of at the same time
     #[arg(

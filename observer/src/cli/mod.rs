@@ -28,6 +28,7 @@ mod stream;
 mod table;
 #[cfg(feature = "top")]
 mod top;
+mod udp;
 mod watch;
 
 /// A liveness observer that the kernel tells who really sent each heartbeat.
@@ -115,7 +116,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
         Some(
             StartError::CannotAttest(_)
             | StartError::CannotAttestUdp(_)
-            | StartError::CannotAttestListener(..)
+            | StartError::CannotAttestListener(_)
             | StartError::TrustUnattested(_)
             | StartError::Attach(_)
             | StartError::UsersUnknown(_),

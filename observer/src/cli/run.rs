@@ -91,10 +91,6 @@ fn bind(args: &Run) -> Result<Observer, StartError> {
         .tier(args.tier())
         .btf(args.btf.clone())
         .max_agents(args.max_agents)
-        .accept_network_beats(args.accept_network_beats)
-        .attest_translated(args.attest_translated)
-        .udp_tokens(args.udp_tokens)
-        .cgroup(args.cgroup.clone())
         .namespaces(args.namespaces())
         .senders(args.senders())
         .origin_policy(args.origin_policy())
@@ -102,15 +98,7 @@ fn bind(args: &Run) -> Result<Observer, StartError> {
         .refuse(args.refuse())
         .max_beat_rate(args.max_beat_rate)
         .poll_interval(args.poll_interval());
-    for &address in &args.udp {
-        builder = builder.udp(address);
-    }
-    for &address in &args.trust_udp {
-        builder = builder.trust_udp(address);
-    }
-    for device in &args.attest_device {
-        builder = builder.attest_device(device);
-    }
+    builder = args.udp.apply(builder);
     if let Some(bytes) = args.ring_bytes {
         builder = builder.ring_bytes(bytes);
     }

@@ -175,6 +175,7 @@ impl ClosedUdpListener {
     }
 
     /// The address that it is bound to.
+    #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -186,6 +187,7 @@ impl ClosedUdpListener {
     }
 
     /// Its sockets, each with the way that it is for.
+    #[must_use]
     pub fn into_sockets(self) -> Vec<ClosedUdpSocket> {
         self.sockets
     }

@@ -62,6 +62,17 @@ fn the_source_chooses_among_rivals() {
     assert_eq!(claim("127.0.0.1:90", Otherwise::Oldest), None);
 }
 
+/// Who takes over a port does not take over what was sent from it before and
+/// never arrived.
+#[test]
+fn the_latest_that_fits_serves() {
+    let mut join = Join::new();
+    join.record(&from(7, 70), 0);
+    join.record(&from(8, 70), 0);
+    let mut claim = || claim_from(&mut join, "127.0.0.1:70", 0, Otherwise::None);
+    assert_eq!([claim(), claim(), claim()], [Some(8), Some(7), None]);
+}
+
 /// One process with two sockets is two senders.
 #[test]
 fn a_task_has_a_record_for_each_source() {
