@@ -4,7 +4,6 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 use observer::Builder;
-use observer::Builder;
 
 /// Where beats come in by UDP, and what they are worth.
 #[derive(Debug, Args)]
