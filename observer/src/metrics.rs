@@ -386,7 +386,7 @@ fn programs(families: &mut Families<'_>, routes: &[RouteSnapshot]) -> fmt::Resul
 fn trail(families: &mut Families<'_>, counts: &Counts) -> fmt::Result {
     families.counter(
         "audit_incidents",
-        "Incidents taken down in the audit trail, in full or counted",
+        "Incidents recorded in the audit trail, in full or counted",
         counts.audit_incidents,
     )?;
     families.counter(
@@ -398,6 +398,12 @@ fn trail(families: &mut Families<'_>, counts: &Counts) -> fmt::Result {
         "audit_failures",
         "Writes and syncs of the audit trail that failed",
         counts.audit_failures,
+    )?;
+    families.counter(
+        "audit_unread",
+        "Senders of which /proc could not be read in time, or not all: some process holds up \
+         whoever reads its command line",
+        counts.audit_unread,
     )
 }
 

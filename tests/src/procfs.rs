@@ -58,6 +58,17 @@ pub fn child(pid: u32) -> u32 {
         .unwrap_or_else(|error| panic!("children of {pid}: {children:?}: {error}"))
 }
 
+/// The names of a process's threads. Those that end meanwhile are left out.
+#[must_use]
+pub fn thread_names(pid: u32) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap_or_else(|error| panic!("/proc/{pid}/task: {error}"));
+    tasks
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .map(|name| name.trim_end().to_owned())
+        .collect()
+}
+
 /// Time that a process has had on a CPU, all threads that it has now together.
 #[must_use]
 pub fn cpu_time(pid: u32) -> Duration {

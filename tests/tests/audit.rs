@@ -160,11 +160,16 @@ fn a_forger_is_named_with_executable_command_line_and_cgroup() {
     assert_eq!(line["frame"], hex::encode(bytes));
     assert_eq!(line["sender"]["host_pid"], std::process::id());
     assert_eq!(line["sender"]["cgroup_id"], id);
-    assert_eq!(line["container"]["cgroup"], cgroup);
+    let evidence = lines
+        .iter()
+        .find(|other| other["kind"] == "evidence" && other["line"] == line["seq"])
+        .expect("evidence");
+    assert_eq!(evidence["sender"], line["sender"]);
+    assert_eq!(evidence["container"]["cgroup"], cgroup);
     let exe = std::env::current_exe().expect("a path");
-    assert_eq!(line["process"]["exe"], exe.display().to_string());
+    assert_eq!(evidence["process"]["exe"], exe.display().to_string());
     let command: Vec<String> = std::env::args().collect();
-    assert_eq!(line["process"]["command"], serde_json::json!(command));
+    assert_eq!(evidence["process"]["command"], serde_json::json!(command));
 }
 
 /// What an auditor wants to know of and no forgery is.

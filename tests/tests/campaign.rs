@@ -231,8 +231,8 @@ fn the_report_says_what_was_done() {
 
     trail.assert_clean();
     let lines = trail.lines();
-    let in_full = |line: &&Value| line["frame"].is_string();
-    let container = container(lines.iter().find(in_full).expect("a line"));
+    let evidence = |line: &&Value| line["kind"] == "evidence";
+    let container = container(lines.iter().find(evidence).expect("a line"));
     let mut report: Value = serde_json::from_str(&trail.report(&["--json"])).expect("JSON");
     for attacker in &mut attackers {
         attacker.until(end);
@@ -306,9 +306,9 @@ fn check_text(text: &str, attackers: &[Attacker]) {
 
 /// Each attack has a line in full, with the datagram itself and the kernel's
 /// record of who sent it.
-fn check_evidence(lines: &[Value], attackers: &[Attacker]) {
+fn check_evidence(all: &[Value], attackers: &[Attacker]) {
     for attacker in attackers {
-        let mut lines = lines
+        let mut lines = all
             .iter()
             .filter(|line| line["frame"].is_string() && line["sender"]["pid"] == attacker.pid);
         let line = lines.next().expect("a line in full");
@@ -324,8 +324,18 @@ fn check_evidence(lines: &[Value], attackers: &[Attacker]) {
             *procfs::pids(attacker.pid).last().expect("one")
         );
         assert_eq!(sender["uid"], attacker.uid);
-        assert_eq!(line["process"]["exe"], attacker.exe);
-        assert_eq!(line["process"]["command"][0], attacker.exe);
         assert_eq!(line["source"].as_str(), attacker.source.as_deref());
+        check_process(all, line, attacker);
     }
+}
+
+/// What the attacker runs stands on a line of its own.
+fn check_process(lines: &[Value], line: &Value, attacker: &Attacker) {
+    let evidence = lines
+        .iter()
+        .find(|other| other["kind"] == "evidence" && other["line"] == line["seq"])
+        .expect("evidence");
+    assert_eq!(evidence["sender"], line["sender"]);
+    assert_eq!(evidence["process"]["exe"], attacker.exe);
+    assert_eq!(evidence["process"]["command"][0], attacker.exe);
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use observer_common::frame::{FRAME_LEN, Frame};
 use serde::{Serialize, Serializer};
 
-use super::evidence::{Container, Process};
+use super::evidence::{Container, Evidence, Process};
 use crate::event::{Attestation, AuthFailureCause, BeatOrigin, Event, Status};
 
 /// Something that an auditor wants to know of: a claim that did not hold, or a
@@ -144,7 +144,7 @@ impl Incident {
     }
 }
 
-/// An incident in full, with all that is known of its sender.
+/// An incident in full, with all that is known of its sender at once.
 #[derive(Serialize)]
 pub(super) struct FullLine<'a> {
     #[serde(flatten)]
@@ -159,18 +159,13 @@ pub(super) struct FullLine<'a> {
     sender: Option<Attestation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<SocketAddr>,
-    /// Found by the kernel's own cgroup id.
+    /// Found by the kernel's own cgroup id; what is not known yet comes with
+    /// the evidence.
     container: Option<&'a Container>,
-    /// Read from /proc after the datagram was received.
-    process: Option<&'a Process>,
 }
 
 impl<'a> FullLine<'a> {
-    pub(super) fn new(
-        incident: &Incident,
-        container: Option<&'a Container>,
-        process: Option<&'a Process>,
-    ) -> Self {
+    pub(super) fn new(incident: &Incident, container: Option<&'a Container>) -> Self {
         let Incident {
             what,
             count,
@@ -190,7 +185,40 @@ impl<'a> FullLine<'a> {
             sender,
             source,
             container,
+        }
+    }
+}
+
+/// What was found out about the sender on another line.
+#[derive(Serialize)]
+pub(super) struct EvidenceLine<'a> {
+    kind: &'static str,
+    /// Number of that line.
+    line: u64,
+    /// How long after the incident this was read.
+    late_ms: u64,
+    sender: &'a Attestation,
+    container: Option<&'a Container>,
+    process: Option<&'a Process>,
+}
+
+impl<'a> EvidenceLine<'a> {
+    pub(super) fn new(evidence: &'a Evidence) -> Self {
+        let Evidence {
+            line,
+            sender,
+            container,
             process,
+            late,
+            is_overdue: _,
+        } = evidence;
+        Self {
+            kind: "evidence",
+            line: *line,
+            late_ms: u64::try_from(late.as_millis()).unwrap_or(u64::MAX),
+            sender,
+            container: container.as_ref(),
+            process: process.as_ref(),
         }
     }
 }

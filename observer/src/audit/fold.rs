@@ -5,8 +5,9 @@
 //! up to [`LONGEST`]. Lines in full have a budget too: who comes with ever new
 //! processes or ever new claims is counted by sender, by user and cgroup, or at
 //! last by kind. Everything here is bounded, and so is what it makes the
-//! trail write: [`FULL_PER_SECOND`] lines a second and, in the long run, a
-//! count line a minute for each of the entries.
+//! trail write: [`FULL_PER_SECOND`] lines a second, each with a line of
+//! evidence, and, in the long run, a count line a minute for each of the
+//! entries.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -102,6 +103,17 @@ pub(super) struct Repeat {
     pub(super) sample: Incident,
 }
 
+/// What becomes of an incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// It is to be written in full.
+    InFull,
+    /// It is counted, the first of an entry that no line has in full.
+    First,
+    /// It is counted with others.
+    Counted,
+}
+
 /// Counts what need not be written in full.
 #[derive(Debug)]
 pub(super) struct Fold {
@@ -123,33 +135,32 @@ impl Fold {
         }
     }
 
-    /// Takes an incident down. Whether it is to be written in full: then as
-    /// line `seq`.
+    /// Records an incident. If it is to be written in full, then as line `seq`.
     pub(super) fn note(
         &mut self,
         incident: &Incident,
         time: Timestamp,
         seq: u64,
         now: Instant,
-    ) -> bool {
+    ) -> Noted {
         let [exact, others @ ..] = Key::ladder(incident);
         if self.count(&exact, incident, time) {
-            return false;
+            return Noted::Counted;
         }
         if self.has_room(&exact) && self.budget.take(now) {
             self.begin(exact, incident, time, now, Some(seq));
-            return true;
+            return Noted::InFull;
         }
         for key in others {
             if self.count(&key, incident, time) {
-                return false;
+                return Noted::Counted;
             }
             if self.has_room(&key) {
                 self.begin(key, incident, time, now, None);
-                return false;
+                return Noted::First;
             }
         }
-        false
+        Noted::Counted
     }
 
     /// Counts whose time has come. An entry that had none since the last time

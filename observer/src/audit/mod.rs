@@ -2,9 +2,10 @@
 //! evidence, in files that cannot be edited unseen.
 //!
 //! [`Trail`] takes incidents from the observer through a bounded queue and
-//! never makes it wait; a thread of its own folds repeats, gathers evidence
-//! and writes one JSON object a line. [`verify`] checks what was written,
-//! [`report`] sums it up.
+//! never makes it wait; a thread of its own folds repeats and writes one JSON
+//! object a line. Helpers gather evidence about senders, for these may hold up
+//! who looks; it follows on lines of its own. [`verify`] checks what was
+//! written, [`report`] sums it up.
 //!
 //! # How the trail is sealed
 //!

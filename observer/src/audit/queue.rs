@@ -1,9 +1,9 @@
 //! The trail as the observer sees it: a place to leave incidents at, which
 //! never makes it wait.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub struct Trail {
 /// A place to leave incidents at: of a trail that is kept elsewhere.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    sender: SyncSender<Message>,
+    sender: Arc<SyncSender<Message>>,
     shared: Arc<Shared>,
 }
 
@@ -42,12 +42,14 @@ pub struct Handle {
 pub struct Counts {
     /// Incidents that found the queue full.
     pub audit_lost: u64,
-    /// Incidents taken down, in full or counted.
+    /// Incidents recorded, in full or counted.
     pub audit_incidents: u64,
     /// Lines written.
     pub audit_lines: u64,
     /// Writes and syncs that failed.
     pub audit_failures: u64,
+    /// Senders of which /proc could not be read in time, or not all.
+    pub audit_unread: u64,
 }
 
 /// The trail did not come to its ordered end.
@@ -75,6 +77,33 @@ pub(super) struct Message {
 pub(super) enum Content {
     Incident(Incident),
     Notice(Box<Notice>),
+    /// Evidence was found; it lies elsewhere.
+    Evidence,
+}
+
+/// Wakes the writer. It does not keep the queue open: that is what tells the
+/// writer that nobody is left.
+#[derive(Clone, Debug)]
+pub(super) struct Bell(Weak<SyncSender<Message>>);
+
+impl Bell {
+    /// Wakes nobody.
+    #[cfg(test)]
+    pub(super) fn of_nobody() -> Self {
+        Self(Weak::new())
+    }
+
+    /// Where the queue is full, the writer is awake.
+    pub(super) fn ring(&self) {
+        let Self(sender) = self;
+        let message = Message {
+            time: Timestamp::now(),
+            what: Content::Evidence,
+        };
+        if let Some(sender) = sender.upgrade() {
+            drop(sender.try_send(message));
+        }
+    }
 }
 
 /// What both ends count.
@@ -84,6 +113,7 @@ pub(super) struct Shared {
     pub(super) incidents: AtomicU64,
     pub(super) lines: AtomicU64,
     pub(super) failures: AtomicU64,
+    pub(super) unread: AtomicU64,
     pub(super) on_disk: AtomicU64,
 }
 
@@ -96,13 +126,15 @@ impl Trail {
     pub fn open(options: &Options) -> Result<Self, OpenError> {
         let shared = Arc::new(Shared::default());
         let (sender, receiver) = sync_channel(options.queue);
+        let sender = Arc::new(sender);
+        let bell = Bell(Arc::downgrade(&sender));
         let (begun, beginning) = sync_channel(1);
         let (finished, done) = sync_channel(1);
         let (options, counts) = (options.clone(), Arc::clone(&shared));
         thread::Builder::new()
             .name("audit".into())
             .spawn(move || {
-                keep(&options, counts, &receiver, &begun);
+                keep(&options, counts, bell, &receiver, &begun);
                 // Nobody may be waiting for it any more.
                 finished.send(()).unwrap_or_default();
             })
@@ -167,6 +199,7 @@ impl Trail {
             audit_incidents: get(&self.handle.shared.incidents),
             audit_lines: get(&self.handle.shared.lines),
             audit_failures: get(&self.handle.shared.failures),
+            audit_unread: get(&self.handle.shared.unread),
         }
     }
 
@@ -218,10 +251,11 @@ impl Trail {
 fn keep(
     options: &Options,
     shared: Arc<Shared>,
+    bell: Bell,
     receiver: &Receiver<Message>,
     begun: &SyncSender<Result<String, OpenError>>,
 ) {
-    let result = begin(options, shared);
+    let result = begin(options, shared, bell);
     forget();
     // Whoever opens the trail waits for this.
     match result {
@@ -234,9 +268,9 @@ fn keep(
 }
 
 #[inline(never)]
-fn begin(options: &Options, shared: Arc<Shared>) -> Result<Writer, OpenError> {
+fn begin(options: &Options, shared: Arc<Shared>, bell: Bell) -> Result<Writer, OpenError> {
     let recovered = recover(&options.file, &options.key)?;
-    let mut writer = Writer::new(recovered, options, shared);
+    let mut writer = Writer::new(recovered, options, shared, bell);
     writer.start()?;
     Ok(writer)
 }

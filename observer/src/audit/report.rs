@@ -155,21 +155,26 @@ impl Attacker {
         format!("{}  [{}]", words.join(","), about.join(" "))
     }
 
-    /// Adds what one line tells; whether the victim is a new one of this
-    /// attacker.
-    fn add(&mut self, incident: &Incidents<'_>) -> bool {
-        self.tally.add(incident);
+    /// Takes over what the line has of the sender and was not known.
+    fn learn(&mut self, line: &Line) {
         let known = |text: &Option<String>| text.as_deref().map(bounded);
-        let sender = incident.line.sender.as_ref();
+        let sender = line.sender.as_ref();
         self.comm = self.comm.take().or_else(|| known(&sender?.comm));
         self.exe = self
             .exe
             .take()
-            .or_else(|| known(&incident.line.process.as_ref()?.exe));
+            .or_else(|| known(&line.process.as_ref()?.exe));
         self.container = self
             .container
             .take()
-            .or_else(|| incident.line.container.as_ref()?.name());
+            .or_else(|| line.container.as_ref()?.name());
+    }
+
+    /// Adds what one line tells; whether the victim is a new one of this
+    /// attacker.
+    fn add(&mut self, incident: &Incidents<'_>) -> bool {
+        self.tally.add(incident);
+        self.learn(incident.line);
         let Some(victim) = incident.victim else {
             if !incident.one_claim {
                 self.more_victims = self.more_victims.saturating_add(incident.count);
@@ -260,6 +265,7 @@ impl Sums {
         self.summary.lines = self.summary.lines.saturating_add(1);
         match line.kind.as_str() {
             "start" => self.start(&line),
+            "evidence" => self.evidence(&line),
             "lost" => self.summary.lost = self.summary.lost.saturating_add(line.count),
             _ => {}
         }
@@ -272,6 +278,15 @@ impl Sums {
         if self.boot_id != line.boot_id || line.boot_id.is_none() {
             self.boot = self.boot.saturating_add(1);
             self.boot_id = line.boot_id.as_deref().map(bounded);
+        }
+    }
+
+    /// Adds to what is known of an attacker that is listed.
+    fn evidence(&mut self, line: &Line) {
+        let sender = line.sender.clone().unwrap_or_default();
+        let who = Who::of(&sender, self.boot, None);
+        if let Some(attacker) = self.attackers.get_mut(&who) {
+            attacker.learn(line);
         }
     }
 
@@ -336,6 +351,9 @@ pub struct Line {
     seq: u64,
     time: String,
     kind: String,
+    /// The line that evidence is about.
+    #[serde(rename = "line")]
+    about: Option<u64>,
     cause: Option<String>,
     claimed_pid: Option<u32>,
     sender: Option<Sender>,
@@ -422,6 +440,9 @@ impl fmt::Display for Line {
             write!(f, " x{} more", self.count)?;
         } else if self.count > 0 {
             write!(f, " {}", self.count)?;
+        }
+        if let Some(line) = self.about {
+            write!(f, " for line {line}")?;
         }
         for text in [&self.cause, &self.reason].into_iter().flatten() {
             write!(f, "  {}", plain(text))?;

@@ -117,7 +117,8 @@ fn faults(verdict: Verdict) -> Vec<(Option<u64>, Fault)> {
     findings.map(|found| (found.line, found.fault)).collect()
 }
 
-/// A forgery by the process with this number.
+/// A forgery by the process with this number, which the observer cannot see:
+/// there is no evidence to add.
 fn incident(number: u32) -> Incident {
     Incident {
         what: What::AuthFailure {
@@ -128,9 +129,9 @@ fn incident(number: u32) -> Incident {
         observer_ns: 1,
         frame: Some([7; 32]),
         sender: Some(Attestation {
-            // Beyond what a kernel gives, so that /proc has none of it.
-            pid: Some(1 << 30 | number),
+            pid: None,
             own_pid: Some(1),
+            // Beyond what a kernel gives.
             host_pid: Some(1 << 30 | number),
             tid: None,
             pid_ns_inode: Some(4_026_531_836),
@@ -162,19 +163,33 @@ fn wait_for(trail: &Trail, line: u64) {
 }
 
 #[test]
-fn an_incident_in_full() {
+fn an_incident_in_full_and_then_its_evidence() {
     let scene = Scene::new();
-    scene.run(1);
-    let line: serde_json::Value = serde_json::from_str(&scene.lines()[1]).unwrap();
+    let mut ended = incident(0);
+    if let Some(sender) = &mut ended.sender {
+        sender.pid = sender.host_pid;
+    }
+    let trail = scene.open();
+    trail.incident(ended);
+    trail.close("test", Duration::from_secs(10)).unwrap();
+    let lines = scene.lines();
+    let lines = lines.iter().map(|line| serde_json::from_str(line).unwrap());
+    let lines: Vec<serde_json::Value> = lines.collect();
+    let line = &lines[1];
     assert_eq!(line["kind"], "auth_failure");
     assert_eq!(line["cause"], "pid_mismatch");
     assert_eq!(line["claimed_pid"], 4242);
     assert_eq!(line["frame"], "07".repeat(32));
     assert_eq!(line["sender"]["host_pid"], 1 << 30);
-    assert_eq!(line["process"]["read"], "after_the_fact");
-    assert_eq!(line["process"]["error"], "the process has ended");
     let time: jiff::Timestamp = line["time"].as_str().unwrap().parse().unwrap();
     assert!(jiff::Timestamp::now().duration_since(time).as_secs() < 60);
+    let evidence = lines.iter().find(|line| line["kind"] == "evidence");
+    let evidence = evidence.unwrap();
+    assert_eq!(evidence["line"], 2);
+    assert_eq!(evidence["sender"], line["sender"]);
+    assert!(evidence["late_ms"].as_u64().unwrap() < 60_000);
+    assert_eq!(evidence["process"]["read"], "after_the_fact");
+    assert_eq!(evidence["process"]["error"], "the process has ended");
     scene.assert_clean();
 }
 

@@ -10,13 +10,13 @@ use serde::Serialize;
 
 use super::Options;
 use super::chain::{LineKey, forget};
-use super::entry::{FullLine, Incident, Notice, RepeatLine};
-use super::evidence::{Cgroups, Process};
+use super::entry::{EvidenceLine, FullLine, Incident, Notice, RepeatLine};
+use super::evidence::{Evidence, Gathering};
 use super::files::FileError;
-use super::fold::{Fold, Repeat, SHORTEST};
+use super::fold::{Fold, Noted, Repeat, SHORTEST};
 use super::key::{KeyFile, KeyState, Prepared};
 use super::line::{self, Position};
-use super::queue::{Content, Message, Shared};
+use super::queue::{Bell, Content, Message, Shared};
 use super::recover::Recovered;
 use super::segments::Log;
 
@@ -28,6 +28,8 @@ const RETRY: Duration = Duration::from_millis(200);
 const LOG_EVERY: Duration = Duration::from_secs(10);
 /// How often losses are written down.
 const LOST_EVERY: Duration = Duration::from_secs(1);
+/// How long the end waits for evidence: no sender is to hold it up.
+const LAST_EVIDENCE: Duration = Duration::from_millis(500);
 /// Lines that wait for a full disk, in bytes; beyond it the queue is left to
 /// fill up.
 const MAX_PENDING: usize = 1 << 20;
@@ -52,7 +54,7 @@ pub(super) struct Writer {
     clean: bool,
     fold: Fold,
     fold_due: Option<Instant>,
-    cgroups: Cgroups,
+    gathering: Gathering,
     lost_told: u64,
     lost_told_at: Option<Instant>,
     /// Lines of this epoch.
@@ -69,7 +71,12 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(recovered: Recovered, options: &Options, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        recovered: Recovered,
+        options: &Options,
+        shared: Arc<Shared>,
+        bell: Bell,
+    ) -> Self {
         let Recovered {
             log,
             key_file,
@@ -94,7 +101,7 @@ impl Writer {
             clean,
             fold: Fold::new(now),
             fold_due: None,
-            cgroups: Cgroups::new(),
+            gathering: Gathering::new(bell),
             lost_told: 0,
             lost_told_at: None,
             unsealed,
@@ -183,6 +190,8 @@ impl Writer {
                 self.line(message.time, &*notice);
                 self.hurry(now);
             }
+            // Taken in with what is due.
+            Content::Evidence => {}
         }
         None
     }
@@ -190,24 +199,34 @@ impl Writer {
     fn incident(&mut self, incident: &Incident, time: Timestamp, now: Instant) {
         self.shared.incidents.fetch_add(1, Ordering::Relaxed);
         self.hurry(now);
-        if self.fold.note(incident, time, self.position.seq, now) {
-            let process = incident.sender.as_ref().and_then(Process::of);
-            self.full_line(incident, time, process.as_ref());
+        match self.fold.note(incident, time, self.position.seq, now) {
+            Noted::InFull => self.full_line(incident, time, now),
+            Noted::First => {
+                if let Some(id) = cgroup_of(incident) {
+                    self.gathering.learn_cgroup(id);
+                }
+            }
+            Noted::Counted => {}
         }
         let due = after(now, SHORTEST);
         self.fold_due = Some(self.fold_due.map_or(due, |earlier| earlier.min(due)));
     }
 
-    fn full_line(&mut self, incident: &Incident, time: Timestamp, process: Option<&Process>) {
-        let cgroup = incident.sender.and_then(|sender| sender.cgroup_id);
-        let hint = process.and_then(Process::cgroup_hint);
-        let container = cgroup.and_then(|id| self.cgroups.find(id, hint).cloned());
-        self.line(time, &FullLine::new(incident, container.as_ref(), process));
+    /// Writes what is known, and asks for more: that comes on a line of its
+    /// own, for its sender may hold up whoever looks.
+    fn full_line(&mut self, incident: &Incident, time: Timestamp, now: Instant) {
+        let line = self.position.seq;
+        let container = cgroup_of(incident).and_then(|id| self.gathering.known_cgroup(id));
+        self.line(time, &FullLine::new(incident, container.as_ref()));
+        if let Some(sender) = &incident.sender
+            && !self.gathering.ask(line, time, sender, now)
+        {
+            self.shared.unread.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn repeat(&mut self, repeat: &Repeat, time: Timestamp) {
-        let cgroup = repeat.sample.sender.and_then(|sender| sender.cgroup_id);
-        let container = cgroup.and_then(|id| self.cgroups.find(id, None).cloned());
+        let container = cgroup_of(&repeat.sample).and_then(|id| self.gathering.known_cgroup(id));
         let line = RepeatLine {
             kind: "repeat",
             of: repeat.sample.what.name(),
@@ -216,9 +235,17 @@ impl Writer {
             count: repeat.count,
             first: repeat.first,
             last: repeat.last,
-            sample: FullLine::new(&repeat.sample, container.as_ref(), None),
+            sample: FullLine::new(&repeat.sample, container.as_ref()),
         };
         self.line(time, &line);
+    }
+
+    fn evidence(&mut self, found: &[Evidence]) {
+        for evidence in found {
+            let unread = u64::from(evidence.is_overdue);
+            self.shared.unread.fetch_add(unread, Ordering::Relaxed);
+            self.line(Timestamp::now(), &EvidenceLine::new(evidence));
+        }
     }
 
     /// Makes a line part of the chain.
@@ -259,7 +286,7 @@ impl Writer {
             return retry;
         }
         let sync = self.sync_due();
-        [self.fold_due, sync]
+        [self.fold_due, sync, self.gathering.next_due()]
             .into_iter()
             .flatten()
             .fold(self.seal_due, Instant::min)
@@ -279,6 +306,7 @@ impl Writer {
         }
         self.retry = None;
         if !self.is_blocked() {
+            self.take_evidence(now);
             self.tell_counts(now);
         }
         let result = self
@@ -287,6 +315,14 @@ impl Writer {
             .and_then(|()| self.seal_if_due(now));
         if let Err(error) = result {
             self.failed(&error, now);
+        }
+    }
+
+    fn take_evidence(&mut self, now: Instant) {
+        let found = self.gathering.collect(now);
+        if !found.is_empty() {
+            self.evidence(&found);
+            self.hurry(now);
         }
     }
 
@@ -471,6 +507,8 @@ impl Writer {
             let now = Instant::now();
             if !told && self.sealing.is_none() {
                 told = true;
+                let found = self.gathering.finish(LAST_EVIDENCE);
+                self.evidence(&found);
                 for repeat in self.fold.rest() {
                     self.repeat(&repeat, Timestamp::now());
                 }
@@ -495,6 +533,10 @@ enum Ended {
     Ordered(Box<Notice>),
     /// The other end is gone.
     Abandoned,
+}
+
+fn cgroup_of(incident: &Incident) -> Option<u64> {
+    incident.sender.as_ref()?.cgroup_id
 }
 
 /// Names this boot (`/proc/sys/kernel/random/boot_id`).

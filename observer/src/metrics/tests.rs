@@ -32,7 +32,7 @@ fn status() -> DaemonStatus {
         },
         "sinks": [{"sink": "stdout", "lost": 11}, {"sink": "audit", "lost": 12}],
         "audit": {"trail": "t", "audit_lost": 12, "audit_incidents": 13, "audit_lines": 14,
-                  "audit_failures": 15},
+                  "audit_failures": 15, "audit_unread": 16},
         "agents": [], "attacks": [],
     }))
     .unwrap()
@@ -113,6 +113,7 @@ fn samples_read_as_they_should() {
         r#"observer_ebpf_runs_total{program="unix_btf"} 9"#,
         r#"observer_ebpf_run_seconds_total{program="unix_btf"} 5e-7"#,
         "observer_audit_lines_total 14",
+        "observer_audit_unread_total 16",
     ] {
         assert!(
             text.lines().any(|other| other == line),

@@ -11,6 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -19,8 +20,8 @@ use serde::Serialize;
 const MAX_KNOWN: usize = 1024;
 /// Folders that one walk looks at, at most.
 const MAX_WALK: usize = 20_000;
-/// A walk takes its time; a flood of short-lived cgroups must not make it the
-/// writer's only work.
+/// A walk takes its time; a flood of short-lived cgroups must not make it all
+/// that is done.
 const WALK_EVERY: Duration = Duration::from_secs(1);
 
 /// A cgroup by its names.
@@ -53,10 +54,16 @@ fn container_id(part: &str) -> Option<String> {
     (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
 }
 
-/// Finds cgroups by id, and remembers them.
+/// Finds cgroups by id, and remembers them. Nobody who asks what is known
+/// waits for somebody who looks.
 #[derive(Debug)]
 pub(crate) struct Cgroups {
     mount: Option<PathBuf>,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
     known: HashMap<u64, Container>,
     walked: Option<Instant>,
 }
@@ -67,44 +74,59 @@ impl Cgroups {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         Self {
             mount: find_mount(&mounts),
-            known: HashMap::new(),
-            walked: None,
+            memory: Mutex::default(),
         }
     }
 
-    /// The cgroup with this id; `hint` is the path that /proc has for a
+    /// The cgroup with this id, if it was found before.
+    pub(crate) fn known(&self, id: u64) -> Option<Container> {
+        self.memory().known.get(&id).cloned()
+    }
+
+    /// Finds the cgroup with this id; `hint` is the path that /proc has for a
     /// process in it.
-    pub(crate) fn find(&mut self, id: u64, hint: Option<&str>) -> Option<&Container> {
-        if !self.known.contains_key(&id) {
-            let mount = self.mount.clone()?;
-            let found = by_hint(&mount, id, hint).or_else(|| self.walk(&mount, id))?;
-            self.remember(id, found);
+    pub(crate) fn find(&self, id: u64, hint: Option<&str>) -> Option<Container> {
+        if let Some(known) = self.known(id) {
+            return Some(known);
         }
-        self.known.get(&id)
+        let mount = self.mount.as_deref()?;
+        let found = by_hint(mount, id, hint)
+            .or_else(|| self.may_walk().then(|| walk(mount, id)).flatten())?;
+        let container = Container::new(found);
+        self.memory().remember(id, container.clone());
+        Some(container)
     }
 
-    fn remember(&mut self, id: u64, path: String) {
-        if self.known.len() >= MAX_KNOWN {
-            self.known.clear();
-        }
-        self.known.insert(id, Container::new(path));
-    }
-
-    fn walk(&mut self, mount: &Path, id: u64) -> Option<String> {
-        let now = Instant::now();
-        if self
+    fn may_walk(&self) -> bool {
+        let (now, mut memory) = (Instant::now(), self.memory());
+        let is_due = memory
             .walked
-            .is_some_and(|last| now.saturating_duration_since(last) < WALK_EVERY)
-        {
-            return None;
+            .is_none_or(|last| now.saturating_duration_since(last) >= WALK_EVERY);
+        if is_due {
+            memory.walked = Some(now);
         }
-        self.walked = Some(now);
-        walk(mount, id)
+        is_due
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Memory {
+    fn remember(&mut self, id: u64, container: Container) {
+        if self.known.len() >= MAX_KNOWN {
+            self.known.clear();
+        }
+        self.known.insert(id, container);
+    }
+}
+
+/// A process outside of the observer's cgroup namespace has a path that leads
+/// out of the mount (`cgroup_path_ns`, `kernel/cgroup/cgroup.c`): to who knows
+/// what file system.
 fn by_hint(mount: &Path, id: u64, hint: Option<&str>) -> Option<String> {
-    let hint = hint?;
+    let hint = hint.filter(|hint| hint.split('/').all(|part| part != ".."))?;
     let folder = mount.join(hint.strip_prefix('/')?);
     let found = fs::symlink_metadata(folder).ok()?;
     (found.is_dir() && found.ino() == id).then(|| hint.to_owned())
@@ -186,17 +208,20 @@ mod tests {
         fs::create_dir_all(&deep).unwrap();
         fs::create_dir(mount.path().join("other")).unwrap();
         let id = fs::metadata(&deep).unwrap().ino();
-        let mut cgroups = Cgroups {
+        let cgroups = Cgroups {
             mount: Some(mount.path().to_owned()),
-            known: HashMap::new(),
-            walked: None,
+            memory: Mutex::default(),
         };
+        assert_eq!(cgroups.known(id), None);
         let found = cgroups.find(id, Some("/other")).unwrap();
         assert_eq!(found.cgroup, "/a.slice/b.service");
         assert_eq!(found.unit.as_deref(), Some("b.service"));
-        cgroups.known.clear();
+        assert_eq!(cgroups.known(id), Some(found));
+        cgroups.memory().known.clear();
         // The next walk must wait, so only the hint can answer now.
         assert_eq!(cgroups.find(id, Some("/other")), None);
+        let outside = "/a.slice/../a.slice/b.service";
+        assert_eq!(cgroups.find(id, Some(outside)), None);
         assert!(cgroups.find(id, Some("/a.slice/b.service")).is_some());
     }
 }

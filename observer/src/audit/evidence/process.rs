@@ -25,7 +25,7 @@ const START_FIELD: usize = 19;
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
 /// What /proc says of a process.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Process {
     /// That it could have changed since the datagram was sent.
     read: &'static str,
@@ -38,47 +38,74 @@ pub(crate) struct Process {
     /// Its cgroup as /proc has it: a hint where to look for the kernel's id.
     #[serde(skip)]
     cgroup_hint: Option<String>,
+    /// Whether /proc still has the very process.
+    #[serde(skip)]
+    is_there: bool,
 }
 
 impl Process {
-    /// Looks the sender up. `None` where the kernel did not name one that the
-    /// observer can see.
-    pub(crate) fn of(sender: &Attestation) -> Option<Self> {
-        let pid = sender.pid?;
+    /// Looks the sender up; of what /proc has, all that is to be had without
+    /// waiting for the process. `None` where the kernel did not name one that
+    /// the observer can see.
+    ///
+    /// None of it takes the process's `mmap_lock` (`do_task_stat`,
+    /// `fs/proc/array.c`; `proc_exe_link`, `fs/proc/base.c`;
+    /// `proc_cgroup_show`, `kernel/cgroup/cgroup.c`; run on 6.18 with the lock
+    /// held: `tests/tests/evidence.rs`).
+    pub(crate) fn look(sender: &Attestation) -> Option<Self> {
         let mut process = Self {
             read: "after_the_fact",
             ..Self::default()
         };
-        if let Err(error) = process.fill(pid, sender.start_ns) {
-            process.error = Some(error);
+        match open(sender.pid?, sender.start_ns) {
+            Ok(folder) => process.describe(&folder),
+            Err(error) => process.error = Some(error),
         }
         Some(process)
+    }
+
+    fn describe(&mut self, folder: &OwnedFd) {
+        self.is_there = true;
+        self.cgroup_hint = read(folder, "cgroup", MAX_FILE)
+            .ok()
+            .and_then(|text| hint(&text));
+        match readlinkat(folder, "exe", Vec::new()) {
+            Ok(exe) => self.exe = Some(exe.to_string_lossy().into_owned()),
+            Err(errno) => self.fail(gone(errno, "exe")),
+        }
+    }
+
+    /// Adds the command line. That takes the process's `mmap_lock`
+    /// (`get_mm_cmdline`, `fs/proc/base.c`; `__access_remote_vm`,
+    /// `mm/memory.c`), so it lasts as long as the process chooses.
+    pub(crate) fn read_command(&mut self, sender: &Attestation) {
+        let result = sender
+            .pid
+            .ok_or_else(|| "no pid".into())
+            .and_then(|pid| open(pid, sender.start_ns))
+            .and_then(|folder| {
+                let command = read(&folder, "cmdline", MAX_COMMAND.saturating_add(1));
+                command.map_err(|errno| gone(errno, "cmdline"))
+            });
+        match result {
+            Ok(command) => self.command(&command),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Says why something is missing; what failed first is what counts.
+    pub(crate) fn fail(&mut self, error: impl Into<String>) {
+        self.error.get_or_insert(error.into());
+    }
+
+    /// Whether there is a process whose command line could be read.
+    pub(crate) fn is_there(&self) -> bool {
+        self.is_there
     }
 
     /// Its path in the unified hierarchy, as /proc has it.
     pub(crate) fn cgroup_hint(&self) -> Option<&str> {
         self.cgroup_hint.as_deref()
-    }
-
-    fn fill(&mut self, pid: u32, start_ns: Option<u64>) -> Result<(), String> {
-        let start_ns =
-            start_ns.ok_or("not looked up: without a start time the pid may be another's")?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty())
-            .map_err(|errno| gone(errno, "open"))?;
-        let stat = read(&folder, "stat", MAX_FILE).map_err(|errno| gone(errno, "stat"))?;
-        let ticks = start_ticks(&stat).ok_or("/proc has no start time")?;
-        if ticks != ticks_of(start_ns) {
-            return Err("the pid is another process's now".into());
-        }
-        let exe = readlinkat(&folder, "exe", Vec::new()).map_err(|errno| gone(errno, "exe"));
-        self.cgroup_hint = read(&folder, "cgroup", MAX_FILE)
-            .ok()
-            .and_then(|text| hint(&text));
-        let command = read(&folder, "cmdline", MAX_COMMAND.saturating_add(1));
-        self.command(&command.map_err(|errno| gone(errno, "cmdline"))?);
-        self.exe = Some(exe?.to_string_lossy().into_owned());
-        Ok(())
     }
 
     /// Takes the command line in. A process that is ending has none any more.
@@ -96,6 +123,21 @@ impl Process {
                 .collect(),
         );
     }
+}
+
+/// The process's folder, if it is still that of the process that started then.
+fn open(pid: u32, start_ns: Option<u64>) -> Result<OwnedFd, String> {
+    let start_ns =
+        start_ns.ok_or("not looked up: without a start time the pid may be another's")?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty())
+        .map_err(|errno| gone(errno, "open"))?;
+    let stat = read(&folder, "stat", MAX_FILE).map_err(|errno| gone(errno, "stat"))?;
+    let ticks = start_ticks(&stat).ok_or("/proc has no start time")?;
+    if ticks != ticks_of(start_ns) {
+        return Err("the pid is another process's now".into());
+    }
+    Ok(folder)
 }
 
 fn gone(errno: Errno, what: &str) -> String {
@@ -175,7 +217,10 @@ mod tests {
 
     #[test]
     fn a_process_that_still_runs_is_described() {
-        let process = Process::of(&this_process(Some(own_start_ns()))).unwrap();
+        let sender = this_process(Some(own_start_ns()));
+        let mut process = Process::look(&sender).unwrap();
+        assert!(process.is_there());
+        process.read_command(&sender);
         assert_eq!(process.error, None);
         let exe = std::env::current_exe().unwrap();
         assert_eq!(process.exe.as_deref(), exe.to_str());
@@ -187,13 +232,14 @@ mod tests {
     #[test]
     fn a_pid_with_another_start_time_is_not_believed() {
         let other = own_start_ns().saturating_add(NS_PER_SECOND);
-        let process = Process::of(&this_process(Some(other))).unwrap();
+        let process = Process::look(&this_process(Some(other))).unwrap();
+        assert!(!process.is_there());
         assert_eq!(
             process.error.as_deref(),
             Some("the pid is another process's now")
         );
         assert_eq!((process.exe, process.command), (None, None));
-        let process = Process::of(&this_process(None)).unwrap();
+        let process = Process::look(&this_process(None)).unwrap();
         assert!(process.error.unwrap().contains("without a start time"));
     }
 

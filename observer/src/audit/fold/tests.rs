@@ -41,13 +41,13 @@ fn the_first_is_written_and_the_next_are_counted() {
     let start = Instant::now();
     let mut fold = Fold::new(start);
     let time = Timestamp::now();
-    assert!(fold.note(&incident(1, 2), time, 17, start));
+    assert_eq!(fold.note(&incident(1, 2), time, 17, start), Noted::InFull);
     for _ in 0..9 {
-        assert!(!fold.note(&incident(1, 2), time, 18, start));
+        assert_eq!(fold.note(&incident(1, 2), time, 18, start), Noted::Counted);
     }
     // Another claim and another sender are something else.
-    assert!(fold.note(&incident(1, 3), time, 18, start));
-    assert!(fold.note(&incident(2, 2), time, 19, start));
+    assert_eq!(fold.note(&incident(1, 3), time, 18, start), Noted::InFull);
+    assert_eq!(fold.note(&incident(2, 2), time, 19, start), Noted::InFull);
     assert!(fold.due(start).is_empty());
     let repeats = fold.due(seconds(start, 1));
     let [repeat] = &repeats[..] else {
@@ -65,7 +65,8 @@ fn counts_of_one_sender_come_ever_more_rarely_and_a_pause_ends_that() {
     let mut counted = 0;
     for second in 0..1000 {
         let now = seconds(start, second);
-        lines += u64::from(fold.note(&incident(1, 2), Timestamp::now(), 1, now));
+        let noted = fold.note(&incident(1, 2), Timestamp::now(), 1, now);
+        lines += u64::from(noted == Noted::InFull);
         for repeat in fold.due(now) {
             lines += 1;
             counted += repeat.count;
@@ -79,19 +80,22 @@ fn counts_of_one_sender_come_ever_more_rarely_and_a_pause_ends_that() {
     assert!(fold.due(seconds(start, 1200)).is_empty());
     assert!(fold.tallies.is_empty());
     assert_eq!(fold.used, [0; 3]);
-    assert!(fold.note(&incident(1, 2), Timestamp::now(), 1, seconds(start, 1200)));
+    let noted = fold.note(&incident(1, 2), Timestamp::now(), 1, seconds(start, 1200));
+    assert_eq!(noted, Noted::InFull);
 }
 
 #[test]
 fn a_flood_of_ever_new_senders_and_claims_is_bounded_and_all_of_it_counted() {
     let start = Instant::now();
     let mut fold = Fold::new(start);
-    let (mut full, mut counted, mut lines) = (0_u64, 0_u64, 0_u64);
+    let (mut full, mut first, mut counted, mut lines) = (0_u64, 0_usize, 0_u64, 0_u64);
     for number in 0..200_000_u32 {
         let now = start + Duration::from_micros(u64::from(number) * 50);
         let sender = incident(number / 2, number);
-        if fold.note(&sender, Timestamp::now(), 1, now) {
-            full += 1;
+        match fold.note(&sender, Timestamp::now(), 1, now) {
+            Noted::InFull => full += 1,
+            Noted::First => first += 1,
+            Noted::Counted => {}
         }
         for repeat in fold.due(now) {
             lines += 1;
@@ -100,7 +104,8 @@ fn a_flood_of_ever_new_senders_and_claims_is_bounded_and_all_of_it_counted() {
     }
     let bound = MAX_EXACT + MAX_SENDERS + MAX_CROWDS + 10;
     assert!(fold.tallies.len() <= bound, "{}", fold.tallies.len());
-    // Ten seconds.
+    // Ten seconds, in each of which every entry could begin anew.
+    assert!((2..=11 * bound).contains(&first), "{first}");
     assert!(full <= 256 + 11 * 16, "{full}");
     assert!(lines <= 10 * 1600, "{lines}");
     counted += fold.rest().iter().map(|repeat| repeat.count).sum::<u64>();

@@ -1,0 +1,181 @@
+//! What the audit trail says of a forger beyond the kernel's record, and that
+//! no forger holds the trail up.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use observer_tests::{
+    agent::Agent,
+    need_kernel,
+    observer::{Observer, PATIENCE, Setup},
+    procfs,
+    trail::Trail,
+};
+use serde_json::Value;
+
+const FREEZER: &str = env!("CARGO_BIN_EXE_freezer");
+const SENDER: &str = env!("CARGO_BIN_EXE_sender");
+const NOBODY: &str = "65534";
+
+/// Forgers whose memory nobody can read, until they are let go.
+struct Frozen {
+    agent: Agent,
+    pids: Vec<u64>,
+    _folder: tempfile::TempDir,
+}
+
+impl Frozen {
+    /// So many of one user; each has sent one forgery.
+    fn start(observer: &Observer, count: usize) -> Self {
+        let (folder, file) = place();
+        let socket = observer.socket().display().to_string();
+        let file = file.display().to_string();
+        let arguments = [socket, file, NOBODY.into(), count.to_string()];
+        let mut agent = Agent::start(FREEZER, arguments);
+        let pids = (0..count).map(|_| agent.number()).collect();
+        assert_eq!(agent.line(), "frozen");
+        Self {
+            agent,
+            pids,
+            _folder: folder,
+        }
+    }
+
+    /// Lets them go; they must have been frozen until now.
+    fn release(mut self) {
+        self.agent.finish_well();
+        assert_eq!(self.agent.line(), "released");
+    }
+}
+
+/// An empty file that others can reach.
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("sets");
+    let file = folder.path().join("file");
+    fs::write(&file, "").expect("writes");
+    (folder, file)
+}
+
+/// A forger that claims to be this process, and stays.
+fn forger(observer: &Observer, claimed: u32) -> Agent {
+    let socket = observer.socket().display().to_string();
+    let mut agent = Agent::start(SENDER, ["volleys".into(), socket]);
+    agent.line();
+    agent.tell(&format!("{claimed} 1"));
+    assert_eq!(agent.line(), "sent");
+    agent
+}
+
+/// The lines so far; the last may be unfinished.
+fn lines(trail: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(trail).expect("a trail");
+    text.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
+}
+
+/// The evidence about the sender with this pid, once it is there.
+fn evidence(trail: &Trail, pid: u64) -> Value {
+    let path = trail.path("trail");
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let mut lines = lines(&path).into_iter();
+        if let Some(line) =
+            lines.find(|line| line["kind"] == "evidence" && line["sender"]["pid"] == pid)
+        {
+            return line;
+        }
+        assert!(Instant::now() < end, "no evidence about {pid}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn assert_unread(evidence: &Value) {
+    let process = &evidence["process"];
+    assert_eq!(process["exe"], FREEZER, "{evidence}");
+    assert!(process["command"].is_null(), "{evidence}");
+    let error = process["error"].as_str().expect("a reason");
+    assert!(error.starts_with("cmdline: not read"), "{evidence}");
+    assert!(evidence["container"]["cgroup"].is_string(), "{evidence}");
+}
+
+fn assert_read(evidence: &Value) {
+    let process = &evidence["process"];
+    assert_eq!(process["exe"], SENDER, "{evidence}");
+    assert_eq!(process["command"][1], "volleys", "{evidence}");
+    assert!(process["error"].is_null(), "{evidence}");
+}
+
+/// How many of the observer's threads gather evidence.
+fn helpers(observer: &Observer) -> usize {
+    let threads = procfs::thread_names(observer.pid());
+    threads.iter().filter(|name| *name == "evidence").count()
+}
+
+#[test]
+fn a_forger_whose_memory_nobody_can_read_holds_up_nobody() {
+    need_kernel!();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let trail = Trail::new(scratch.path());
+    let observer = trail.observer(Setup::new(60_000));
+    let frozen = Frozen::start(&observer, 1);
+    let others: Vec<Agent> = (5000..5020).map(|pid| forger(&observer, pid)).collect();
+    for other in &others {
+        assert_read(&evidence(&trail, other.pid().into()));
+    }
+    let pid = frozen.pids[0];
+    let unread = evidence(&trail, pid);
+    assert_unread(&unread);
+    assert!(unread["late_ms"].is_u64(), "{unread}");
+    // Nor is the end held up.
+    let remains = observer.stop();
+    frozen.release();
+    assert!(remains.status.success(), "{:#?}", remains.log);
+    assert_eq!(remains.counter("audit_incidents"), 21);
+    assert_eq!(remains.counter("audit_unread"), 1);
+    trail.assert_clean();
+    let lines = trail.lines();
+    let of_line = |number: &Value| lines.iter().find(|line| line["seq"] == *number);
+    let first = of_line(&unread["line"]).expect("it refers to a line");
+    assert_eq!(first["kind"], "auth_failure");
+    assert_eq!(first["claimed_pid"], 1000);
+    assert_eq!(first["sender"], unread["sender"]);
+    let report: Value = serde_json::from_str(&trail.report(&["--json"])).expect("JSON");
+    let attackers = report["attackers"].as_array().expect("a list");
+    assert_eq!(attackers.len(), 21);
+    let attacker = attackers.iter().find(|attacker| attacker["pid"] == pid);
+    assert_eq!(attacker.expect("it is listed")["exe"], FREEZER);
+}
+
+/// Not even with more processes than there are helpers.
+#[test]
+fn no_user_keeps_the_evidence_of_others_from_the_trail() {
+    need_kernel!();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let trail = Trail::new(scratch.path());
+    let observer = trail.observer(Setup::new(60_000));
+    let frozen = Frozen::start(&observer, 20);
+    for &pid in &frozen.pids {
+        assert_unread(&evidence(&trail, pid));
+    }
+    let other = forger(&observer, 5000);
+    assert_read(&evidence(&trail, other.pid().into()));
+    // Four are held up, and one waits for what comes next.
+    assert!(helpers(&observer) <= 5, "{}", helpers(&observer));
+    frozen.release();
+    let end = Instant::now() + PATIENCE;
+    while helpers(&observer) > 1 {
+        assert!(Instant::now() < end, "{} helpers stay", helpers(&observer));
+        thread::sleep(Duration::from_millis(10));
+    }
+    let remains = observer.stop();
+    assert!(remains.status.success(), "{:#?}", remains.log);
+    assert_eq!(remains.counter("audit_unread"), 20);
+    trail.assert_clean();
+}
