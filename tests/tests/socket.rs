@@ -11,6 +11,7 @@ use std::{
 };
 
 use observer_tests::{
+    agent::Agent,
     need_kernel,
     observer::{Observer, Setup},
     observer_binary,
@@ -119,4 +120,32 @@ fn the_file_is_removed_only_if_it_is_still_ours() {
     assert_eq!(code, Some(0));
     assert!(exists, "the observer removed what was not its own");
     drop(other);
+}
+
+/// Whoever may read the folder may lock it: with systemd's `RuntimeDirectory`
+/// that is everyone.
+#[test]
+fn a_lock_on_the_folder_keeps_nobody_from_starting_or_ending() {
+    need_kernel!();
+    let setup = Setup::new(60_000);
+    let folder = setup.directory().to_owned();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("sets");
+    let script = "exec 9<\"$0\" && flock 9 && echo locked && exec sleep 60";
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+    command.args(["sh", "-c", script]).arg(&folder);
+    let mut holder = Agent::spawn(command);
+    assert_eq!(holder.line(), "locked");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let started = setup
+        .arg("--control")
+        .arg(&path("control"))
+        .arg("--metrics")
+        .arg(&format!("unix:{}", path("metrics")))
+        .try_start();
+    let observer = started.unwrap_or_else(|remains| panic!("{:#?}", remains.log));
+    let files = || fs::read_dir(&folder).expect("a list").count();
+    assert_eq!(files(), 3, "the sockets and nothing else");
+    let (code, left) = observer.stop_keeping(files);
+    assert_eq!((code, left), (Some(0), 0));
 }

@@ -112,9 +112,9 @@ impl UnboundSocket {
     /// The file is made for its owner only, then gets its group and at last
     /// its mode, so that nobody whom the mode keeps out can send in between,
     /// whatever the umask is. A stale socket is replaced; there is no
-    /// temporary file that a crash could leave behind. The directory is
-    /// locked meanwhile: of two observers that start at once, one finds the
-    /// other's socket live.
+    /// temporary socket that a crash could leave behind. The name is locked
+    /// meanwhile: of two observers of one user that start at once, one finds
+    /// the other's socket live.
     ///
     /// # Errors
     /// If the path cannot be used, is in use, or the system refuses.
@@ -178,7 +178,7 @@ fn bind(socket: &OwnedFd, options: &SocketOptions) -> Result<SocketFile, BindErr
     let address = path::address(path)?;
     let (directory, name) = path::split(path)?;
     let directory = Arc::new(Directory::open(directory)?);
-    let _lock = directory.lock()?;
+    let _lock = directory.lock(name)?;
     remove_stale(&directory, name, path, &address)?;
     name_socket(socket, &address, options)?;
     SocketFile::take(&directory, name, options)

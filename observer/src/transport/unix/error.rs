@@ -30,11 +30,15 @@ pub enum BindError {
     /// The directory is missing.
     #[error("the directory {0} does not exist; create it first")]
     NoDirectory(PathBuf),
-    /// Another process holds a lock on the directory, and does not let go.
+    /// Another process of this user holds the lock, and does not let go.
+    #[error("another process of this user keeps {0} locked (flock); stop it")]
+    Locked(PathBuf),
+    /// What stands where the lock is to be was not made by an observer of
+    /// this user.
     #[error(
-        "another process keeps the directory {0} locked (flock); stop it, or choose a directory that only the observer may read"
+        "{0} is in the way ({1}): it is no empty file that only this user can open; remove it, or choose a directory that nobody else may write to"
     )]
-    DirectoryLocked(PathBuf),
+    NotOurLock(PathBuf, io::Error),
     /// Somebody receives there.
     #[error("the socket {0} is in use by another process; stop it, or choose another path")]
     InUse(PathBuf),

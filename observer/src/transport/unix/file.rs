@@ -22,9 +22,9 @@ use super::{
 /// Sees to it that nothing stands at the path. What is removed is a socket
 /// that nobody receives from, and nothing else.
 ///
-/// The caller holds the directory's lock, so no observer interferes. Another
-/// program that puts its own socket there between probe and removal loses it;
-/// the system has no call that would remove a certain inode only.
+/// The caller holds the lock, so no observer interferes. Another program
+/// that puts its own socket there between probe and removal loses it; the
+/// system has no call that would remove a certain inode only.
 pub(super) fn remove_stale(
     directory: &Directory,
     name: &OsStr,
@@ -76,7 +76,10 @@ fn check_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), BindError> {
 
 /// The socket file, as it was made. Goes away with this value.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(super) struct SocketFile(Made);
+
+#[derive(Debug)]
+struct Made {
     directory: Arc<Directory>,
     name: OsString,
     path: PathBuf,
@@ -86,7 +89,7 @@ pub(super) struct SocketFile {
 
 impl SocketFile {
     /// Takes charge of the file that was just made, and gives it its group
-    /// and at last its mode.
+    /// and at last its mode. The caller holds the lock.
     ///
     /// It is opened once (`O_PATH | O_NOFOLLOW`) and found to be a socket:
     /// whoever may write to the directory cannot have another file changed in
@@ -102,24 +105,42 @@ impl SocketFile {
             .map_err(failed("open", path))?;
         let found = rustix::fs::fstat(&opened).map_err(failed("look at", path))?;
         check_socket(path, &found)?;
-        let file = Self {
+        let made = Made {
             directory: Arc::clone(directory),
             name: name.to_owned(),
             path: path.clone(),
             device: found.st_dev,
             inode: found.st_ino,
         };
-        set_group(&opened, path, *group)?;
-        set_mode(&opened, path, *mode)?;
-        Ok(file)
+        let finished =
+            set_group(&opened, path, *group).and_then(|()| set_mode(&opened, path, *mode));
+        match finished {
+            Ok(()) => Ok(Self(made)),
+            Err(error) => {
+                made.remove();
+                Err(error)
+            }
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        let Self(made) = self;
+        &made.path
+    }
+}
+
+impl Made {
+    /// Removes the file if it is still this one. The caller holds the lock, if
+    /// it can be had.
+    fn remove(&self) {
+        if let Err(error) = self.try_remove()
+            && error != Errno::NOENT
+        {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
+        }
     }
 
-    /// Removes the file if it is still this one.
-    fn remove(&self) -> Result<(), Errno> {
+    fn try_remove(&self) -> Result<(), Errno> {
         let Self {
             directory,
             name,
@@ -137,17 +158,12 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     /// Between look and removal another observer could put its own file
-    /// there; it takes the directory's lock for that, so this does too. (After
-    /// a failed bind the lock is held already, by this same open directory:
-    /// to lock it again succeeds at once.) If somebody else keeps the lock,
-    /// the file is removed without.
+    /// there; it takes the lock for that, so this does too. If another process
+    /// of this user keeps the lock, the file is removed without.
     fn drop(&mut self) {
-        let _lock = self.directory.lock();
-        if let Err(error) = self.remove()
-            && error != Errno::NOENT
-        {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
-        }
+        let Self(made) = self;
+        let _lock = made.directory.lock(&made.name);
+        made.remove();
     }
 }
 

@@ -2,7 +2,7 @@
 //! system call, and the directory that holds the file.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     thread,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FlockOperation, Mode, OFlags},
+    fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat},
     io::Errno,
     net::SocketAddrUnix,
 };
@@ -71,22 +71,69 @@ impl Directory {
         Ok(Self { opened, path })
     }
 
-    /// Locks the directory against other observers, as long as the result
-    /// lives. Such a lock leaves no file behind and dies with its process.
+    /// Locks the name against other observers, as long as the result lives.
     ///
-    /// Whoever may read the directory can hold one, so waiting has an end.
-    pub(super) fn lock(&self) -> Result<DirectoryLock<'_>, BindError> {
-        let Self { opened, path } = self;
+    /// The lock is on a file beside the socket that only the observer's own
+    /// user can open: whoever may open the directory could lock that, and keep
+    /// the observer from starting. The file goes with the lock; one that a
+    /// crash left behind is taken over. A process of the same user can keep
+    /// the lock, so waiting has an end.
+    pub(super) fn lock(&self, name: &OsStr) -> Result<Lock<'_>, BindError> {
+        let mut file = OsString::from(".");
+        file.push(name);
+        file.push(".lock");
         for _ in 0..LOCK_TRIES {
-            match rustix::fs::flock(opened, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(DirectoryLock(self)),
-                Err(Errno::WOULDBLOCK) => thread::sleep(LOCK_PAUSE),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(failed("lock the directory", path)(errno)),
+            if let Some(opened) = self.try_lock(&file, name)? {
+                return Ok(Lock {
+                    directory: self,
+                    file,
+                    _opened: opened,
+                });
             }
+            thread::sleep(LOCK_PAUSE);
         }
-        Err(BindError::DirectoryLocked(path.clone()))
+        Err(BindError::Locked(self.path.join(file)))
     }
+
+    fn try_lock(&self, file: &OsStr, name: &OsStr) -> Result<Option<OwnedFd>, BindError> {
+        let (path, locked) = (self.path.join(file), self.path.join(name));
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW;
+        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let opened = match rustix::fs::openat(self, file, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(opened) => opened,
+            Err(errno) if self.is_in_the_way(file) => {
+                return Err(BindError::NotOurLock(path, errno.into()));
+            }
+            Err(errno) => return Err(failed("lock", &locked)(errno)),
+        };
+        let ours = rustix::fs::fstat(&opened).map_err(failed("look at", &path))?;
+        if !is_private(&ours) {
+            return Err(BindError::NotOurLock(path, Errno::PERM.into()));
+        }
+        match rustix::fs::flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(None),
+            Err(errno) => return Err(failed("lock", &locked)(errno)),
+        }
+        // Whoever had the lock before may have removed the file since.
+        let there = rustix::fs::statat(self, file, AtFlags::SYMLINK_NOFOLLOW);
+        let is_there =
+            there.is_ok_and(|there| (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino));
+        Ok(is_there.then_some(opened))
+    }
+
+    fn is_in_the_way(&self, file: &OsStr) -> bool {
+        rustix::fs::statat(self, file, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+}
+
+/// An empty file of this user's that nobody else can open: nothing that is
+/// anybody's loss if it goes.
+fn is_private(file: &Stat) -> bool {
+    FileType::from_raw_mode(file.st_mode) == FileType::RegularFile
+        && file.st_uid == rustix::process::geteuid().as_raw()
+        && Mode::from_raw_mode(file.st_mode) & (Mode::RWXG | Mode::RWXO) == Mode::empty()
+        && file.st_size == 0
 }
 
 impl AsFd for Directory {
@@ -95,15 +142,28 @@ impl AsFd for Directory {
     }
 }
 
-/// A lock on a directory; it ends with this value.
+/// A locked name; it ends with this value.
 #[must_use]
-pub(super) struct DirectoryLock<'a>(&'a Directory);
+pub(super) struct Lock<'a> {
+    directory: &'a Directory,
+    file: OsString,
+    _opened: OwnedFd,
+}
 
-impl Drop for DirectoryLock<'_> {
+impl Drop for Lock<'_> {
+    /// The file goes first: whoever waits for it finds that out.
     fn drop(&mut self) {
-        let Self(directory) = self;
-        if let Err(error) = rustix::fs::flock(&directory.opened, FlockOperation::Unlock) {
-            tracing::warn!(path = %directory.path.display(), %error, "cannot unlock the directory");
+        let Self {
+            directory,
+            file,
+            _opened,
+        } = self;
+        match rustix::fs::unlinkat(&**directory, &*file, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => {
+                let path = directory.path.join(file);
+                tracing::warn!(path = %path.display(), %error, "cannot remove the lock");
+            }
         }
     }
 }

@@ -96,15 +96,63 @@ fn a_directory_without_write_permission_is_named() {
     assert!(message.contains("run as a user who may"), "{message}");
 }
 
+/// Any user may lock a directory that it may read.
 #[test]
-fn a_directory_that_stays_locked_is_no_hang() {
+fn a_locked_directory_is_nobodys_business() {
     let scratch = scratch();
-    let lock = File::open(scratch.path()).expect("a directory");
+    set_mode(scratch.path(), 0o755);
+    let lock = unprivileged(|| File::open(scratch.path()).expect("a directory"));
     rustix::fs::flock(&lock, FlockOperation::LockExclusive).expect("locks");
-    let refused = bind(&scratch.path().join("s"));
-    assert!(matches!(refused, Err(BindError::DirectoryLocked(_))));
+    let path = scratch.path().join("s");
+    drop(bind(&path).expect("binds"));
+    assert_eq!(fs::read_dir(scratch.path()).expect("a list").count(), 0);
+}
+
+#[test]
+fn a_lock_that_is_kept_is_no_hang_and_one_left_behind_is_taken_over() {
+    let scratch = scratch();
+    let (path, file) = (scratch.path().join("s"), scratch.path().join(".s.lock"));
+    let lock = File::create(&file).expect("a file");
+    set_mode(&file, 0o600);
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).expect("locks");
+    assert!(matches!(bind(&path), Err(BindError::Locked(refused)) if refused == file));
     drop(lock);
-    bind(&scratch.path().join("s")).expect("binds");
+    let _socket = bind(&path).expect("binds");
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_lock_that_others_can_open_is_refused_and_left_alone() {
+    let scratch = scratch();
+    let (path, file) = (scratch.path().join("s"), scratch.path().join(".s.lock"));
+    let refused = || {
+        let refused = bind(&path).expect_err("refused");
+        assert!(matches!(refused, BindError::NotOurLock(..)), "{refused}");
+        let named = file.display().to_string();
+        assert!(refused.to_string().contains(&named), "{refused}");
+        fs::symlink_metadata(&file).expect("it is still there");
+    };
+    // Somebody's data; one that is open to others; a link to one; a folder.
+    fs::write(&file, "precious").expect("a file");
+    set_mode(&file, 0o600);
+    refused();
+    File::create(&file).expect("a file");
+    set_mode(&file, 0o644);
+    refused();
+    set_mode(&file, 0o600);
+    fs::rename(&file, scratch.path().join("elsewhere")).expect("renames");
+    symlink(scratch.path().join("elsewhere"), &file).expect("a link");
+    refused();
+    fs::remove_file(&file).expect("removes");
+    fs::create_dir(&file).expect("a directory");
+    refused();
+    if rustix::process::geteuid().is_root() {
+        fs::remove_dir(&file).expect("removes");
+        File::create(&file).expect("a file");
+        set_mode(&file, 0o600);
+        std::os::unix::fs::chown(&file, Some(65534), None).expect("root may");
+        refused();
+    }
 }
 
 #[test]
