@@ -11,7 +11,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -273,8 +273,12 @@ fn an_observer_that_cannot_keep_its_trail_does_not_start() {
     assert!(refuse("/nowhere/trail", &key).contains("/nowhere"));
     assert!(refuse(&scene.name(""), &key).contains("cannot keep an audit trail"));
     assert!(refuse(&trail, &scene.name("verify-key")).contains("to verify with"));
+    fs::copy(&key, scene.path("damaged")).unwrap();
     fs::write(scene.path("damaged"), "{}").unwrap();
     assert!(refuse(&trail, &scene.name("damaged")).contains("no key file"));
+    fs::write(&trail, "").unwrap();
+    fs::set_permissions(&trail, fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(refuse(&trail, &key).contains("lets others write to it"));
     fs::write(&trail, "not a trail\n{}\n").unwrap();
     let socket = scene.name("socket");
     let alone = observer(&[

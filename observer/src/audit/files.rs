@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -57,6 +57,22 @@ impl Access {
             Self::Anywhere => OFlags::RDWR,
         }
     }
+
+    /// What nobody but the owner may do.
+    fn forbidden(self) -> Mode {
+        match self {
+            Self::Append => Mode::WGRP | Mode::WOTH,
+            Self::Anywhere => Mode::RWXG | Mode::RWXO,
+        }
+    }
+
+    /// The same in words.
+    fn danger(self) -> &'static str {
+        match self {
+            Self::Append => "write to it",
+            Self::Anywhere => "use the key in it",
+        }
+    }
 }
 
 /// A file's folder, opened once, and its name in there.
@@ -91,10 +107,16 @@ impl Place {
     }
 
     /// Opens an existing regular file; never through a symbolic link, and
-    /// never waiting for a pipe's other end.
+    /// never waiting for a pipe's other end. Refuses one that somebody else
+    /// made, or may write to: he would hold the trail in his hands.
     pub(super) fn open(&self, access: Access) -> Result<File, FileError> {
-        self.open_as(&self.name, access.flags())
-            .map_err(|errno| FileError::new("open", &self.path, errno))
+        let file = self
+            .open_as(&self.name, access.flags())
+            .map_err(|errno| FileError::new("open", &self.path, errno))?;
+        let found = rustix::fs::fstat(&file)
+            .map_err(|errno| FileError::new("look at", &self.path, errno))?;
+        check_owner(&found, access).map_err(|error| FileError::new("use", &self.path, error))?;
+        Ok(file)
     }
 
     /// Creates a file that did not exist, under the name with an ending.
@@ -175,6 +197,28 @@ impl Place {
         name.push(ending);
         name
     }
+}
+
+/// Whether the file is this user's, and others may do no more to it than they
+/// should. A write permission in an access control list shows in the group's
+/// bits (`posix_acl_update_mode`, `fs/posix_acl.c`).
+fn check_owner(file: &Stat, access: Access) -> io::Result<()> {
+    let own = rustix::process::geteuid().as_raw();
+    if file.st_uid != own {
+        return Err(io::Error::other(format!(
+            "it belongs to user {}, and the observer is user {own}; remove it, or change its owner",
+            file.st_uid
+        )));
+    }
+    let mode = Mode::from_raw_mode(file.st_mode);
+    if mode.intersects(access.forbidden()) {
+        return Err(io::Error::other(format!(
+            "its mode {:04o} lets others {}; change it to 0600 once it is sure that nobody did",
+            mode.bits() & 0o7777,
+            access.danger()
+        )));
+    }
+    Ok(())
 }
 
 /// Locks an open file for this process; refuses at once where another has it.

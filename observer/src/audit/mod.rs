@@ -29,6 +29,9 @@
 //! file and synced; the seal line is appended and synced; the new state is
 //! renamed over the old, the folder synced; K(n) is wiped and the old state's
 //! bytes are overwritten. Only then does a line of epoch n+1 leave the process.
+//! Key file and trail must be the observer's own: one that another user made, or
+//! that others may write to (or, the key file, read), is refused.
+//!
 //! A crash leaves one of two situations: the key file holds K(n), and the trail
 //! ends within epoch n or with its seal (whereupon the seal is completed); or
 //! it holds K(n+1), and the trail ends with the seal of epoch n. At start all

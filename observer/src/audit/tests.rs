@@ -247,6 +247,43 @@ fn files_are_the_owners_only_and_links_are_not_followed() {
     }
 }
 
+/// Somebody who made the file before the observer did could write to it.
+#[test]
+fn files_that_others_made_or_may_write_to_are_refused() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    let scene = Scene::new();
+    let set_mode = |file: &str, mode| {
+        fs::set_permissions(scene.path(file), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let refusal = |file: &str| {
+        let error = Trail::open(&scene.options).unwrap_err().to_string();
+        let named = scene.path(file).display().to_string();
+        assert!(error.contains(&named), "{error}");
+        error
+    };
+    fs::write(&scene.options.file, "").unwrap();
+    for mode in [0o666, 0o620, 0o602] {
+        set_mode("trail", mode);
+        let said = refusal("trail");
+        assert!(said.contains("lets others write to it"), "{said}");
+    }
+    // An auditor's group may read it.
+    set_mode("trail", 0o640);
+    scene.run(1);
+    set_mode("key", 0o640);
+    assert!(refusal("key").contains("lets others use the key"));
+    set_mode("key", 0o600);
+    scene.run(1);
+    if rustix::process::geteuid().is_root() {
+        for file in ["trail", "key"] {
+            chown(scene.path(file), Some(65534), None).unwrap();
+            assert!(refusal(file).contains("belongs to user 65534"));
+            chown(scene.path(file), Some(0), None).unwrap();
+        }
+    }
+    scene.assert_clean();
+}
+
 #[test]
 fn one_trail_has_one_writer() {
     let scene = Scene::new();
