@@ -223,6 +223,25 @@ fn a_torn_write_is_repaired_and_reported() {
     assert!(said.contains(note), "{said}");
 }
 
+/// The key file does not vouch for what came after its last line.
+#[test]
+fn bytes_appended_after_an_ordered_stop_are_a_finding() {
+    let scene = Scene::new();
+    scene.start(&[], Stdio::null()).stop();
+    let mut trail = fs::OpenOptions::new()
+        .append(true)
+        .open(scene.path("trail"))
+        .unwrap();
+    trail.write_all(b"{\"seq\":").unwrap();
+    let (code, said) = scene.verdict(&["--host-key", &scene.name("key")]);
+    assert_eq!(code, Some(1), "{said}");
+    let finding = "after the last whole line there are 7 bytes";
+    assert!(
+        said.contains(finding) && said.contains("NOT CLEAN"),
+        "{said}"
+    );
+}
+
 #[test]
 fn follow_shows_lines_as_they_come() {
     let scene = Scene::new();

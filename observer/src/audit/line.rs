@@ -46,6 +46,12 @@ impl Position {
     }
 }
 
+/// How a line at this place begins, up to its time.
+pub(super) fn beginning(at: Position) -> String {
+    let Position { seq, epoch, prev } = at;
+    format!("{{\"seq\":{seq},\"epoch\":{epoch},\"prev\":\"{prev}\",\"time\":\"")
+}
+
 /// Appends one line to the buffer; returns its MAC.
 pub(super) fn write(
     buffer: &mut Vec<u8>,
@@ -55,13 +61,9 @@ pub(super) fn write(
     key: &LineKey,
 ) -> Link {
     let start = buffer.len();
-    let Position { seq, epoch, prev } = at;
+    buffer.extend_from_slice(beginning(at).as_bytes());
     // Writing to memory cannot fail: a vector grows.
-    write!(
-        buffer,
-        "{{\"seq\":{seq},\"epoch\":{epoch},\"prev\":\"{prev}\",\"time\":\"{time:.9}\""
-    )
-    .unwrap_or_default();
+    write!(buffer, "{time:.9}\"").unwrap_or_default();
     let inner = buffer.len();
     let mut serializer = serde_json::Serializer::with_formatter(&mut *buffer, Ascii);
     if entry.serialize(&mut serializer).is_ok() {

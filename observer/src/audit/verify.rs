@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::chain::{ChainKey, LineKey, Link, MAX_EPOCH};
 use super::files::FileError;
 use super::key::{KeyError, KeyState, Use};
-use super::line::{Parsed, Position};
+use super::line::{self, Parsed, Position};
 use super::reader::{Found, Lines};
 use super::recover::is_kind;
 use super::segments::{open, segments};
@@ -155,10 +155,13 @@ pub enum Fault {
         /// The number that belongs here.
         expected: u64,
     },
-    /// The file ends within a line.
-    #[error("the last line is cut off in the middle ({bytes} bytes)")]
+    /// The file ends within a line, or with something that was appended.
+    #[error(
+        "after the last whole line there are {bytes} bytes: a line cut off in the middle, or \
+         something that was appended"
+    )]
     Torn {
-        /// How much of it is there.
+        /// How many.
         bytes: u64,
     },
     /// The trail does not begin with its first line, and no line says that
@@ -217,6 +220,7 @@ pub fn verify(request: &Request) -> Result<Verdict, VerifyError> {
     }
     let before = load_host_key(request, &first)?;
     let mut check = Check::new(&first, before.as_ref().map(|state| state.position));
+    check.running = request.running;
     let last = files.len().saturating_sub(1);
     for (index, file) in files.iter().enumerate() {
         let lenient = index == last && (request.running || before.is_some());
@@ -225,7 +229,7 @@ pub fn verify(request: &Request) -> Result<Verdict, VerifyError> {
     // A running observer may have gone on meanwhile: the trail reaches at
     // least what the key file said before, at most what it says now.
     let after = load_host_key(request, &first)?;
-    check.end(&first, before.as_ref(), after.as_ref(), request.running);
+    check.end(&first, before.as_ref(), after.as_ref());
     check.verdict.files = files;
     check.verdict.trail = first.trail;
     Ok(check.verdict)
@@ -274,6 +278,8 @@ struct Check {
     host_link: Option<Link>,
     /// Highest epoch of a line that verified.
     epoch: u64,
+    /// The observer runs, or was killed.
+    running: bool,
 }
 
 impl Check {
@@ -294,6 +300,7 @@ impl Check {
             host,
             host_link: host.filter(|at| at.seq == 1).map(|at| at.prev),
             epoch: 0,
+            running: false,
         }
     }
 
@@ -308,18 +315,35 @@ impl Check {
             match found {
                 Found::Line => self.take(lines.line()),
                 Found::TooLong => self.damage(Fault::Malformed),
-                Found::Torn => self.torn(lines.line().len() as u64, lenient),
+                Found::Torn => self.torn(lines.line(), lenient),
                 Found::End => return Ok(()),
             }
         }
     }
 
-    fn torn(&mut self, bytes: u64, lenient: bool) {
-        if lenient {
+    fn torn(&mut self, text: &[u8], lenient: bool) {
+        let bytes = text.len() as u64;
+        if lenient && self.may_be_unfinished(text) {
             self.verdict.unfinished_bytes = bytes;
         } else {
             self.damage(Fault::Torn { bytes });
         }
+    }
+
+    /// Whether this can be what there is so far of the next line. After an
+    /// ordered stop there is none, unless the observer runs again. A file
+    /// system that lost a write leaves zeros.
+    fn may_be_unfinished(&self, text: &[u8]) -> bool {
+        let Position { seq, prev, .. } = self.at;
+        let due = line::beginning(Position {
+            seq,
+            epoch: self.epoch_due,
+            prev,
+        });
+        let zeros = text.iter().rev().take_while(|&&byte| byte == 0).count();
+        let written = text.len().saturating_sub(zeros);
+        let mut pairs = text.iter().take(written).zip(due.as_bytes());
+        (self.running || !self.verdict.stopped) && pairs.all(|(is, due)| is == due)
     }
 
     fn take(&mut self, text: &[u8]) {
@@ -446,13 +470,7 @@ impl Check {
         }
     }
 
-    fn end(
-        &mut self,
-        first: &KeyState,
-        before: Option<&KeyState>,
-        after: Option<&KeyState>,
-        running: bool,
-    ) {
+    fn end(&mut self, first: &KeyState, before: Option<&KeyState>, after: Option<&KeyState>) {
         self.line = 0;
         let last = self.verdict.last_line.unwrap_or_default();
         if self.verdict.lines == 0 {
@@ -464,7 +482,7 @@ impl Check {
         }
         match (before, after) {
             (Some(before), Some(after)) => self.compare(first, before, after, last),
-            _ if self.verdict.stopped || running || last == 0 => {}
+            _ if self.verdict.stopped || self.running || last == 0 => {}
             _ => self.find(Fault::OpenEnd { last }),
         }
     }

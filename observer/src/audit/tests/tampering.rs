@@ -153,6 +153,49 @@ fn a_cut_tail_is_found() {
     assert!(matches!(faults[0].1, Fault::Torn { .. }), "{faults:?}");
 }
 
+/// An observer that has stopped in order writes no more.
+#[test]
+fn bytes_after_an_ordered_stop_are_found() {
+    let (scene, lines) = scene();
+    let text = scene.text();
+    let verdict = |more: &[u8], running| {
+        fs::write(&scene.options.file, [text.as_bytes(), more].concat()).unwrap();
+        verify(&Request {
+            host_key: Some(scene.options.key.clone()),
+            running,
+            ..scene.request()
+        })
+        .unwrap()
+    };
+    let last = line::Parsed::new(lines.last().unwrap().as_bytes()).unwrap();
+    let next = format!(
+        "{{\"seq\":9,\"epoch\":1,\"prev\":\"{}\",\"time\":\"2",
+        last.mac
+    );
+    for more in [b"x", &b"\0\0\0"[..], b"{\"seq\":9,", next.as_bytes()] {
+        let bytes = more.len() as u64;
+        let torn = [(Some(9), Fault::Torn { bytes })];
+        assert_eq!(faults(verdict(more, false)), torn);
+        // If it runs again, this may be its next line; nothing else may.
+        let verdict = verdict(more, true);
+        if more == b"x" {
+            assert_eq!(faults(verdict), torn);
+        } else {
+            assert!(verdict.is_clean(), "{verdict:#?}");
+            assert_eq!(verdict.unfinished_bytes, bytes);
+        }
+    }
+    for more in [
+        "{\"seq\":8,",
+        &next.replace('1', "2"),
+        &format!("{next}\0x"),
+    ] {
+        let verdict = verdict(more.as_bytes(), true);
+        // After its beginning a line may say anything.
+        assert_eq!(verdict.is_clean(), more.ends_with('x'), "{verdict:#?}");
+    }
+}
+
 #[test]
 fn a_tail_cut_back_to_an_older_stop_shows_by_the_key_file() {
     let scene = Scene::new();
