@@ -51,8 +51,19 @@
 //!   observer was killed or runs still. With the host's key file at hand an
 //!   open trail is checked to reach the key file's position: lines can then be
 //!   missing at most from the running epoch. Whoever cuts off sealed lines
-//!   cannot make the key file fit: the key of the earlier epoch is gone, and a
-//!   key file whose key is not K(0) ratcheted as often as it says is found out.
+//!   cannot make a key file that fits: the key of the earlier epoch is gone,
+//!   and a key file whose key is not K(0) ratcheted as often as it says is
+//!   found out. (A copy of the earlier key file fits; see below.)
+//! - Bytes after the last line that are no beginning of the next one, and any
+//!   bytes after an ordered stop unless the caller says that the observer runs
+//!   again.
+//!
+//! A saved copy of the key file, in a backup or a snapshot, undoes part of
+//! this. Who gets at one, and at the host, can cut the trail back to where the
+//! copy was made, put the copy in the key file's place, and the pair fits; or
+//! write other lines from there on, for he has that epoch's key. So keep the
+//! key file out of backups and snapshots; and copy the trail itself off the
+//! host as it grows: a later trail has to begin with the same bytes.
 //!
 //! What nobody can detect: lines of the running epoch that whoever holds its
 //! key, that is root on the host at that moment, edited or cut off. An epoch

@@ -12,7 +12,8 @@ use crate::cli::until_read;
 pub(super) const NOTES: &str = "Exits with 0 if nothing is wrong, with 1 if something is. What \
     cannot be shown: lines after the last seal that root on the host edited before the next, and \
     anything that the observer was kept from seeing. A trail that was stopped in order may have \
-    been gone on with; --host-key tells.";
+    been gone on with; --host-key tells, unless a saved copy of an earlier key file was put in its \
+    place.";
 
 /// `observer audit verify`
 #[derive(Debug, Args)]
