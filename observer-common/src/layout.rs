@@ -54,6 +54,10 @@ pub struct Layout {
     pub cgroup_kn: u32,
     /// `kernfs_node.id`
     pub kernfs_node_id: u32,
+    /// `unix_sock.sk.sk_shutdown`
+    pub unix_sock_shutdown: u32,
+    /// Zero; keeps the layout free of implicit padding.
+    pub reserved: u32,
     /// Level of the observer's pid namespace, 0 for the initial one.
     pub observer_level: u32,
     /// Inode of the observer's pid namespace.
@@ -91,6 +95,8 @@ impl Layout {
         css_set_dfl_cgrp: 0,
         cgroup_kn: 0,
         kernfs_node_id: 0,
+        unix_sock_shutdown: 0,
+        reserved: 0,
         observer_level: 0,
         observer_ns_inode: 0,
         has_cgroup: 0,
@@ -98,4 +104,4 @@ impl Layout {
     };
 }
 
-const _: () = assert!(size_of::<Layout>() == 24 * 4 + 8);
+const _: () = assert!(size_of::<Layout>() == 26 * 4 + 8);

@@ -21,6 +21,12 @@ use crate::{
 /// `net/core/filter.c`; `unix_dgram_sendmsg` then reports the full length).
 pub(crate) const DROP: i64 = 0;
 
+/// Lets the datagram go on to the socket, whole.
+#[inline(always)]
+pub(crate) fn pass(ctx: &SkBuffContext) -> i64 {
+    i64::from(ctx.len())
+}
+
 /// Writes a record of the datagram and says what becomes of it.
 ///
 /// In this order: a datagram of a process that has used up its budget is
@@ -48,7 +54,7 @@ pub(crate) fn run(ctx: &SkBuffContext, describe: impl FnOnce(&mut Record)) -> i6
     }
     if !is_read {
         loss::count(Loss::Unreadable);
-        return i64::from(ctx.len());
+        return pass(ctx);
     }
     if gate!(refuse_lies) != 0 && is_lie(record) {
         return refuse(record);
@@ -59,7 +65,6 @@ pub(crate) fn run(ctx: &SkBuffContext, describe: impl FnOnce(&mut Record)) -> i6
 /// By the ring or by the socket.
 #[inline(always)]
 fn deliver(ctx: &SkBuffContext, record: &mut Record) -> i64 {
-    let pass = i64::from(ctx.len());
     let room = gate!(take_below);
     if room != 0 && output::unread_bytes() <= room {
         record.fate = Fate::Taken as u8;
@@ -68,7 +73,7 @@ fn deliver(ctx: &SkBuffContext, record: &mut Record) -> i64 {
             return DROP;
         }
         loss::count(Loss::RingFull);
-        return pass;
+        return pass(ctx);
     }
     if room != 0 {
         loss::count(Loss::PassedOn);
@@ -76,7 +81,7 @@ fn deliver(ctx: &SkBuffContext, record: &mut Record) -> i64 {
     if !output::write(record) {
         loss::count(Loss::RingFull);
     }
-    pass
+    pass(ctx)
 }
 
 /// A lie takes no place in the queue even where the ring has no room for it:

@@ -14,7 +14,8 @@
 //!   [`udp_btf`] calls (Linux before 6.2), and sees IPv6 sockets only.
 //! - [`unix_helper`] does what helper functions can where BTF or
 //!   `CAP_PERFMON` is missing (Linux 6.10 and later). Nothing does so for UDP:
-//!   no helper tells a corked send from another.
+//!   no helper tells a corked send from another. [`unix_helper_run`] is what it
+//!   becomes while there is an observer.
 //! - [`udp_by_lo`], [`udp_by_device`] and [`udp_by_others`] let each of a
 //!   listener's sockets have what is its own, and nothing but frames.
 
@@ -50,6 +51,7 @@ mod loss;
 mod output;
 mod packet;
 mod socket;
+mod receiver;
 mod task;
 mod udp;
 
@@ -62,12 +64,22 @@ use observer_common::record::Program;
 /// Records each datagram with all that the sending task's own structures say.
 #[socket_filter]
 pub fn unix_btf(ctx: SkBuffContext) -> i64 {
+    if !receiver::is_open(&ctx) {
+        return filter::pass(&ctx);
+    }
     filter::run(&ctx, |record| task::describe(record, Program::UnixBtf))
+}
+
+/// Goes on to [`unix_helper_run`] while the observer lives.
+#[socket_filter]
+pub fn unix_helper(ctx: SkBuffContext) -> i64 {
+    receiver::go_on_if_observed(&ctx);
+    filter::pass(&ctx)
 }
 
 /// Records each datagram with what helper functions say of the sender.
 #[socket_filter]
-pub fn unix_helper(ctx: SkBuffContext) -> i64 {
+pub fn unix_helper_run(ctx: SkBuffContext) -> i64 {
     filter::run(&ctx, |record| helper::describe(record, Program::UnixHelper))
 }
 

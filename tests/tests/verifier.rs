@@ -142,13 +142,14 @@ fn every_program_is_far_from_the_limits() {
     } else {
         "udp_btf_v6"
     };
-    let helper = kernel::is_at_least(HELPER_TIER).then_some("unix_helper");
+    let helper = ["unix_helper", "unix_helper_run"];
+    let helper = kernel::is_at_least(HELPER_TIER).then_some(helper);
     let filters = ["udp_by_device", "udp_by_lo", "udp_by_others"];
     let expected: Vec<&str> = [udp_btf]
         .into_iter()
         .chain(filters)
         .chain(["unix_btf"])
-        .chain(helper)
+        .chain(helper.into_iter().flatten())
         .collect();
     assert_eq!(names, expected);
     for (

@@ -12,7 +12,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray, ProgramArray},
     programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, SocketFilter},
 };
 use observer_common::{
@@ -103,6 +103,9 @@ pub(super) struct Kernel {
     /// What senders have left: [`Payer`] to [`Budget`].
     budgets: HashMap<MapData, [u64; 2], [u64; 4]>,
     losses: PerCpuArray<MapData, u64>,
+    /// Held for as long as the program is to go on to its second half: the
+    /// kernel empties it with the last descriptor.
+    _open: ProgramArray<MapData>,
     #[cfg(feature = "ebpf-log")]
     pub(super) debug_log: super::debug_log::DebugLog,
 }
@@ -213,6 +216,12 @@ impl Kernel {
             .map_max_entries("OTHERS", ring_bytes)
             .load(object.as_bytes())?;
         load_programs(&mut ebpf, name, route)?;
+        let mut open = ProgramArray::try_from(take(&mut ebpf, "OPEN")?)?;
+        if program == Program::UnixHelper {
+            let second = socket_filter(&mut ebpf, UNIX_HELPER_RUN)?;
+            second.load()?;
+            open.set(0, second.fd()?, 0)?;
+        }
         let ring = |ebpf: &mut Ebpf, name| {
             Ring::new(take_data(ebpf, name)?, ring_bytes).map_err(system("cannot map the ring"))
         };
@@ -223,6 +232,7 @@ impl Kernel {
                 .map_err(system("cannot map the ring's bell"))?,
             budgets: HashMap::try_from(take(&mut ebpf, "BUDGETS")?)?,
             losses: PerCpuArray::try_from(take(&mut ebpf, "LOSS")?)?,
+            _open: open,
             #[cfg(feature = "ebpf-log")]
             debug_log: super::debug_log::DebugLog::start(&mut ebpf),
             ebpf,
@@ -300,6 +310,9 @@ impl Kernel {
 
 /// The program for UDP where the kernel has no functions to cast pointers.
 const UDP_BTF_V6: &str = "udp_btf_v6";
+
+/// What `unix_helper` goes on with while there is an observer.
+const UNIX_HELPER_RUN: &str = "unix_helper_run";
 
 /// What is to be loaded.
 struct Link {

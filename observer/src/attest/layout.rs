@@ -129,7 +129,8 @@ impl KernelTypes {
 /// `task_struct` (`include/linux/sched.h`), `pid` and `upid`
 /// (`include/linux/pid.h`), `pid_namespace` (`include/linux/pid_namespace.h`),
 /// `cred` (`include/linux/cred.h`), `css_set` and `cgroup`
-/// (`include/linux/cgroup-defs.h`), `kernfs_node` (`include/linux/kernfs.h`).
+/// (`include/linux/cgroup-defs.h`), `kernfs_node` (`include/linux/kernfs.h`),
+/// `unix_sock` (`include/net/af_unix.h`), `sock` (`include/net/sock.h`).
 fn resolve(btf: &Path) -> Result<Offsets, LayoutError> {
     let types = read(btf)?;
     Ok(Offsets {
@@ -166,6 +167,7 @@ fn task(types: &Btf) -> Result<Layout, LayoutError> {
         css_set_dfl_cgrp: cgroup.map_or(0, |offsets| offsets.css_set_dfl_cgrp),
         cgroup_kn: cgroup.map_or(0, |offsets| offsets.cgroup_kn),
         kernfs_node_id: cgroup.map_or(0, |offsets| offsets.kernfs_node_id),
+        unix_sock_shutdown: Fields::of("unix_sock", types).offset("sk.sk_shutdown")?,
         has_cgroup: u32::from(cgroup.is_some()),
         ..Layout::UNRESOLVED
     })

@@ -58,7 +58,7 @@ fn every_field_of_this_kernel_is_where_the_reference_finds_it() {
 }
 
 /// The structures that the layout is made of.
-const OURS: [&str; 8] = [
+const OURS: [&str; 10] = [
     "task_struct",
     "cred",
     "pid",
@@ -67,6 +67,8 @@ const OURS: [&str; 8] = [
     "css_set",
     "cgroup",
     "kernfs_node",
+    "unix_sock",
+    "sock",
 ];
 
 #[test]
