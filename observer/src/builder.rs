@@ -15,6 +15,7 @@ use crate::{
     },
     event::Via,
     judge::{AttestMode, Namespaces, Network, Policy, Senders},
+    lsm::SecurityModule,
     observer::{DEFAULT_POLL_INTERVAL, Inlet, Observer},
     tracker::{OriginPolicy, Tracker},
     transport::{BindError, BoundSocket, ClosedUdpListener, SocketOptions, UdpError},
@@ -62,6 +63,10 @@ pub enum Refuse {
 /// defaults.
 #[derive(Clone, Debug)]
 #[must_use]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is the operator's word on one matter, whatever the others are"
+)]
 pub struct Builder {
     socket: Option<PathBuf>,
     socket_mode: u32,
@@ -85,6 +90,7 @@ pub struct Builder {
     origin_policy: OriginPolicy,
     ingest: Ingest,
     refuse: Refuse,
+    over_lsm: bool,
     max_beat_rate: u32,
     poll_interval: Duration,
 }
@@ -139,6 +145,13 @@ pub enum StartError {
          network with --trust-udp"
     )]
     NoConsent(SocketAddr),
+    /// Beats would be taken past a security module that decides who may send.
+    #[error(
+        "{0} decides on this host who may send by Unix sockets, and the kernel asks it only after \
+         the eBPF program: with --ingest ring or --refuse kernel what it forbids would be \
+         delivered. Leave these out, or agree to that with --over-lsm"
+    )]
+    OverSecurityModule(SecurityModule),
     /// Lists of users need a kernel record that names one.
     #[error("--allow-uid and --allow-gid need tier btf, for tier helper does not tell users: {0}")]
     UsersUnknown(String),
@@ -183,6 +196,7 @@ impl Default for Builder {
             origin_policy: OriginPolicy::default(),
             ingest: Ingest::default(),
             refuse: Refuse::default(),
+            over_lsm: false,
             max_beat_rate: DEFAULT_MAX_BEAT_RATE,
             poll_interval: DEFAULT_POLL_INTERVAL,
         }
@@ -346,6 +360,15 @@ impl Builder {
         self
     }
 
+    /// Agrees to [`Ingest::Ring`] and [`Refuse::Kernel`] where a security
+    /// module decides who may send by Unix sockets: the kernel asks it after
+    /// the program has taken a datagram, so its word does not count then.
+    /// Default: no, and [`Builder::bind`] fails there.
+    pub fn over_lsm(mut self, agreed: bool) -> Self {
+        self.over_lsm = agreed;
+        self
+    }
+
     /// How many datagrams a second one process may send to the Unix socket,
     /// of whatever kind, and twice as many at once, and how many frames by UDP
     /// from the listeners' own network namespace; what is more is dropped in
@@ -383,6 +406,7 @@ impl Builder {
             .ok_or(StartError::Incomplete("socket path"))?;
         let threshold_ns = self.threshold_ns()?;
         self.check_bounds()?;
+        self.check_security_module()?;
         let options = AttestOptions {
             mode: self.attest,
             tier: self.tier,
@@ -564,6 +588,18 @@ impl Builder {
             return Err(StartError::TooManyListeners(wanted.len()));
         }
         Ok(wanted)
+    }
+
+    /// What the program takes no security module is asked about.
+    fn check_security_module(&self) -> Result<(), StartError> {
+        let takes = self.ingest == Ingest::Ring || self.refuse == Refuse::Kernel;
+        if !takes || self.over_lsm {
+            return Ok(());
+        }
+        match SecurityModule::in_force() {
+            Some(module) => Err(StartError::OverSecurityModule(module)),
+            None => Ok(()),
+        }
     }
 
     /// Under tier `helper` no record names a user: every sender would be

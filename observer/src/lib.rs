@@ -63,6 +63,7 @@ pub mod event;
 pub mod histogram;
 mod index_list;
 pub mod judge;
+pub mod lsm;
 pub mod metrics;
 mod observer;
 pub mod sinks;

@@ -25,7 +25,7 @@ use super::{
     kernel::{Kernel, Plan},
     object_is_built_in, program,
 };
-use crate::{event::Via, transport::ClosedUdpListener};
+use crate::{event::Via, lsm::SecurityModule, transport::ClosedUdpListener};
 
 mod findings;
 
@@ -80,6 +80,9 @@ pub struct HostReport {
     /// Sysctl `kernel.io_uring_disabled` (Linux 6.6 and later); `None`:
     /// unknown.
     pub io_uring_disabled: Option<u64>,
+    /// The security module that decides who may send by Unix sockets, if one
+    /// does.
+    pub security_module: Option<SecurityModule>,
 }
 
 impl HostReport {
@@ -253,6 +256,7 @@ pub fn probe(btf: &Path) -> HostReport {
         initial_pid_ns: pid_ns_inode.map(|inode| inode == INITIAL_PID_NS),
         max_dgram_qlen: number("/proc/sys/net/unix/max_dgram_qlen"),
         io_uring_disabled: number("/proc/sys/kernel/io_uring_disabled"),
+        security_module: SecurityModule::in_force(),
     }
 }
 

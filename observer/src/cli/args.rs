@@ -67,6 +67,12 @@ pub(super) struct Run {
     #[arg(long, value_name = "WHO", value_enum, default_value_t = Refuser::User)]
     refuse: Refuser,
 
+    /// Agree to --ingest ring and --refuse kernel where a security module
+    /// decides who may send by Unix sockets: it is not asked about what the
+    /// kernel's program takes
+    #[arg(long)]
+    pub(super) over_lsm: bool,
+
     /// Datagrams a second that one process may send to the socket, or by UDP,
     /// and twice as many at once; the kernel drops what is more. 0: no limit
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_BEAT_RATE)]

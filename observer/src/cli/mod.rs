@@ -125,7 +125,8 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
             StartError::NoConsent(_)
             | StartError::TooManyListeners(_)
             | StartError::TooManyDevices(_)
-            | StartError::Device { .. },
+            | StartError::Device { .. }
+            | StartError::OverSecurityModule(_),
         ) => ExitCode::from(USAGE),
         _ => ExitCode::from(FAILURE),
     }

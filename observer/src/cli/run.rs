@@ -96,6 +96,7 @@ fn bind(args: &Run) -> Result<Observer, StartError> {
         .origin_policy(args.origin_policy())
         .ingest(args.ingest())
         .refuse(args.refuse())
+        .over_lsm(args.over_lsm)
         .max_beat_rate(args.max_beat_rate)
         .poll_interval(args.poll_interval());
     builder = args.udp.apply(builder);

@@ -13,8 +13,9 @@ use super::suite::Step;
 use crate::process;
 
 /// Programs of the host's that the tests start.
-const PROGRAMS: [&str; 11] = [
-    "cat", "dd", "env", "ip", "mkfifo", "nsenter", "setpriv", "sh", "sleep", "timeout", "unshare",
+const PROGRAMS: [&str; 12] = [
+    "cat", "dd", "env", "ip", "mkfifo", "mount", "nsenter", "setpriv", "sh", "sleep", "timeout",
+    "unshare",
 ];
 
 /// Folders of the guest that file systems are mounted on.

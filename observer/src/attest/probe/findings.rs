@@ -63,7 +63,12 @@ impl HostReport {
         findings.push(self.cgroup());
         findings.extend(self.udp_tiers());
         findings.extend(self.udp6_tier());
-        findings.extend([self.pid_namespace(), self.queue_length(), self.io_uring()]);
+        findings.extend([
+            self.pid_namespace(),
+            self.queue_length(),
+            self.io_uring(),
+            self.security_module(),
+        ]);
         findings
     }
 
@@ -174,6 +179,25 @@ impl HostReport {
                 State::Unknown,
                 "no such sysctl: Linux before 6.6, or no /proc/sys",
             ),
+        }
+    }
+
+    fn security_module(&self) -> Finding {
+        let check = "security_module";
+        let Some(module) = self.security_module else {
+            return ok(check, "none decides who may send by Unix sockets");
+        };
+        Finding {
+            action: Some(
+                "--ingest ring and --refuse kernel pass it by, and need --over-lsm; without them \
+                 it is asked as ever"
+                    .into(),
+            ),
+            ..finding(
+                check,
+                State::Limited,
+                format!("{module} decides who may send by Unix sockets"),
+            )
         }
     }
 

@@ -32,6 +32,7 @@ fn good() -> HostReport {
         initial_pid_ns: Some(true),
         max_dgram_qlen: Some(512),
         io_uring_disabled: Some(0),
+        security_module: None,
     }
 }
 
