@@ -33,9 +33,12 @@ impl Word<'_> {
     }
 
     /// `BPF_FETCH | BPF_ADD`; returns the sum.
+    ///
+    /// Not relaxed: of that LLVM (22) makes an addition that fetches nothing,
+    /// and takes the 1 for what it fetched.
     #[inline(always)]
     pub(crate) fn increase(self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+        self.0.fetch_add(1, Ordering::SeqCst).wrapping_add(1)
     }
 
     /// `BPF_CMPXCHG`; whether the word was as expected, and is new now.

@@ -1,7 +1,12 @@
 //! Flood control in the kernel, and lies that are refused there: one process
 //! cannot silence another.
 
-use std::{collections::HashMap, process::Command, thread, time::Duration};
+use std::{
+    collections::HashMap,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use observer_tests::{
     agent::Agent,
@@ -202,6 +207,31 @@ fn the_trail_counts_what_was_dropped() {
         assert!(frame.starts_with(&"a5".repeat(28)), "{frame}");
         assert!(evidence["sender"]["comm"] == "storm", "{evidence:#}");
     }
+}
+
+/// A flood that goes on is told by its size, and not when it has ended.
+#[test]
+fn the_trail_counts_a_flood_while_it_lasts() {
+    need_kernel!();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let trail = Trail::new(scratch.path());
+    let observer = trail.observer(limited(10));
+    let storm = storm(&observer, "garbage", u64::MAX, 60_000);
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let lines = trail.lines();
+        let of_flood = lines
+            .iter()
+            .filter(|line| line["kind"] == "throttled_sender" || line["of"] == "throttled_sender");
+        let told: u64 = of_flood.filter_map(|line| line["count"].as_u64()).sum();
+        if told > 1000 {
+            break;
+        }
+        assert!(Instant::now() < end, "{told} told of: {lines:#?}");
+        thread::sleep(Duration::from_millis(100));
+    }
+    drop(storm);
+    assert!(observer.stop().status.success());
 }
 
 /// A lie that the kernel refuses takes no place in the queue, and is told all
