@@ -33,6 +33,11 @@ pub struct Gate {
     /// 1: a process in a pid namespace below the observer's is to claim the
     /// pid that it has there; 0: it has no honest claim.
     pub translate: u32,
+    /// 1: the socket refuses descriptors that are attached to datagrams, with
+    /// an error to the sender; 0: the program drops such datagrams.
+    pub socket_refuses_descriptors: u32,
+    /// Zero; keeps the rules free of implicit padding.
+    pub reserved: u32,
 }
 
 impl Gate {
@@ -45,6 +50,8 @@ impl Gate {
         take_below: 0,
         refuse_lies: 0,
         translate: 0,
+        socket_refuses_descriptors: 0,
+        reserved: 0,
     };
 
     /// The same with a budget of `rate` datagrams a second and a burst of
@@ -119,6 +126,10 @@ pub struct Budget {
     pub dropped: u64,
     /// When a record last told of them.
     pub told_ns: u64,
+    /// Datagrams with descriptors that were refused.
+    pub with_descriptors: u64,
+    /// When a record last told of these.
+    pub descriptors_told_ns: u64,
 }
 
 impl Budget {
@@ -128,6 +139,8 @@ impl Budget {
         critical_spent_ns: 0,
         dropped: 0,
         told_ns: 0,
+        with_descriptors: 0,
+        descriptors_told_ns: 0,
     };
 }
 
@@ -139,9 +152,9 @@ pub const TELL_EVERY_NS: u64 = 1_000_000_000;
 pub const MAX_PAYERS: u32 = 16_384;
 
 const _: () = {
-    assert!(size_of::<Gate>() == 48);
+    assert!(size_of::<Gate>() == 56);
     assert!(size_of::<Payer>() == 16);
-    assert!(size_of::<Budget>() == 32);
+    assert!(size_of::<Budget>() == 48);
 };
 
 #[cfg(test)]

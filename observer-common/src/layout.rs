@@ -56,8 +56,13 @@ pub struct Layout {
     pub kernfs_node_id: u32,
     /// `unix_sock.sk.sk_shutdown`
     pub unix_sock_shutdown: u32,
-    /// Zero; keeps the layout free of implicit padding.
-    pub reserved: u32,
+    /// BTF id of `struct unix_skb_parms`; 0: the program cannot see what is
+    /// attached to a datagram, and the two offsets below are of no use.
+    pub unix_skb_parms: u32,
+    /// `unix_skb_parms.fp`
+    pub unix_skb_parms_fp: u32,
+    /// `sk_buff.cb`
+    pub skb_cb: u32,
     /// Level of the observer's pid namespace, 0 for the initial one.
     pub observer_level: u32,
     /// Inode of the observer's pid namespace.
@@ -96,7 +101,9 @@ impl Layout {
         cgroup_kn: 0,
         kernfs_node_id: 0,
         unix_sock_shutdown: 0,
-        reserved: 0,
+        unix_skb_parms: 0,
+        unix_skb_parms_fp: 0,
+        skb_cb: 0,
         observer_level: 0,
         observer_ns_inode: 0,
         has_cgroup: 0,
@@ -104,4 +111,4 @@ impl Layout {
     };
 }
 
-const _: () = assert!(size_of::<Layout>() == 26 * 4 + 8);
+const _: () = assert!(size_of::<Layout>() == 28 * 4 + 8);

@@ -35,9 +35,12 @@ pub enum Loss {
     /// A UDP socket was given a datagram that another socket of the same
     /// listener takes: a copy of a multicast or broadcast one.
     OtherSocket = 9,
+    /// A datagram with descriptors attached was refused: dropped, or left to
+    /// the socket to refuse.
+    Descriptors = 10,
 }
 
 impl Loss {
     /// How many counters there are.
-    pub const COUNT: u32 = 10;
+    pub const COUNT: u32 = 11;
 }

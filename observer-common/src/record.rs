@@ -76,8 +76,9 @@ pub struct Record {
     pub reserved: u8,
     /// What the datagram carries as its mark on the way; 0: nothing.
     pub token: u32,
-    /// How many datagrams of this sender flood control has dropped so far.
-    /// Zero unless [`Record::fate`] is [`Fate::Throttled`].
+    /// How many datagrams of this sender flood control has dropped so far, or
+    /// how many were refused for their descriptors. Zero unless
+    /// [`Record::fate`] is [`Fate::Throttled`] or [`Fate::Descriptors`].
     pub dropped: u64,
 }
 
@@ -154,6 +155,9 @@ pub enum Fate {
     /// Flood control dropped it, and others of the same sender. Such a record
     /// is written at most once a second for each sender.
     Throttled = 2,
+    /// It was refused for the descriptors attached to it, and others of the
+    /// same sender. Written as often.
+    Descriptors = 3,
 }
 
 macro_rules! from_number {
@@ -179,7 +183,8 @@ from_number!(Program {
 from_number!(Fate {
     Passed,
     Taken,
-    Throttled
+    Throttled,
+    Descriptors
 });
 from_number!(TaskKind {
     Unknown,

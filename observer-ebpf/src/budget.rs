@@ -44,12 +44,7 @@ pub(crate) fn charge(record: &Record, datagrams: u32, is_critical: bool) -> Verd
     if gate!(cost_ns) == 0 {
         return Verdict::Within;
     }
-    let payer = Payer {
-        start_ns: record.start_ns,
-        host_pid: record.host_pid,
-        task_kind: u32::from(record.task_kind),
-    };
-    let Some(budget) = budget_of(&payer) else {
+    let Some(budget) = budget_of(&payer(record)) else {
         return Verdict::Within;
     };
     let now = record.time_ns;
@@ -80,6 +75,31 @@ pub(crate) fn charge(record: &Record, datagrams: u32, is_critical: bool) -> Verd
     Verdict::Over {
         dropped: dropped.increase(),
         tell: is_due(told, now),
+    }
+}
+
+/// Counts a datagram of this sender's that is refused for its descriptors;
+/// returns how many those are, if userspace is to be told now.
+#[inline(always)]
+pub(crate) fn note_descriptors(record: &Record) -> Option<u64> {
+    let budget = budget_of(&payer(record))?;
+    // SAFETY: as above.
+    let (refused, told) = unsafe {
+        (
+            Word::at(&raw mut (*budget).with_descriptors),
+            Word::at(&raw mut (*budget).descriptors_told_ns),
+        )
+    };
+    let refused = refused.increase();
+    is_due(told, record.time_ns).then_some(refused)
+}
+
+#[inline(always)]
+fn payer(record: &Record) -> Payer {
+    Payer {
+        start_ns: record.start_ns,
+        host_pid: record.host_pid,
+        task_kind: u32::from(record.task_kind),
     }
 }
 

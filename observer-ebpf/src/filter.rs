@@ -15,6 +15,7 @@ use crate::{
     constants::{gate, layout},
     loss,
     output::{self, load_bytes},
+    rights,
 };
 
 /// Drops the datagram; the sender sees success (`sk_filter_trim_cap`,
@@ -30,7 +31,8 @@ pub(crate) fn pass(ctx: &SkBuffContext) -> i64 {
 /// Writes a record of the datagram and says what becomes of it.
 ///
 /// In this order: a datagram of a process that has used up its budget is
-/// dropped, and so is one that is no frame by its length; a lie is taken off
+/// dropped, and so is one with descriptors attached, and one that is no frame
+/// by its length; a lie is taken off
 /// the socket where that is asked for, and every datagram where the ring is to
 /// deliver them; the rest goes on to the socket. Nothing of what is dropped or
 /// taken ever has one of the few places of the receive queue.
@@ -47,6 +49,9 @@ pub(crate) fn run(ctx: &SkBuffContext, describe: impl FnOnce(&mut Record)) -> i6
         budget::charge(record, 1, is_read && claims_critical(&record.frame))
     {
         return throttle(record, dropped, tell);
+    }
+    if rights::are_attached(ctx) {
+        return refuse_descriptors(ctx, record);
     }
     if !is_frame {
         loss::count(Loss::WrongLength);
@@ -95,6 +100,30 @@ fn refuse(record: &mut Record) -> i64 {
         loss::count(Loss::RefusedUnseen);
     }
     DROP
+}
+
+/// Whoever attaches descriptors closes them: what is dropped or refused here
+/// the kernel frees in the sending task, and not in the observer's, which a
+/// file may keep busy for as long as its owner likes (`SO_LINGER`).
+///
+/// A socket that refuses them itself is left to it: the sender is to know. It
+/// never lets such a datagram in, so there is no record of it.
+#[inline(always)]
+fn refuse_descriptors(ctx: &SkBuffContext, record: &mut Record) -> i64 {
+    loss::count(Loss::Descriptors);
+    if let Some(refused) = budget::note_descriptors(record) {
+        record.fate = Fate::Descriptors as u8;
+        record.dropped = refused;
+        // What is not said now is counted all the same, and said with the next.
+        if output::write(record) {
+            bell::ring();
+        }
+    }
+    if gate!(socket_refuses_descriptors) != 0 {
+        pass(ctx)
+    } else {
+        DROP
+    }
 }
 
 #[inline(always)]

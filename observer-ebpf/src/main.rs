@@ -50,8 +50,9 @@ mod listener;
 mod loss;
 mod output;
 mod packet;
-mod socket;
 mod receiver;
+mod rights;
+mod socket;
 mod task;
 mod udp;
 

@@ -104,8 +104,9 @@ fn is_pending(udp: Kernel) -> bool {
     load::<u32>(udp, network!(udp_pending)) != 0
 }
 
+/// The `struct sk_buff` behind a program's context.
 #[inline(always)]
-fn cast_to_kern_ctx(ctx: *mut c_void) -> Kernel {
+pub(crate) fn cast_to_kern_ctx(ctx: *mut c_void) -> Kernel {
     type Function = unsafe extern "C" fn(*mut c_void) -> Kernel;
     // SAFETY: userspace puts the kernel's function in this number's place, or
     // the program does not load.
@@ -115,8 +116,9 @@ fn cast_to_kern_ctx(ctx: *mut c_void) -> Kernel {
     unsafe { function(ctx) }
 }
 
+/// A pointer to read a structure by, given the BTF id of its type.
 #[inline(always)]
-fn rdonly_cast(object: Kernel, type_id: u32) -> Kernel {
+pub(crate) fn rdonly_cast(object: Kernel, type_id: u32) -> Kernel {
     type Function = unsafe extern "C" fn(Kernel, u32) -> Kernel;
     // SAFETY: likewise.
     let function: Function =

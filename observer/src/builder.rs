@@ -40,9 +40,8 @@ pub enum Ingest {
     /// By the ring: the kernel record is the delivery, and the socket's queue
     /// is not used, unless the ring fills up.
     ///
-    /// `SCM_CREDENTIALS` and attached descriptors never reach the observer
-    /// then: that somebody forges or attaches them has no effect, and is not
-    /// told.
+    /// `SCM_CREDENTIALS` never reach the observer then: that somebody forges
+    /// them has no effect, and is not told.
     Ring,
 }
 
@@ -414,9 +413,12 @@ impl Builder {
             types: KernelTypes::at(self.btf.clone().unwrap_or_else(|| KERNEL_BTF.into())),
         };
         let (udp, listeners) = self.listen(&options)?;
-        let route = Route::Unix { gate: self.gate() };
-        let mut unix = Attestor::load(&options, route)?;
         let unbound = BoundSocket::open()?;
+        let gate = Gate {
+            socket_refuses_descriptors: unbound.refuses_descriptors().into(),
+            ..self.gate()
+        };
+        let mut unix = Attestor::load(&options, Route::Unix { gate })?;
         unix.attach(unbound.as_fd())?;
         self.check_users(&unix)?;
         let socket = unbound.bind(&SocketOptions {

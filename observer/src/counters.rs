@@ -80,6 +80,10 @@ pub struct Counters {
     /// Datagrams of senders that had used up their budgets, dropped in the
     /// kernel.
     pub throttled: u64,
+    /// Datagrams that were refused for the descriptors attached to them, as far
+    /// as the eBPF program could see them.
+    #[serde(default)]
+    pub descriptors_refused: u64,
     /// Lies that were refused in the kernel and found the ring full: there is
     /// no event of them.
     pub refused_unseen: u64,

@@ -276,6 +276,11 @@ fn events(families: &mut Families<'_>, counters: &Counters) -> fmt::Result {
         counters.throttled,
     )?;
     families.counter(
+        "descriptors_refused",
+        "Datagrams that were refused for the descriptors attached to them",
+        counters.descriptors_refused,
+    )?;
+    families.counter(
         "displaced_claims",
         "Unverified claims of a pid that gave way to a kernel-attested agent",
         counters.displaced,

@@ -81,6 +81,8 @@ pub struct Observer {
     refusal_told_ns: Option<u64>,
     /// When it last spoke of one that sends too much.
     throttling_told_ns: Option<u64>,
+    /// When it last spoke of one that attaches descriptors.
+    descriptors_told_ns: Option<u64>,
     on_refusal: Option<OnRefusal>,
     pub(crate) wake: crate::stream::Wake,
 }
@@ -116,6 +118,7 @@ impl Observer {
             counters: Counters::default(),
             refusal_told_ns: None,
             throttling_told_ns: None,
+            descriptors_told_ns: None,
             on_refusal: None,
             wake: crate::stream::Wake::default(),
         }

@@ -10,20 +10,40 @@ const INT_LEN: libc::socklen_t = 4;
 
 const _: () = assert!(INT_LEN as usize == size_of::<libc::c_int>());
 
+/// `SO_PASSRIGHTS` (`include/uapi/asm-generic/socket.h`, Linux 6.16), the same
+/// on all machines that the observer runs on.
+const SO_PASSRIGHTS: libc::c_int = 83;
+
+/// Has the kernel refuse descriptors that senders attach to datagrams, with
+/// `EPERM` and before they are queued (`unix_dgram_sendmsg`,
+/// `net/unix/af_unix.c`, 6.18); false where it cannot (Linux before 6.16).
+///
+/// # Errors
+/// What `setsockopt` fails with otherwise.
+pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    match set(socket, SO_PASSRIGHTS, 0) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(false),
+        result => result.map(|()| true),
+    }
+}
+
 /// Switches an option of level `SOL_SOCKET` on that takes an int.
 ///
 /// # Errors
 /// What `setsockopt` fails with.
 pub(crate) fn switch_on(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: pointer and length are those of `on`, which outlives the call.
+    set(socket, option, 1)
+}
+
+fn set(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: pointer and length are those of `value`, which outlives the call.
     // An option that takes more than an int refuses the length.
     let status = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
             option,
-            (&raw const on).cast(),
+            (&raw const value).cast(),
             INT_LEN,
         )
     };

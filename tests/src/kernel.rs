@@ -9,6 +9,15 @@ use aya::programs::{ProgramInfo, loaded_programs};
 /// (`bpf_base_func_proto`, `kernel/bpf/helpers.c`).
 pub const HELPER_TIER: (u32, u32) = (6, 10);
 
+/// The first kernel that can refuse descriptors at their sender
+/// (`SO_PASSRIGHTS`, `net/core/sock.c`).
+pub const REFUSES_DESCRIPTORS: (u32, u32) = (6, 16);
+
+/// The first kernel whose programs can see descriptors that are attached to a
+/// datagram (`bpf_cast_to_kern_ctx`, `kernel/bpf/helpers.c`): tier btf lets none
+/// in.
+pub const SEES_DESCRIPTORS: (u32, u32) = (6, 2);
+
 /// Whether the running kernel is of this version or a later one.
 ///
 /// # Panics

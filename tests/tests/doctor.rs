@@ -110,6 +110,14 @@ fn the_facts_are_those_of_the_kernel() {
     assert_eq!(helper, kernel::is_at_least(HELPER_TIER));
     let namespace = observer_tests::procfs::pid_namespace(std::process::id());
     assert_eq!(report["pid_ns_inode"], namespace);
+    let descriptors = if kernel::is_at_least(kernel::REFUSES_DESCRIPTORS) {
+        "refused"
+    } else if kernel::is_at_least(kernel::SEES_DESCRIPTORS) {
+        "dropped"
+    } else {
+        "closed"
+    };
+    assert_eq!(report["descriptors"], descriptors);
     fact::tell("release", &kernel::release());
     fact::tell("lockdown", lockdown);
 }

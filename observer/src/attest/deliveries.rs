@@ -19,12 +19,23 @@ pub(crate) struct Taken {
     pub(crate) sender: Attestation,
 }
 
-/// A sender that sent more than it may.
+/// Why the program does not let datagrams in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Reason {
+    /// Their sender sends more than it may.
+    Flood,
+    /// Descriptors are attached to them.
+    Descriptors,
+}
+
+/// A sender whose datagrams the program does not let in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Throttled {
     /// Whose budget it is.
     pub(crate) payer: Payer,
-    /// How many datagrams were dropped so far.
+    /// Why.
+    pub(crate) reason: Reason,
+    /// How many datagrams that were so far.
     pub(crate) dropped: u64,
     /// The last of them; zeros if it was no frame by its length.
     pub(crate) frame: [u8; FRAME_LEN],
@@ -78,7 +89,7 @@ impl Attestor {
             let wanted = |record: &Record| match Fate::try_from(record.fate) {
                 Ok(Fate::Taken) => !is_full && may_take,
                 Ok(Fate::Passed) => may_pass,
-                Ok(Fate::Throttled) | Err(_) => true,
+                Ok(Fate::Throttled | Fate::Descriptors) | Err(_) => true,
             };
             let Some(record) = kernel.ring.next(view.mark, wanted) else {
                 break;
@@ -87,7 +98,7 @@ impl Attestor {
             match Fate::try_from(record.fate) {
                 Ok(Fate::Passed) => join.record(&record, now),
                 Ok(Fate::Taken) => taken.push_back(record),
-                Ok(Fate::Throttled) => throttled.push_back(record),
+                Ok(Fate::Throttled | Fate::Descriptors) => throttled.push_back(record),
                 Err(_) => kernel.ring.note_malformed(),
             }
         }
@@ -175,7 +186,7 @@ impl Attestor {
         oldest
     }
 
-    /// The next sender that the program dropped datagrams of.
+    /// The next sender whose datagrams the program did not let in.
     pub(crate) fn next_throttled(&mut self) -> Option<Throttled> {
         let record = self.throttled.pop_front()?;
         Some(Throttled {
@@ -184,17 +195,29 @@ impl Attestor {
                 host_pid: record.host_pid,
                 task_kind: record.task_kind.into(),
             },
+            reason: if record.fate == Fate::Descriptors as u8 {
+                Reason::Descriptors
+            } else {
+                Reason::Flood
+            },
             dropped: record.dropped,
             frame: record.frame,
             sender: self.attestation(&record, None),
         })
     }
 
-    /// How many datagrams of a sender the program has dropped by now; `None`
+    /// How many datagrams of a sender the program has not let in by now; `None`
     /// if nobody knows any more.
-    pub(crate) fn dropped(&self, payer: Payer) -> Option<u64> {
-        let Budget { dropped, .. } = self.kernel.as_ref()?.budget(payer)?;
-        Some(dropped)
+    pub(crate) fn dropped(&self, payer: Payer, reason: Reason) -> Option<u64> {
+        let Budget {
+            dropped,
+            with_descriptors,
+            ..
+        } = self.kernel.as_ref()?.budget(payer)?;
+        Some(match reason {
+            Reason::Flood => dropped,
+            Reason::Descriptors => with_descriptors,
+        })
     }
 
     /// What is readable once the program has rung. Without a program there is

@@ -101,7 +101,7 @@ pub(super) struct Kernel {
     pub(super) others: Ring,
     pub(super) bell: Bell,
     /// What senders have left: [`Payer`] to [`Budget`].
-    budgets: HashMap<MapData, [u64; 2], [u64; 4]>,
+    budgets: HashMap<MapData, [u64; 2], [u64; 6]>,
     losses: PerCpuArray<MapData, u64>,
     /// Held for as long as the program is to go on to its second half: the
     /// kernel empties it with the last descriptor.
@@ -327,12 +327,13 @@ struct Link {
 fn link(plan: &Plan<'_>) -> Result<Link, KernelError> {
     let object = object::bytes().ok_or(KernelError::NoObject)?;
     let Route::Udp(route) = plan.route else {
+        let (name, kfuncs) = match plan.program {
+            Program::UnixHelper => ("unix_helper", None),
+            Program::UnixBtf | Program::UdpBtf => ("unix_btf", plan.types.kfuncs()?),
+        };
         return Ok(Link {
-            name: match plan.program {
-                Program::UnixHelper => "unix_helper",
-                Program::UnixBtf | Program::UdpBtf => "unix_btf",
-            },
-            object: kfunc::link(object, None),
+            name,
+            object: kfunc::link(object, kfuncs),
             network: Network::UNRESOLVED,
         });
     };

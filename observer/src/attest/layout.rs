@@ -6,11 +6,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use observer_common::{
-    kfunc::{CAST_TO_KERN_CTX, RDONLY_CAST},
-    layout::Layout,
-    listener::Network,
-};
+use observer_common::{kfunc, layout::Layout, listener::Network};
 use thiserror::Error;
 
 use super::{
@@ -66,18 +62,22 @@ pub(crate) struct KernelTypes {
 #[derive(Clone, Debug)]
 struct Offsets {
     task: Layout,
+    /// BTF ids of the kernel functions that the programs call, in the order of
+    /// [`kfunc::ALL`]; `None`: this kernel has them not (Linux before 6.2).
+    kfuncs: Option<Kfuncs>,
     socket: Result<SocketTypes, Arc<LayoutError>>,
 }
+
+/// BTF ids of [`kfunc::ALL`].
+pub(super) type Kfuncs = [u32; kfunc::ALL.len()];
 
 /// How to read of a socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SocketTypes {
     /// The offsets, with nothing of the observer.
     pub(super) network: Network,
-    /// BTF ids of the kernel functions that the programs call, in the order of
-    /// [`observer_common::kfunc::ALL`]; `None`: this kernel has them not
-    /// (Linux before 6.2).
-    pub(super) kfuncs: Option<[u32; 2]>,
+    /// [`KernelTypes::kfuncs`]
+    pub(super) kfuncs: Option<Kfuncs>,
 }
 
 impl KernelTypes {
@@ -115,6 +115,21 @@ impl KernelTypes {
         self.offsets()?.socket.clone()
     }
 
+    /// Whether a program can see what is attached to a datagram.
+    pub(super) fn show_attached(&self) -> bool {
+        let offsets = self.offsets();
+        offsets.is_ok_and(|offsets| offsets.task.unix_skb_parms != 0)
+    }
+
+    /// BTF ids of the kernel functions that the programs call; `None`: this
+    /// kernel has them not (Linux before 6.2).
+    ///
+    /// # Errors
+    /// As [`KernelTypes::layout`].
+    pub(super) fn kfuncs(&self) -> Result<Option<Kfuncs>, Arc<LayoutError>> {
+        Ok(self.offsets()?.kfuncs)
+    }
+
     fn offsets(&self) -> Result<&Offsets, Arc<LayoutError>> {
         let offsets = self
             .offsets
@@ -133,18 +148,21 @@ impl KernelTypes {
 /// `unix_sock` (`include/net/af_unix.h`), `sock` (`include/net/sock.h`).
 fn resolve(btf: &Path) -> Result<Offsets, LayoutError> {
     let types = read(btf)?;
+    let kfuncs = kfuncs(&types);
     Ok(Offsets {
-        task: task(&types)?,
-        socket: socket(&types).map_err(Arc::new),
+        task: task(&types, kfuncs)?,
+        kfuncs,
+        socket: socket(&types, kfuncs).map_err(Arc::new),
     })
 }
 
-fn task(types: &Btf) -> Result<Layout, LayoutError> {
+fn task(types: &Btf, kfuncs: Option<Kfuncs>) -> Result<Layout, LayoutError> {
     let task = Fields::of("task_struct", types);
     let cred = Fields::of("cred", types);
     let pid = Fields::of("pid", types);
     let upid = Fields::of("upid", types);
     let cgroup = cgroup(&task, types);
+    let attached = kfuncs.and_then(|_| attached(types));
     Ok(Layout {
         task_pid: task.offset("pid")?,
         task_tgid: task.offset("tgid")?,
@@ -168,17 +186,46 @@ fn task(types: &Btf) -> Result<Layout, LayoutError> {
         cgroup_kn: cgroup.map_or(0, |offsets| offsets.cgroup_kn),
         kernfs_node_id: cgroup.map_or(0, |offsets| offsets.kernfs_node_id),
         unix_sock_shutdown: Fields::of("unix_sock", types).offset("sk.sk_shutdown")?,
+        unix_skb_parms: attached.map_or(0, |offsets| offsets.unix_skb_parms),
+        unix_skb_parms_fp: attached.map_or(0, |offsets| offsets.unix_skb_parms_fp),
+        skb_cb: attached.map_or(0, |offsets| offsets.skb_cb),
         has_cgroup: u32::from(cgroup.is_some()),
         ..Layout::UNRESOLVED
+    })
+}
+
+/// BTF ids of the kernel functions that the programs call; `None`: this kernel
+/// has them not (Linux before 6.2).
+fn kfuncs(types: &Btf) -> Option<Kfuncs> {
+    let mut ids = [0; kfunc::ALL.len()];
+    for (id, kfunc) in ids.iter_mut().zip(kfunc::ALL) {
+        *id = types.function_id(kfunc.name)?;
+    }
+    Some(ids)
+}
+
+/// The way to what is attached to a datagram of a Unix socket
+/// (`UNIXCB`, `include/net/af_unix.h`, read in 6.12 and 6.18).
+#[derive(Clone, Copy)]
+struct AttachedOffsets {
+    unix_skb_parms: u32,
+    unix_skb_parms_fp: u32,
+    skb_cb: u32,
+}
+
+fn attached(types: &Btf) -> Option<AttachedOffsets> {
+    Some(AttachedOffsets {
+        unix_skb_parms: types.structure_id("unix_skb_parms")?,
+        unix_skb_parms_fp: types.structure("unix_skb_parms")?.offset("fp")?,
+        skb_cb: types.structure("sk_buff")?.offset("cb")?,
     })
 }
 
 /// Read in Linux 6.1, 6.12 and 6.18: `sk_buff` (`include/linux/skbuff.h`),
 /// `sock` and `sock_common` (`include/net/sock.h`), `net`
 /// (`include/net/net_namespace.h`), `udp_sock` (`include/linux/udp.h`).
-fn socket(types: &Btf) -> Result<SocketTypes, LayoutError> {
+fn socket(types: &Btf, kfuncs: Option<Kfuncs>) -> Result<SocketTypes, LayoutError> {
     let sock = Fields::of("sock", types);
-    let kfunc = |name| types.function_id(name);
     Ok(SocketTypes {
         network: Network {
             udp_sock: types
@@ -192,9 +239,7 @@ fn socket(types: &Btf) -> Result<SocketTypes, LayoutError> {
             net_inum: Fields::of("net", types).offset("ns.inum")?,
             ..Network::UNRESOLVED
         },
-        kfuncs: kfunc(CAST_TO_KERN_CTX.name)
-            .zip(kfunc(RDONLY_CAST.name))
-            .map(|(context, pointer)| [context, pointer]),
+        kfuncs,
     })
 }
 

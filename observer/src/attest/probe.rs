@@ -25,7 +25,11 @@ use super::{
     kernel::{Kernel, Plan},
     object_is_built_in, program,
 };
-use crate::{event::Via, lsm::SecurityModule, transport::ClosedUdpListener};
+use crate::{
+    event::Via,
+    lsm::SecurityModule,
+    transport::{BoundSocket, ClosedUdpListener},
+};
 
 mod findings;
 
@@ -80,6 +84,8 @@ pub struct HostReport {
     /// Sysctl `kernel.io_uring_disabled` (Linux 6.6 and later); `None`:
     /// unknown.
     pub io_uring_disabled: Option<u64>,
+    /// What becomes of descriptors that senders attach.
+    pub descriptors: Descriptors,
     /// The security module that decides who may send by Unix sockets, if one
     /// does.
     pub security_module: Option<SecurityModule>,
@@ -111,6 +117,19 @@ impl HostReport {
     pub fn tier(&self) -> Via {
         self.attested_tier().unwrap_or(Via::Scm)
     }
+}
+
+/// What becomes of descriptors that senders attach to datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Descriptors {
+    /// The socket refuses them, with an error to the sender (`SO_PASSRIGHTS`,
+    /// Linux 6.16 and later).
+    Refused,
+    /// Tier `btf` drops what they are attached to (Linux 6.2 and later).
+    Dropped,
+    /// The kernel closes them when the observer receives.
+    Closed,
 }
 
 /// A cgroup directory as UDP attestation sees it.
@@ -222,6 +241,7 @@ pub struct Tier {
 pub fn probe(btf: &Path) -> HostReport {
     let types = KernelTypes::at(btf.to_owned());
     let pid_ns_inode = inode("/proc/self/ns/pid");
+    let btf_tier = try_out(Via::Btf, Route::Unix { gate: Gate::OPEN }, &types);
     HostReport {
         kernel_release: kernel_release(),
         lockdown: lockdown(),
@@ -237,7 +257,7 @@ pub fn probe(btf: &Path) -> HostReport {
         },
         object_built_in: object_is_built_in(),
         tiers: vec![
-            try_out(Via::Btf, Route::Unix { gate: Gate::OPEN }, &types),
+            btf_tier.clone(),
             try_out(Via::Helper, Route::Unix { gate: Gate::OPEN }, &types),
         ],
         cgroup: Cgroup::open(None).ok().map(|cgroup| CgroupRoot {
@@ -256,6 +276,7 @@ pub fn probe(btf: &Path) -> HostReport {
         initial_pid_ns: pid_ns_inode.map(|inode| inode == INITIAL_PID_NS),
         max_dgram_qlen: number("/proc/sys/net/unix/max_dgram_qlen"),
         io_uring_disabled: number("/proc/sys/kernel/io_uring_disabled"),
+        descriptors: descriptors(&types, &btf_tier),
         security_module: SecurityModule::in_force(),
     }
 }
@@ -338,6 +359,16 @@ fn try_out(via: Via, route: Route<'_>, types: &KernelTypes) -> Tier {
     Tier {
         via,
         error: result.err().map(|error| error.to_string()),
+    }
+}
+
+fn descriptors(types: &KernelTypes, btf_tier: &Tier) -> Descriptors {
+    if BoundSocket::open().is_ok_and(|socket| socket.refuses_descriptors()) {
+        Descriptors::Refused
+    } else if btf_tier.error.is_none() && types.show_attached() {
+        Descriptors::Dropped
+    } else {
+        Descriptors::Closed
     }
 }
 

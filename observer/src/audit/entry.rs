@@ -59,6 +59,9 @@ pub enum What {
     RefusedSender,
     /// A sender that sent more than it may.
     ThrottledSender,
+    /// A sender that attached descriptors to datagrams, which were refused for
+    /// it.
+    DescriptorsRefused,
     /// [`Event::CtrlTruncated`].
     CtrlTruncated,
 }
@@ -73,6 +76,7 @@ impl What {
             Self::OriginConflict { .. } => "origin_conflict",
             Self::RefusedSender => "refused_sender",
             Self::ThrottledSender => "throttled_sender",
+            Self::DescriptorsRefused => "descriptors_refused",
             Self::CtrlTruncated => "ctrl_truncated",
         }
     }

@@ -574,6 +574,7 @@ fn how(kind: &str, cause: Option<&str>) -> Option<&'static str> {
         ("origin_conflict", _) => "origin_conflict",
         ("refused_sender", _) => "refused_sender",
         ("throttled_sender", _) => "throttled_sender",
+        ("descriptors_refused", _) => "descriptors_refused",
         ("ctrl_truncated", _) => "ctrl_truncated",
         _ => return None,
     })

@@ -344,8 +344,8 @@ enum By {
     /// By the socket's queue, each joined with its kernel record
     Socket,
     /// By the ring of kernel records, past the socket and its short queue;
-    /// cheapest for all. Forged SCM_CREDENTIALS and attached descriptors have
-    /// no effect then, and are not told
+    /// cheapest for all. Forged SCM_CREDENTIALS have no effect then, and are
+    /// not told
     Ring,
 }
 

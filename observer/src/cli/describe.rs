@@ -99,6 +99,7 @@ fn findings_line(observer: &Snapshot) -> String {
         ("origin conflicts", counters.origin_conflicts),
         ("refused", counters.refused_senders),
         ("throttled", counters.throttled),
+        ("with descriptors", counters.descriptors_refused),
         ("no frames", counters.decode_errors),
         ("stale", counters.stale_nonces),
     ];

@@ -7,7 +7,7 @@ use observer_common::frame::{DecodeError, FRAME_LEN, Frame};
 use super::{Observer, throttled::More};
 use crate::{
     attention::Now,
-    attest::{Attestors, Throttled},
+    attest::{Attestors, Reason, Throttled},
     audit::{Incident, What},
     counters::count,
     event::{Attestation, BeatOrigin, Event},
@@ -199,7 +199,7 @@ impl Observer {
         );
     }
 
-    /// Takes down that flood control dropped datagrams of a sender.
+    /// Takes down that the program did not let datagrams of a sender in.
     pub(super) fn tell_throttled(&mut self, told: Throttled) {
         let more = self.throttled.tell(told, self.now.observer_ns);
         self.note_throttled(more.as_ref());
@@ -213,10 +213,10 @@ impl Observer {
             let Attestors { unix, udp } = &self.attestors;
             let more = self
                 .throttled
-                .settle(now, all, |payer| unix.dropped(payer))
+                .settle(now, all, |payer, reason| unix.dropped(payer, reason))
                 .or_else(|| {
                     self.udp_throttled
-                        .settle(now, all, |payer| udp.dropped(payer))
+                        .settle(now, all, |payer, reason| udp.dropped(payer, reason))
                 });
             if more.is_none() {
                 return;
@@ -229,17 +229,27 @@ impl Observer {
         let Some(more) = more else { return };
         let now = self.now.observer_ns;
         self.turn_away(throttled(more, now));
-        if !is_worth_a_word(&mut self.throttling_told_ns, now) {
+        let Throttled { sender, reason, .. } = &more.sender;
+        let (told_ns, what) = match reason {
+            Reason::Flood => (
+                &mut self.throttling_told_ns,
+                "a sender is over --max-beat-rate",
+            ),
+            Reason::Descriptors => (
+                &mut self.descriptors_told_ns,
+                "refused datagrams with descriptors attached",
+            ),
+        };
+        if !is_worth_a_word(told_ns, now) {
             return;
         }
-        let sender = &more.sender.sender;
         tracing::warn!(
             pid = sender.pid,
             host_pid = sender.host_pid,
             uid = sender.uid,
             comm = sender.comm.map(tracing::field::debug),
             dropped = more.count,
-            "a sender is over --max-beat-rate"
+            "{what}"
         );
     }
 
@@ -276,9 +286,17 @@ impl Observer {
 /// What was dropped of a sender, as an incident. Its datagrams may have claimed
 /// anything, so there is no one claim to tell; the last is the evidence.
 fn throttled(more: &More, now: u64) -> Incident {
-    let Throttled { frame, sender, .. } = more.sender;
+    let Throttled {
+        frame,
+        sender,
+        reason,
+        ..
+    } = more.sender;
     Incident {
-        what: What::ThrottledSender,
+        what: match reason {
+            Reason::Flood => What::ThrottledSender,
+            Reason::Descriptors => What::DescriptorsRefused,
+        },
         count: more.count,
         claimed_pid: None,
         observer_ns: now,
@@ -298,8 +316,8 @@ fn is_worth_a_word(told_ns: &mut Option<u64>, now: u64) -> bool {
     due
 }
 
-/// At most one word about refused senders in this time, nanoseconds, and one
-/// about senders that send too much.
+/// At most one word about refused senders in this time, nanoseconds, one about
+/// senders that send too much, and one about descriptors.
 const PAUSE_NS: u64 = 1_000_000_000;
 
 /// Pid 1 is reserved by VLP, and honest where the policy translates it.

@@ -40,6 +40,7 @@ impl Observer {
             others_over_budget: udp.loss(Loss::PassedOverBudget),
             ring_full: both(|attestor| attestor.loss(Loss::RingFull)),
             throttled: both(|attestor| attestor.loss(Loss::Throttled)),
+            descriptors_refused: both(|attestor| attestor.loss(Loss::Descriptors)),
             passed_on: both(|attestor| attestor.loss(Loss::PassedOn)),
             refused_unseen: both(|attestor| attestor.loss(Loss::RefusedUnseen)),
             unreadable: both(|attestor| attestor.loss(Loss::Unreadable)),

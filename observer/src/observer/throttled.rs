@@ -1,4 +1,5 @@
-//! Who sent more than it may, and how much of it was dropped.
+//! Whose datagrams the program did not let in, and how many: those beyond a
+//! sender's budget, and those with descriptors attached.
 //!
 //! The program tells of a sender once a second for as long as it drops
 //! something of it. What it dropped after it last told is asked for, once, a
@@ -8,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 
 use observer_common::gate::{Payer, TELL_EVERY_NS};
 
-use crate::attest::Throttled;
+use crate::attest::{Reason, Throttled};
 
 /// How long after the last word of a sender the rest is asked for,
 /// nanoseconds: the next word would have come by then.
@@ -22,11 +23,14 @@ const MAX_KNOWN: usize = 4096;
 /// Senders that something was dropped of.
 #[derive(Debug, Default)]
 pub(super) struct Account {
-    known: HashMap<Payer, Known>,
+    known: HashMap<Key, Known>,
     /// Whom to ask about, and when the program told of them, the longest ago
     /// first. One that it has told of since is here again.
-    open: VecDeque<(u64, Payer)>,
+    open: VecDeque<(u64, Key)>,
 }
+
+/// Whose count it is, and of what.
+type Key = (Payer, Reason);
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -46,14 +50,15 @@ impl Account {
     /// Takes down what the program tells of a sender; returns how many more
     /// that are.
     pub(super) fn tell(&mut self, told: Throttled, now: u64) -> Option<More> {
-        let before = self.known.get(&told.payer).map(|known| known.told.dropped);
+        let key = (told.payer, told.reason);
+        let before = self.known.get(&key).map(|known| known.told.dropped);
         if before.is_none() && self.known.len() >= MAX_KNOWN {
             self.known.retain(|_, known| known.at.is_some());
         }
         if before.is_some() || self.known.len() < MAX_KNOWN {
             let at = Some(now);
-            self.known.insert(told.payer, Known { told, at });
-            self.open.push_back((now, told.payer));
+            self.known.insert(key, Known { told, at });
+            self.open.push_back((now, key));
         }
         more(told, before.unwrap_or_default())
     }
@@ -71,11 +76,11 @@ impl Account {
         &mut self,
         now: u64,
         all: bool,
-        ask: impl Fn(Payer) -> Option<u64>,
+        ask: impl Fn(Payer, Reason) -> Option<u64>,
     ) -> Option<More> {
         while all || self.next_due().is_some_and(|due| due <= now) {
-            let (at, payer) = self.open.pop_front()?;
-            let Some(known) = self.known.get_mut(&payer) else {
+            let (at, key) = self.open.pop_front()?;
+            let Some(known) = self.known.get_mut(&key) else {
                 continue;
             };
             if known.at != Some(at) {
@@ -83,7 +88,8 @@ impl Account {
             }
             known.at = None;
             let before = known.told.dropped;
-            known.told.dropped = ask(payer).unwrap_or(before);
+            let (payer, reason) = key;
+            known.told.dropped = ask(payer, reason).unwrap_or(before);
             let more = more(known.told, before);
             if more.is_some() {
                 return more;
@@ -112,6 +118,7 @@ mod tests {
                 host_pid: pid,
                 task_kind: 1,
             },
+            reason: Reason::Flood,
             dropped,
             frame: [0; 32],
             sender: Attestation {
@@ -155,20 +162,37 @@ mod tests {
         account.tell(told(5, 20), 2);
         assert_eq!(account.next_due(), Some(REST_AFTER_NS));
         // The first word of 5 is not its last.
-        let nobody = |_| panic!("nobody is to be asked about yet");
+        let nobody = |_, _| panic!("nobody is to be asked about yet");
         assert!(account.settle(REST_AFTER_NS, false, nobody).is_none());
-        let more = account.settle(1 + REST_AFTER_NS, false, |payer| {
+        let more = account.settle(1 + REST_AFTER_NS, false, |payer, _| {
             assert_eq!(payer.host_pid, 6);
             Some(15)
         });
         assert_eq!(count(more), 5);
         // Whose budget is forgotten has no more to tell.
-        assert!(account.settle(u64::MAX, false, |_| None).is_none());
+        assert!(account.settle(u64::MAX, false, |_, _| None).is_none());
         assert_eq!(account.next_due(), None);
         // Nothing is told twice when it begins again.
         assert_eq!(count(account.tell(told(6, 16), 10)), 1);
-        assert_eq!(count(account.settle(10, true, |_| Some(18))), 2);
-        assert!(account.settle(10, true, |_| Some(19)).is_none());
+        assert_eq!(count(account.settle(10, true, |_, _| Some(18))), 2);
+        assert!(account.settle(10, true, |_, _| Some(19)).is_none());
+    }
+
+    #[test]
+    fn each_reason_has_a_count_of_its_own() {
+        let mut account = Account::default();
+        let with_descriptors = |dropped| Throttled {
+            reason: Reason::Descriptors,
+            ..told(5, dropped)
+        };
+        assert_eq!(count(account.tell(told(5, 10), 0)), 10);
+        assert_eq!(count(account.tell(with_descriptors(3), 1)), 3);
+        assert_eq!(count(account.tell(with_descriptors(5), 2)), 2);
+        let more = account.settle(u64::MAX, false, |_, reason| match reason {
+            Reason::Flood => Some(10),
+            Reason::Descriptors => Some(9),
+        });
+        assert_eq!(count(more), 4);
     }
 
     #[test]
@@ -178,7 +202,7 @@ mod tests {
             assert_eq!(count(account.tell(told(pid, 1), 0)), 1);
         }
         assert_eq!(account.known.len(), MAX_KNOWN);
-        while account.settle(0, true, |_| Some(2)).is_some() {}
+        while account.settle(0, true, |_, _| Some(2)).is_some() {}
         assert_eq!(count(account.tell(told(20_000, 1), 0)), 1);
         assert_eq!(account.known.len(), 1);
     }

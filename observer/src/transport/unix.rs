@@ -30,6 +30,7 @@ use self::{
     path::Directory,
 };
 use super::receive::ask_for_time_and_credentials;
+use crate::sockopt::refuse_descriptors;
 
 /// Where a socket is to be, and who may send or connect to it.
 #[derive(Clone, Debug)]
@@ -48,6 +49,7 @@ pub struct SocketOptions {
 pub struct UnboundSocket {
     socket: OwnedFd,
     queue_limit: usize,
+    refuses_descriptors: bool,
 }
 
 /// A socket with its file, which goes away with it.
@@ -62,7 +64,8 @@ pub struct BoundSocket {
 
 impl BoundSocket {
     /// Creates the socket. It asks for time and `SCM_CREDENTIALS` before
-    /// anyone can send to it, so no datagram comes without.
+    /// anyone can send to it, so no datagram comes without, and refuses
+    /// descriptors where the kernel can.
     ///
     /// # Errors
     /// If the system refuses.
@@ -72,9 +75,11 @@ impl BoundSocket {
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
             .map_err(|error| BindError::Create(error.into()))?;
         ask_for_time_and_credentials(&socket).map_err(BindError::Create)?;
+        let refuses_descriptors = refuse_descriptors(socket.as_fd()).map_err(BindError::Create)?;
         Ok(UnboundSocket {
             socket,
             queue_limit,
+            refuses_descriptors,
         })
     }
 
@@ -107,6 +112,13 @@ impl AsFd for UnboundSocket {
 }
 
 impl UnboundSocket {
+    /// Whether senders that attach descriptors get `EPERM`. Else the kernel
+    /// closes them, see [`Receiver::receive`](super::Receiver::receive).
+    #[must_use]
+    pub fn refuses_descriptors(&self) -> bool {
+        self.refuses_descriptors
+    }
+
     /// Gives the socket its name in the file system.
     ///
     /// The file is made for its owner only, then gets its group and at last
@@ -122,6 +134,7 @@ impl UnboundSocket {
         let Self {
             socket,
             queue_limit,
+            refuses_descriptors: _,
         } = self;
         let file = bind(&socket, options)?;
         Ok(BoundSocket {
@@ -142,7 +155,9 @@ pub struct BoundListener {
 
 impl BoundListener {
     /// Creates the socket, binds it as [`UnboundSocket::bind`] does, and
-    /// listens. It does not block.
+    /// listens. It does not block. Where the kernel can refuse descriptors that
+    /// clients attach it does: accepted sockets are as this one
+    /// (`unix_stream_connect`, `net/unix/af_unix.c`, 6.18).
     ///
     /// # Errors
     /// If the path cannot be used, is in use, or the system refuses.
@@ -150,6 +165,7 @@ impl BoundListener {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
             .map_err(|error| BindError::Create(error.into()))?;
+        refuse_descriptors(socket.as_fd()).map_err(BindError::Create)?;
         let file = bind(&socket, options)?;
         rustix::net::listen(&socket, LISTEN_BACKLOG).map_err(failed("listen on", &options.path))?;
         let listener = socket.into();

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Btf, HostReport, Lockdown};
+use super::{Btf, Descriptors, HostReport, Lockdown};
 
 mod bpf;
 mod udp;
@@ -67,6 +67,7 @@ impl HostReport {
             self.pid_namespace(),
             self.queue_length(),
             self.io_uring(),
+            self.descriptors(),
             self.security_module(),
         ]);
         findings
@@ -179,6 +180,26 @@ impl HostReport {
                 State::Unknown,
                 "no such sysctl: Linux before 6.6, or no /proc/sys",
             ),
+        }
+    }
+
+    fn descriptors(&self) -> Finding {
+        let check = "attached_descriptors";
+        match self.descriptors {
+            Descriptors::Refused => ok(check, "refused: their senders get EPERM"),
+            Descriptors::Dropped => ok(check, "tier btf drops what they are attached to"),
+            Descriptors::Closed => Finding {
+                action: Some(
+                    "use --ingest ring, or keep strangers out with --socket-mode; tier btf drops \
+                     such datagrams from Linux 6.2 on, the socket refuses them from 6.16 on"
+                        .into(),
+                ),
+                ..finding(
+                    check,
+                    State::Limited,
+                    "closed when the observer receives: a sender can have it wait (SO_LINGER)",
+                )
+            },
         }
     }
 

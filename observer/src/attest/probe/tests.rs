@@ -32,6 +32,7 @@ fn good() -> HostReport {
         initial_pid_ns: Some(true),
         max_dgram_qlen: Some(512),
         io_uring_disabled: Some(0),
+        descriptors: Descriptors::Refused,
         security_module: None,
     }
 }
@@ -125,6 +126,30 @@ fn whatever_is_missing_names_an_action() {
         action.contains("AmbientCapabilities=CAP_BPF CAP_PERFMON"),
         "{action}"
     );
+}
+
+#[test]
+fn what_passes_a_security_module_by_is_said() {
+    let report = HostReport {
+        security_module: Some(SecurityModule::SeLinux),
+        ..good()
+    };
+    let finding = find(&report, "security_module");
+    assert_eq!(finding.state, State::Limited);
+    assert!(finding.action.unwrap().contains("--over-lsm"));
+}
+
+#[test]
+fn who_can_have_the_observer_wait_is_said() {
+    let with = |descriptors| HostReport {
+        descriptors,
+        ..good()
+    };
+    let finding = find(&with(Descriptors::Closed), "attached_descriptors");
+    assert_eq!(finding.state, State::Limited);
+    assert!(finding.action.unwrap().contains("--ingest ring"));
+    let finding = find(&with(Descriptors::Dropped), "attached_descriptors");
+    assert_eq!(finding.state, State::Ok);
 }
 
 #[test]

@@ -21,8 +21,8 @@ use crate::sockopt::switch_on;
 /// The kernel closes what it drops in the receiving task if the sender has
 /// closed its own already, and a file may take its time for that: a TCP
 /// socket with `SO_LINGER` and unsent data keeps `recvmmsg` for the time that
-/// it lingers. Only `SO_PASSRIGHTS` (Linux 6.16) makes the kernel refuse
-/// descriptors at the sender.
+/// it lingers. So none is to get here, see
+/// [`refuse_descriptors`](crate::sockopt::refuse_descriptors).
 pub(super) const CONTROL_LEN: usize = size_of::<TimeMessage>() + size_of::<CredentialsMessage>();
 
 /// Asks for all the control data that a Unix socket has room for. To be

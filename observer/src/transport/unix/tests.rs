@@ -4,11 +4,13 @@ mod refused;
 
 use std::{
     fs::{self, Permissions},
+    io::IoSlice,
+    mem::MaybeUninit,
     os::{
-        fd::AsFd as _,
+        fd::{AsFd as _, BorrowedFd},
         unix::{
             fs::{MetadataExt as _, PermissionsExt as _},
-            net::UnixDatagram,
+            net::{UnixDatagram, UnixStream},
         },
     },
     path::{Path, PathBuf},
@@ -16,10 +18,14 @@ use std::{
     thread,
 };
 
-use rustix::{net::sockopt, process::Uid};
+use rustix::{
+    io::Errno,
+    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt},
+    process::Uid,
+};
 use tempfile::TempDir;
 
-use super::{BindError, BoundSocket, SocketOptions, name_socket, path};
+use super::{BindError, BoundListener, BoundSocket, SocketOptions, name_socket, path};
 use crate::transport::Receiver;
 
 fn scratch() -> TempDir {
@@ -174,6 +180,38 @@ fn the_file_is_its_owners_only_until_it_has_its_group() {
     let address = path::address(&asked.path).expect("an address");
     name_socket(&unbound.socket, &address, &asked).expect("binds");
     assert_eq!(mode_of(&asked.path), 0o600);
+}
+
+/// By whatever socket: the datagrams of agents, and connections of those who
+/// ask.
+#[test]
+fn descriptors_are_refused_where_the_kernel_can() {
+    let scratch = scratch();
+    let unbound = BoundSocket::open().expect("a socket");
+    let is_refused = unbound.refuses_descriptors();
+    let path = scratch.path().join("s");
+    let _socket = unbound.bind(&options(&path)).expect("binds");
+    assert_eq!(attach(sender(&path).as_fd()), is_refused);
+    let path = scratch.path().join("l");
+    let _listener = BoundListener::bind(&options(&path)).expect("binds");
+    let client = UnixStream::connect(&path).expect("connects");
+    assert_eq!(attach(client.as_fd()), is_refused);
+}
+
+/// Sends a descriptor; whether that is refused.
+fn attach(socket: BorrowedFd<'_>) -> bool {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [socket];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    let payload = [IoSlice::new(&[0; 32])];
+    match sendmsg(socket, &payload, &mut control, SendFlags::empty()) {
+        Ok(_) => false,
+        Err(errno) => {
+            assert_eq!(errno, Errno::PERM);
+            true
+        }
+    }
 }
 
 #[test]

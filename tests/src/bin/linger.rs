@@ -1,0 +1,94 @@
+//! An attacker that attaches to its frame a TCP socket which takes long to
+//! close: `linger SOCKET SECONDS`.
+//!
+//! The socket has data that its peer does not read, and `SO_LINGER`: whoever
+//! closes it last waits for so many seconds (`inet_release`,
+//! `net/ipv4/af_inet.c`). The attacker is without privileges once it is
+//! connected. It prints 1 if its send was refused, else 0, closes the socket
+//! itself, and stays until its stdin is closed.
+
+use std::{
+    env,
+    io::{self, BufRead as _, ErrorKind, IoSlice, Write as _},
+    net::{TcpListener, TcpStream},
+    os::{fd::AsRawFd as _, unix::net::UnixDatagram},
+    process,
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt::Linger},
+    unistd::{Gid, Uid, setgid, setuid},
+};
+use observer_common::frame::{Frame, Status};
+
+/// The user `nobody`.
+const NOBODY: u32 = 65534;
+
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [path, seconds] = &arguments[..] else {
+        panic!("linger SOCKET SECONDS");
+    };
+    let socket = UnixDatagram::unbound().expect("a socket");
+    socket.connect(path).expect("the observer is there");
+    setgid(Gid::from_raw(NOBODY)).expect("root may");
+    setuid(Uid::from_raw(NOBODY)).expect("root may");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let attached = unread(&listener, seconds.parse().expect("a number"));
+    println!("{}", u8::from(is_refused(&socket, &attached)));
+    drop(attached);
+    // With the listener the connections would go, and nobody linger.
+    for line in io::stdin().lock().lines() {
+        drop(line);
+    }
+}
+
+/// A connection with as much unread as there is room for.
+fn unread(listener: &TcpListener, seconds: i32) -> TcpStream {
+    let address = listener.local_addr().expect("it is bound");
+    let mut stream = TcpStream::connect(address).expect("connects");
+    // The peer stays in the listener's backlog.
+    stream.set_nonblocking(true).expect("a flag");
+    let full = loop {
+        if let Err(error) = stream.write(&[0; 8192]) {
+            break error;
+        }
+    };
+    assert_eq!(full.kind(), ErrorKind::WouldBlock);
+    stream.set_nonblocking(false).expect("a flag");
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: seconds,
+    };
+    setsockopt(&stream, Linger, &linger).expect("an option");
+    stream
+}
+
+/// Whether a frame with this socket attached is refused.
+fn is_refused(socket: &UnixDatagram, attached: &TcpStream) -> bool {
+    let bytes = Frame {
+        status: Status::Ok,
+        pid: process::id(),
+        timestamp: 0,
+        nonce: 1,
+        payload: 0,
+    }
+    .encode();
+    let descriptors = [attached.as_raw_fd()];
+    let control = [ControlMessage::ScmRights(&descriptors)];
+    let payload = [IoSlice::new(&bytes)];
+    match sendmsg::<()>(
+        socket.as_raw_fd(),
+        &payload,
+        &control,
+        MsgFlags::empty(),
+        None,
+    ) {
+        Ok(_) => false,
+        Err(errno) => {
+            assert_eq!(errno, Errno::EPERM);
+            true
+        }
+    }
+}

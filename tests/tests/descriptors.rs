@@ -1,0 +1,113 @@
+//! Descriptors attached to datagrams: whoever attaches them closes them.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use observer_tests::{
+    agent::Agent,
+    kernel::{self, REFUSES_DESCRIPTORS, SEES_DESCRIPTORS},
+    need_kernel,
+    observer::{Observer, Setup, is},
+    trail::Trail,
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// How long the attached socket takes to close.
+const LINGER_S: u64 = 20;
+
+/// Long enough for a busy machine, and shorter than that.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A socket that takes its time to close holds nobody up but who attached it:
+/// a silence is told, and the observer ends when it is to.
+#[test]
+fn a_lingering_socket_stops_nothing() {
+    need_kernel!();
+    let mut cases: Vec<&[&str]> = vec![&["--ingest", "ring"]];
+    if kernel::is_at_least(SEES_DESCRIPTORS) {
+        cases.push(&[]);
+    }
+    if kernel::is_at_least(REFUSES_DESCRIPTORS) {
+        cases.push(&["--attest", "off"]);
+    }
+    for flags in cases {
+        let setup = Setup::new(500);
+        let observer = flags
+            .iter()
+            .fold(setup, |setup, flag| setup.arg(flag))
+            .start();
+        let agent = pulse(&observer);
+        observer.expect("a beat", |event| is(event, "beat"));
+        // What is attached is closed by its sender before it is received.
+        observer.signal(Signal::STOP);
+        let mut attacker = linger(&observer);
+        let refused = attacker.number();
+        thread::sleep(Duration::from_millis(200));
+        let start = Instant::now();
+        drop(agent);
+        observer.signal(Signal::CONT);
+        observer.expect("a silence", |event| is(event, "stall"));
+        let told = start.elapsed();
+        let start = Instant::now();
+        let remains = observer.stop();
+        let ended = start.elapsed();
+        println!("{flags:?}: {refused} refused, a silence after {told:?}, the end after {ended:?}");
+        assert!(told < SOON, "{flags:?}: told after {told:?}");
+        assert!(ended < SOON, "{flags:?}: ended after {ended:?}");
+        assert!(remains.status.success(), "{:#?}", remains.log);
+        drop(attacker);
+    }
+}
+
+/// The trail names who attached something, and how often, to the last datagram
+/// and in few lines.
+#[test]
+fn who_attaches_descriptors_is_told() {
+    const COUNT: u64 = 300;
+    need_kernel!();
+    if !kernel::is_at_least(SEES_DESCRIPTORS) {
+        return;
+    }
+    for ingest in ["socket", "ring"] {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let trail = Trail::new(scratch.path());
+        let observer = trail.observer(Setup::new(60_000).arg("--ingest").arg(ingest));
+        let socket = observer.socket().display().to_string();
+        let arguments = ["descriptor", &socket, &COUNT.to_string()];
+        let mut attacher = Agent::start(env!("CARGO_BIN_EXE_flood"), arguments);
+        attacher.finish_well();
+        let remains = observer.stop();
+        assert_eq!(remains.counter("descriptors_refused"), COUNT);
+        assert!(remains.events.is_empty(), "{:#?}", remains.events);
+        let said = remains.log.join("\n");
+        assert!(said.contains("descriptors attached"), "{said}");
+        trail.assert_clean();
+        let lines = trail.lines();
+        let of_kind = lines.iter().filter(|line| {
+            line["kind"] == "descriptors_refused" || line["of"] == "descriptors_refused"
+        });
+        let told: Vec<&Value> = of_kind.collect();
+        assert!((1..=8).contains(&told.len()), "{told:#?}");
+        assert_eq!(told[0]["sender"]["pid"], attacher.pid());
+        let report: Value = serde_json::from_str(&trail.report(&["--json"])).expect("JSON");
+        let attackers = report["attackers"].as_array().expect("a list");
+        assert_eq!(attackers.len(), 1, "{report:#}");
+        assert_eq!(attackers[0]["kinds"]["descriptors_refused"], COUNT);
+    }
+}
+
+/// An agent that beats until it is killed.
+fn pulse(observer: &Observer) -> Agent {
+    let socket = observer.socket().display().to_string();
+    Agent::start(env!("CARGO_BIN_EXE_pulse"), [&socket, "100", "0"])
+}
+
+/// Attaches a socket that lingers.
+fn linger(observer: &Observer) -> Agent {
+    let socket = observer.socket().display().to_string();
+    let seconds = LINGER_S.to_string();
+    Agent::start(env!("CARGO_BIN_EXE_linger"), [&socket, &seconds])
+}
