@@ -61,10 +61,14 @@ pub struct Counters {
     pub new_sessions: u64,
     /// Frames with a nonce that was not above the last: replays, reordering.
     pub stale_nonces: u64,
-    /// Beats of new agents that found the table full of live ones.
+    /// Beats of new agents that found the table full, with nobody who had to
+    /// make room.
     pub refused_full: u64,
     /// Silent agents that made room for a live one.
     pub evicted_silent: u64,
+    /// Live agents, of an owner above its share, that made room for one of an
+    /// owner within it.
+    pub evicted_live: u64,
     /// Datagrams with control data that was not taken.
     pub ctrl_truncated: u64,
     /// Receives that failed.

@@ -118,7 +118,7 @@ pub enum Event {
 }
 
 /// How far a sender's name can be believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BeatOrigin {
     /// The kernel says who sent it.

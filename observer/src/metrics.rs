@@ -203,15 +203,42 @@ fn agents(families: &mut Families<'_>, observer: &Snapshot) -> fmt::Result {
         "Agents seen for the first time, or again after they were forgotten",
         counters.new_agents,
     )?;
-    families.counter(
+    families.counters(
         "agents_evicted",
-        "Silent agents that made room for live ones",
-        counters.evicted_silent,
+        "Agents that made room for others: silent ones, and live ones of an owner above its share",
+        by(
+            "state",
+            [
+                ("silent", counters.evicted_silent),
+                ("live", counters.evicted_live),
+            ],
+        ),
     )?;
+    table(families, observer)?;
     families.counter(
         "sessions",
         "Sessions that known agents began anew: restarts, second handles",
         counters.new_sessions,
+    )
+}
+
+/// Who holds the places. No label says who: that is for `observer status`.
+fn table(families: &mut Families<'_>, observer: &Snapshot) -> fmt::Result {
+    let division = &observer.division;
+    families.gauge(
+        "owners",
+        "Users, apart by origin, that hold places of the table of agents",
+        float(division.owners),
+    )?;
+    families.gauge(
+        "owner_share",
+        "Agents that each of them can have when the table is full",
+        float(division.share),
+    )?;
+    families.gauge(
+        "largest_owner_agents",
+        "Agents of the one that has the most",
+        float(division.largest.map_or(0, |holder| holder.agents)),
     )
 }
 

@@ -83,6 +83,8 @@ pub struct Observer {
     throttling_told_ns: Option<u64>,
     /// When it last spoke of one that attaches descriptors.
     descriptors_told_ns: Option<u64>,
+    /// When it last spoke of a full table.
+    overflow_told_ns: Option<u64>,
     on_refusal: Option<OnRefusal>,
     pub(crate) wake: crate::stream::Wake,
 }
@@ -119,6 +121,7 @@ impl Observer {
             refusal_told_ns: None,
             throttling_told_ns: None,
             descriptors_told_ns: None,
+            overflow_told_ns: None,
             on_refusal: None,
             wake: crate::stream::Wake::default(),
         }

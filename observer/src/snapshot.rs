@@ -5,7 +5,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{counters::Counters, event::Via, histogram::Histogram, tracker::Census};
+use crate::{
+    counters::Counters,
+    event::Via,
+    histogram::Histogram,
+    tracker::{Census, Division},
+};
 
 /// What [`Observer::snapshot`](crate::Observer::snapshot) tells. Its size
 /// does not depend on how many agents there are.
@@ -19,6 +24,8 @@ pub struct Snapshot {
     pub max_agents: u64,
     /// How many there are in each state.
     pub agents: Census,
+    /// Who holds how many places.
+    pub division: Division,
     /// Age of the last beat of the live agent whose last beat is the longest
     /// ago, less the time that the observer itself was away; `None` if no
     /// agent is live.

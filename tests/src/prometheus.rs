@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::observer::PATIENCE;
+use crate::observer::{Observer, PATIENCE};
 
 /// A running Prometheus; killed by its own pid when dropped.
 pub struct Prometheus {
@@ -138,6 +138,16 @@ pub fn get(port: u16, path: &str) -> Option<(String, String)> {
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     Some((head.to_owned(), body.to_owned()))
+}
+
+/// The port that an observer started with `--metrics 0` serves metrics at.
+#[must_use]
+pub fn metrics_port(observer: &Observer) -> u16 {
+    let place = observer.log().iter().find_map(|line| {
+        let (_, rest) = line.split_once("metrics at http://127.0.0.1:")?;
+        rest.split('/').next()?.parse().ok()
+    });
+    place.expect("it says where")
 }
 
 fn free_port() -> u16 {

@@ -20,7 +20,7 @@ use observer_tests::{
     observer::{Observer, Setup, is},
     observer_binary,
     privilege::{Binary, Privilege},
-    prometheus::{Prometheus, get, program},
+    prometheus::{Prometheus, get, metrics_port, program},
     workspace,
 };
 use serde_json::Value;
@@ -35,11 +35,8 @@ fn observer(flags: &[&str]) -> (Observer, u16) {
         .iter()
         .fold(Setup::new(500), |setup, flag| setup.arg(flag));
     let observer = setup.arg("--metrics").arg("0").start();
-    let place = observer.log().iter().find_map(|line| {
-        let (_, rest) = line.split_once("metrics at http://127.0.0.1:")?;
-        rest.split('/').next()?.parse().ok()
-    });
-    (observer, place.expect("it says where"))
+    let port = metrics_port(&observer);
+    (observer, port)
 }
 
 fn send(observer: &Observer, claimed_pid: u32, nonces: std::ops::RangeInclusive<u64>) {

@@ -8,7 +8,7 @@ use observer::attest::tier_name;
 use observer::event::BeatOrigin;
 use observer::snapshot::Snapshot;
 use observer::status::{AgentStatus, Attack, DaemonStatus};
-use observer::tracker::AgentState;
+use observer::tracker::{AgentState, Division};
 
 use super::table::Table;
 
@@ -81,14 +81,29 @@ pub(super) fn summary(status: &DaemonStatus) -> Vec<String> {
 fn agents_line(observer: &Snapshot) -> String {
     let census = &observer.agents;
     format!(
-        "agents: {} ok, {} degraded, {} critical, {} silent, of {} at most; threshold {}",
+        "agents: {} ok, {} degraded, {} critical, {} silent, of {} at most; threshold {}{}",
         census.ok,
         census.degraded,
         census.critical,
         census.silent,
         observer.max_agents,
         span(Duration::from_nanos(observer.threshold_ns)),
+        crowd(observer),
     )
+}
+
+/// Who fills the table, once it is full.
+fn crowd(observer: &Snapshot) -> String {
+    let Division { share, largest, .. } = &observer.division;
+    let holder = largest.filter(|_| known(observer) >= observer.max_agents);
+    holder.map_or_else(String::new, |holder| {
+        format!(
+            "; FULL, {} of uid {} by {}, of whom {share} are sure of a place",
+            holder.agents,
+            shown(holder.owner.uid.as_ref()),
+            origin(holder.owner.origin),
+        )
+    })
 }
 
 fn findings_line(observer: &Snapshot) -> String {

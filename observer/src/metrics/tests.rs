@@ -24,6 +24,8 @@ fn status() -> DaemonStatus {
         "observer": {
             "observer_ns": 1, "threshold_ns": 2_000_000_000_u64, "max_agents": 16,
             "agents": {"ok": 1, "degraded": 2, "critical": 3, "silent": 4},
+            "division": {"owners": 5, "share": 6,
+                         "largest": {"origin": "kernel_attested", "uid": 7, "agents": 8}},
             "oldest_beat_age_ns": 1_500_000_000_u64,
             "beat_gaps": histogram, "stall_lateness": Histogram::default(),
             "counters": counters,

@@ -138,6 +138,9 @@ impl Observer {
             },
             now,
         );
+        if self.tracker.take_overflow() {
+            self.report_full_table(now);
+        }
         match outcome {
             Outcome::Accepted => {}
             Outcome::Displaced { displaced_origin } => {
@@ -165,6 +168,27 @@ impl Observer {
             sender,
             source,
         })
+    }
+
+    /// Logs, at a bounded rate, that the table is full and who fills it.
+    fn report_full_table(&mut self, now: Now) {
+        if !is_worth_a_word(&mut self.overflow_told_ns, now.observer_ns) {
+            return;
+        }
+        let counts = self.tracker.counts();
+        let division = self.tracker.division();
+        let largest = division.largest;
+        tracing::warn!(
+            agents = self.tracker.len(),
+            owners = division.owners,
+            share = division.share,
+            largest_uid = largest.and_then(|holder| holder.owner.uid),
+            largest_origin = largest.map(|holder| tracing::field::debug(holder.owner.origin)),
+            largest_agents = largest.map(|holder| holder.agents),
+            refused_so_far = counts.refused_full,
+            live_evicted_so_far = counts.evicted_live,
+            "the table of agents is full (--max-agents): who holds more than a share yields places"
+        );
     }
 
     /// Counts a beat of someone who is not to be an agent, and tells the

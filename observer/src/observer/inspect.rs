@@ -31,6 +31,7 @@ impl Observer {
             stale_nonces: tracked.stale_nonces,
             refused_full: tracked.refused_full,
             evicted_silent: tracked.evicted_silent,
+            evicted_live: tracked.evicted_live,
             displaced: tracked.displaced,
             udp_dropped: dropped
                 .saturating_sub(udp.loss(Loss::WrongLength))
@@ -67,6 +68,7 @@ impl Observer {
             threshold_ns: self.tracker.threshold_ns(),
             max_agents: self.tracker.max_agents() as u64,
             agents: self.tracker.census(),
+            division: self.tracker.division(),
             oldest_beat_age_ns: self
                 .tracker
                 .oldest_beat()

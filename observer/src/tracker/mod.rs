@@ -12,6 +12,7 @@
 
 #[cfg(test)]
 mod model;
+mod shares;
 mod sighting;
 mod slot;
 #[cfg(test)]
@@ -24,9 +25,11 @@ use hashbrown::HashTable;
 use crate::event::{Attestation, BeatOrigin};
 use crate::histogram::Histogram;
 use crate::index_list::{Links, List, MAX_ELEMENTS};
+use shares::Shares;
 use slot::{Advance, Slot, known};
 
 pub use crate::attention::Now;
+pub use shares::{Division, Holder, Owner};
 pub use sighting::{
     Agent, AgentState, Census, OriginPolicy, Outcome, Sighting, Silence, TrackerCounts,
 };
@@ -50,6 +53,13 @@ pub struct Tracker {
     /// By when the stall was surfaced, the longest ago first.
     silent: List,
     free: List,
+    /// Who holds the places, and who yields one.
+    shares: Shares,
+    /// The table was full since that was last asked, and an operator should
+    /// hear of it.
+    overflow: bool,
+    /// That the table has filled up was reported, and is so still.
+    was_full: bool,
     origin_policy: OriginPolicy,
     /// The latest attended time that was seen; a step back counts as none.
     latest_ns: u64,
@@ -64,9 +74,13 @@ impl Tracker {
     /// last beat is `threshold_ns` or more ago.
     #[must_use]
     pub fn new(max_agents: usize, threshold_ns: u64, origin_policy: OriginPolicy) -> Self {
+        let max_agents = max_agents.min(MAX_ELEMENTS as usize);
         Self {
-            max_agents: max_agents.min(MAX_ELEMENTS as usize),
+            max_agents,
             threshold_ns,
+            shares: Shares::new(max_agents),
+            overflow: false,
+            was_full: false,
             origin_policy,
             index: HashTable::new(),
             hasher: RandomState::new(),
@@ -118,6 +132,18 @@ impl Tracker {
     #[must_use]
     pub fn census(&self) -> Census {
         self.census
+    }
+
+    /// How the places are divided among those who hold them.
+    #[must_use]
+    pub fn division(&self) -> Division {
+        self.shares.division()
+    }
+
+    /// Whether, since this was last asked, the table filled up, a newcomer
+    /// found no place, or a live agent had to yield its own.
+    pub fn take_overflow(&mut self) -> bool {
+        std::mem::take(&mut self.overflow)
     }
 
     /// How old the last beat of an agent was when its next one came.
@@ -196,6 +222,7 @@ impl Tracker {
         let sender = self.senders.get(index as usize).copied().flatten();
         self.live.remove(&mut self.links, index);
         self.silent.push_back(&mut self.links, index);
+        self.shares.fall_silent(index);
         if self.is_superseded(index, &slot) {
             self.forget(index);
             count(&mut self.counts.superseded);
@@ -273,8 +300,10 @@ impl Tracker {
         if was_silent {
             self.silent.remove(&mut self.links, index);
             self.live.push_back(&mut self.links, index);
+            self.shares.revive(index);
         } else {
             self.live.move_to_back(&mut self.links, index);
+            self.shares.beat(index);
         }
         Outcome::Accepted
     }
@@ -295,6 +324,8 @@ impl Tracker {
         } else {
             self.live.move_to_back(&mut self.links, index);
         }
+        self.shares.leave(index, before.silent);
+        self.shares.enter(index, sighting.owner());
         count(&mut self.counts.displaced);
         Outcome::Displaced {
             displaced_origin: before.origin,
@@ -316,8 +347,10 @@ impl Tracker {
     /// The first beat of an agent.
     fn enter(&mut self, hash: u64, sighting: &Sighting, now: Now) -> Outcome {
         self.forget_predecessor(hash, sighting);
-        let Some(index) = self.make_room() else {
+        let owner = sighting.owner();
+        let Some(index) = self.make_room(owner) else {
             count(&mut self.counts.refused_full);
+            self.overflow = true;
             return Outcome::TableFull;
         };
         count(&mut self.counts.new_agents);
@@ -325,6 +358,7 @@ impl Tracker {
         self.census.change(None, Some(slot.state()));
         self.store(index, slot, sighting.sender);
         self.live.push_back(&mut self.links, index);
+        self.shares.enter(index, owner);
         let Self {
             slots,
             hasher,
@@ -334,7 +368,19 @@ impl Tracker {
         table.insert_unique(hash, index, |&other| {
             hasher.hash_one(slots.get(other as usize).map_or(0, |slot| slot.pid))
         });
+        self.note_fullness();
         Outcome::Accepted
+    }
+
+    /// A table that fills up is reported once, until a part of it has been
+    /// empty again: one of the dead that comes and goes at the brim is no news.
+    fn note_fullness(&mut self) {
+        let is_full = self.len() >= self.max_agents;
+        let empty = self.max_agents.saturating_sub(self.len());
+        if is_full && !self.was_full {
+            self.overflow = true;
+        }
+        self.was_full = is_full || (self.was_full && empty <= self.max_agents / 8);
     }
 
     /// Once a younger process has the pid, the process before it is dead. Its
@@ -357,9 +403,9 @@ impl Tracker {
             .is_some_and(|(youngest, _)| youngest != index)
     }
 
-    /// A place for a new agent. One that has long been silent makes room for
-    /// a live one, never the other way round.
-    fn make_room(&mut self) -> Option<u32> {
+    /// A place for a new agent: a free one, or else that of an agent that has
+    /// to yield it.
+    fn make_room(&mut self, newcomer: Owner) -> Option<u32> {
         if let Some(index) = self.free.front() {
             self.free.remove(&mut self.links, index);
             return Some(index);
@@ -367,8 +413,13 @@ impl Tracker {
         if self.slots.len() < self.max_agents {
             return u32::try_from(self.slots.len()).ok();
         }
-        let index = self.silent.front()?;
-        count(&mut self.counts.evicted_silent);
+        let index = self.shares.who_yields_to(newcomer)?;
+        if self.slot(index)?.silent {
+            count(&mut self.counts.evicted_silent);
+        } else {
+            count(&mut self.counts.evicted_live);
+            self.overflow = true;
+        }
         self.forget(index);
         self.free.remove(&mut self.links, index);
         Some(index)
@@ -389,7 +440,7 @@ impl Tracker {
         }
     }
 
-    /// Gives the place of a silent agent back.
+    /// Gives the place of an agent back.
     fn forget(&mut self, index: u32) {
         let Some(slot) = self.slot(index).copied() else {
             return;
@@ -399,7 +450,13 @@ impl Tracker {
         if let Ok(entry) = self.index.find_entry(hash, |&other| other == index) {
             entry.remove();
         }
-        self.silent.remove(&mut self.links, index);
+        let list = if slot.silent {
+            &mut self.silent
+        } else {
+            &mut self.live
+        };
+        list.remove(&mut self.links, index);
+        self.shares.leave(index, slot.silent);
         self.free.push_back(&mut self.links, index);
     }
 

@@ -6,7 +6,8 @@
 use proptest::prelude::*;
 
 use super::{
-    AgentState, Census, Now, OriginPolicy, Outcome, Sighting, Silence, Tracker, TrackerCounts,
+    AgentState, Census, Now, OriginPolicy, Outcome, Owner, Sighting, Silence, Tracker,
+    TrackerCounts, shares::MOST_SHARES, tests::sender_of,
 };
 use crate::event::{BeatOrigin, Status};
 
@@ -45,15 +46,16 @@ fn sighting() -> impl Strategy<Value = Sighting> {
         Just(Status::Degraded),
         Just(Status::Critical)
     ];
-    (2..6_u32, start, namespace, origin, status, nonce).prop_map(
-        |(pid, start_ns, pid_ns_inode, origin, status, nonce)| Sighting {
+    let uid = prop_oneof![1 => Just(None), 3 => (0..3_u32).prop_map(Some)];
+    (2..9_u32, start, namespace, origin, status, nonce, uid).prop_map(
+        |(pid, start_ns, pid_ns_inode, origin, status, nonce, uid)| Sighting {
             pid,
             start_ns,
             pid_ns_inode,
             origin,
             status,
             nonce,
-            sender: None,
+            sender: uid.map(|uid| sender_of(pid, start_ns, uid)),
         },
     )
 }
@@ -71,7 +73,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn behaves_as_the_naive_one(max in 0..5_usize, strongest: bool, ops in prop::collection::vec(op(), 0..120)) {
+    fn behaves_as_the_naive_one(max in 0..7_usize, strongest: bool, ops in prop::collection::vec(op(), 0..120)) {
         let policy = if strongest { OriginPolicy::Strongest } else { OriginPolicy::First };
         let mut tracker = Tracker::new(max, THRESHOLD, policy);
         let mut naive = Naive { max, strongest, ..Naive::default() };
@@ -87,14 +89,19 @@ proptest! {
                 }
                 Op::StepBack(by) => now.attended_ns -= by.min(now.attended_ns),
                 Op::Look => {
-                    prop_assert_eq!(tracker.next_silent(now), naive.next_silent(now));
+                    let silence = tracker.next_silent(now);
+                    let silence = silence.map(|silence| Silence { sender: None, ..silence });
+                    prop_assert_eq!(silence, naive.next_silent(now));
                 }
             }
             prop_assert_eq!(tracker.next_deadline(), naive.next_deadline());
             prop_assert_eq!(tracker.len(), naive.agents.len());
             prop_assert_eq!(tracker.counts(), naive.counts);
             prop_assert_eq!(tracker.census(), naive.census());
-            prop_assert_eq!(tracker.agents().collect::<Vec<_>>(), naive.known());
+            let known = tracker.agents().map(|agent| super::Agent { sender: None, ..agent });
+            prop_assert_eq!(known.collect::<Vec<_>>(), naive.known());
+            let division = tracker.division();
+            prop_assert_eq!(division.largest.map(|holder| holder.agents), naive.most());
             prop_assert!(tracker.len() <= max);
             prop_assert!(tracker.slots.len() <= max);
         }
@@ -117,6 +124,7 @@ struct Agent {
     start_ns: Option<u64>,
     namespace: Option<u64>,
     origin: BeatOrigin,
+    owner: Owner,
     last: Now,
     last_nonce: u64,
     status: Status,
@@ -135,6 +143,7 @@ impl Agent {
             start_ns: sighting.start_ns,
             namespace: sighting.pid_ns_inode,
             origin: sighting.origin,
+            owner: sighting.owner(),
             last: now,
             last_nonce: sighting.nonce,
             status: sighting.status,
@@ -288,17 +297,64 @@ impl Naive {
         });
         self.counts.superseded += (before - self.agents.len()) as u64;
         if self.agents.len() >= self.max {
-            let silent = (0..self.agents.len()).filter(|&at| self.agents[at].silent);
-            let Some(longest) = silent.min_by_key(|&at| self.agents[at].turn) else {
+            let Some(at) = self.who_yields_to(sighting.owner()) else {
                 self.counts.refused_full += 1;
                 return Outcome::TableFull;
             };
-            self.agents.remove(longest);
-            self.counts.evicted_silent += 1;
+            if self.agents.remove(at).silent {
+                self.counts.evicted_silent += 1;
+            } else {
+                self.counts.evicted_live += 1;
+            }
         }
         self.counts.new_agents += 1;
         self.agents.push(Agent::new(sighting, now, self.turn));
         Outcome::Accepted
+    }
+
+    fn held(&self, owner: Owner) -> usize {
+        let agents = self.agents.iter();
+        agents.filter(|agent| agent.owner == owner).count()
+    }
+
+    /// What the largest owner holds.
+    fn most(&self) -> Option<u64> {
+        let agents = self.agents.iter();
+        agents.map(|agent| self.held(agent.owner) as u64).max()
+    }
+
+    /// The agent of an owner that was heard of, or found silent, first.
+    fn first(&self, owner: Owner, silent: bool) -> Option<usize> {
+        let agents = 0..self.agents.len();
+        agents
+            .filter(|&at| self.agents[at].owner == owner && self.agents[at].silent == silent)
+            .min_by_key(|&at| self.agents[at].turn)
+    }
+
+    fn who_yields_to(&self, newcomer: Owner) -> Option<usize> {
+        let mut owners: Vec<Owner> = self.agents.iter().map(|agent| agent.owner).collect();
+        owners.push(newcomer);
+        owners.sort_unstable_by_key(|&owner| (self.held(owner), owner));
+        owners.dedup();
+        // The furthest above first.
+        owners.reverse();
+        let share = (self.max / owners.len().min(MOST_SHARES)).max(1);
+        let is_within = self.held(newcomer) < share;
+        let silent = |owner: &&Owner| self.first(**owner, true).is_some();
+        let mut above = owners.iter().filter(|&&owner| self.held(owner) > share);
+        if let Some(&owner) = above.clone().find(silent) {
+            return self.first(owner, true);
+        }
+        if let Some(own) = self.first(newcomer, true) {
+            return Some(own);
+        }
+        if !is_within {
+            return None;
+        }
+        if let Some(&owner) = above.next() {
+            return self.first(owner, false);
+        }
+        self.first(*owners.iter().find(silent)?, true)
     }
 
     fn next(&self) -> Option<usize> {

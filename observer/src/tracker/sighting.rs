@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Owner;
 use crate::event::{Attestation, BeatOrigin, Status};
 
 /// A beat of which all is known that can be judged without the tracker.
@@ -22,6 +23,16 @@ pub struct Sighting {
     pub nonce: u64,
     /// The kernel's record of who sent it; kept where a session begins.
     pub sender: Option<Attestation>,
+}
+
+impl Sighting {
+    /// For whom the agent's place is counted.
+    pub(super) fn owner(&self) -> Owner {
+        Owner {
+            origin: self.origin,
+            uid: self.sender.as_ref().and_then(|sender| sender.uid),
+        }
+    }
 }
 
 /// Who keeps a slot that beats of different origins claim.
@@ -61,7 +72,7 @@ pub enum Outcome {
         /// The namespace that it was first seen in.
         slot_ns_inode: Option<u64>,
     },
-    /// A new agent, and no room: every slot is held by a live one. Counted.
+    /// A new agent, and no room: nobody has to yield a place to it. Counted.
     TableFull,
 }
 
@@ -172,12 +183,16 @@ pub struct TrackerCounts {
     pub new_sessions: u64,
     /// Beats with a nonce that was not above the last.
     pub stale_nonces: u64,
-    /// Beats of new agents that found the table full of live ones.
+    /// Beats of new agents that found the table full, with nobody who had to
+    /// make room.
     pub refused_full: u64,
     /// Unverified claims that gave way to a kernel-attested agent.
     pub displaced: u64,
     /// Silent agents that made room for a live one.
     pub evicted_silent: u64,
+    /// Live agents, of an owner above its share, that made room for one of an
+    /// owner within it.
+    pub evicted_live: u64,
     /// Silent agents forgotten because their pid belongs to a younger process.
     pub superseded: u64,
 }

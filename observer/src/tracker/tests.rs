@@ -2,6 +2,7 @@
 
 mod identity;
 mod sessions;
+mod shares;
 
 use super::{Now, OriginPolicy, Outcome, Sighting, Silence, Tracker};
 use crate::event::{Attestation, BeatOrigin, Status, TaskKind, Via};
@@ -66,6 +67,14 @@ fn sender(pid: u32, start_ns: Option<u64>) -> Attestation {
         via: Via::Btf,
         task_kind: TaskKind::Thread,
         corked: false,
+    }
+}
+
+/// The same for a process of a user.
+pub(super) fn sender_of(pid: u32, start_ns: Option<u64>, uid: u32) -> Attestation {
+    Attestation {
+        uid: Some(uid),
+        ..sender(pid, start_ns)
     }
 }
 

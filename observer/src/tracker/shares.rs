@@ -1,0 +1,290 @@
+//! Who holds how many places of the table, and who yields one when it is full.
+//!
+//! Places are counted by owner: a user, apart by the origin of the beats. As
+//! long as there is room, a share binds nobody, and a fleet of one user may
+//! fill the table. When it is full, a newcomer gets a place of the owner that
+//! is furthest above its share: first one of an agent that is silent, then,
+//! if the newcomer's owner is within its own share, the one whose last beat is
+//! the longest ago. Nobody within its share yields a place to another owner.
+//!
+//! All owners' shares are equal, so the one that is furthest above its share
+//! is the one with the most agents. A share is never less than a
+//! [`MOST_SHARES`]th of the table: whoever can take on many user ids, as the
+//! owner of a range of subordinate ones can, must not make everybody's share
+//! as small as they like and so drive their agents out. The price is that more
+//! owners than that can fill the table with nobody above the share; then the
+//! silent make room as if there were no shares.
+//!
+//! Each operation takes constant time, or grows with the logarithm of the
+//! number of owners where an agent comes, goes, or falls silent.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::BeatOrigin;
+use crate::index_list::{Links, List};
+
+/// Into how many shares the table is divided at most.
+pub(super) const MOST_SHARES: usize = 16;
+
+/// For whom places are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Owner {
+    /// Origin of the beats.
+    pub origin: BeatOrigin,
+    /// Real user id of the process, where known. A process that changes it
+    /// keeps the place that it has.
+    pub uid: Option<u32>,
+}
+
+/// How the table's places are divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Division {
+    /// Owners that hold a place.
+    pub owners: u64,
+    /// Places that each of them is sure of when the table is full.
+    pub share: u64,
+    /// Who holds the most.
+    pub largest: Option<Holder>,
+}
+
+/// An owner, and how many places it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The owner.
+    #[serde(flatten)]
+    pub owner: Owner,
+    /// Its agents.
+    pub agents: u64,
+}
+
+/// The owners of the agents in a table.
+#[derive(Debug)]
+pub(super) struct Shares {
+    /// Places of the table.
+    places: usize,
+    /// The owner of each agent, as an index of `holdings`.
+    owner_of: Vec<u32>,
+    holdings: Vec<Holding>,
+    /// Places in `holdings` to be used again.
+    free: Vec<u32>,
+    index: HashMap<Owner, u32>,
+    /// The owners that hold a place, by how many.
+    by_size: BTreeSet<Rank>,
+    /// Those of them with an agent that is silent.
+    with_silent: BTreeSet<Rank>,
+    links: Links,
+}
+
+/// What an owner holds.
+#[derive(Debug)]
+struct Holding {
+    owner: Owner,
+    agents: u32,
+    /// By last beat, the longest ago first.
+    live: List,
+    /// By when the stall was surfaced, the longest ago first.
+    silent: List,
+}
+
+/// An owner's place in an order by size: how many agents, who, and where its
+/// holding is.
+type Rank = (u32, Owner, u32);
+
+/// Its places in the two orders.
+struct Ranks {
+    by_size: Option<Rank>,
+    with_silent: Option<Rank>,
+}
+
+impl Shares {
+    pub(super) fn new(places: usize) -> Self {
+        Self {
+            places,
+            owner_of: Vec::new(),
+            holdings: Vec::new(),
+            free: Vec::new(),
+            index: HashMap::new(),
+            by_size: BTreeSet::new(),
+            with_silent: BTreeSet::new(),
+            links: Links::default(),
+        }
+    }
+
+    /// How the places are divided now.
+    pub(super) fn division(&self) -> Division {
+        let owners = self.by_size.len();
+        let largest = self.by_size.last();
+        Division {
+            owners: owners as u64,
+            share: u64::from(self.share(owners)),
+            largest: largest.map(|&(agents, owner, _)| Holder {
+                owner,
+                agents: u64::from(agents),
+            }),
+        }
+    }
+
+    /// The agent whose place a new one of this owner gets in a full table;
+    /// `None`: nobody has to yield.
+    pub(super) fn who_yields_to(&self, newcomer: Owner) -> Option<u32> {
+        let own = self.index.get(&newcomer).and_then(|&at| self.holding(at));
+        let owners = self.by_size.len().saturating_add(own.is_none().into());
+        let share = self.share(owners);
+        let is_within = own.is_none_or(|own| own.agents < share);
+        let above = |&(agents, ..): &Rank| agents > share;
+        let silent = |rank: &Rank| self.of_rank(rank)?.silent.front();
+        let live = |rank: &Rank| self.of_rank(rank)?.live.front();
+        let (largest, largest_silent) = (self.by_size.last(), self.with_silent.last());
+        largest_silent
+            .filter(|rank| above(rank))
+            .and_then(silent)
+            .or_else(|| own?.silent.front())
+            .or_else(|| {
+                largest
+                    .filter(|rank| is_within && above(rank))
+                    .and_then(live)
+            })
+            // Only where there are more owners than shares.
+            .or_else(|| largest_silent.filter(|_| is_within).and_then(silent))
+    }
+
+    /// An agent gets a place.
+    pub(super) fn enter(&mut self, agent: u32, owner: Owner) {
+        let Some(at) = self.holding_of(owner) else {
+            return;
+        };
+        let place = agent as usize;
+        if self.owner_of.len() <= place {
+            self.owner_of.resize(place.saturating_add(1), at);
+        }
+        if let Some(place) = self.owner_of.get_mut(place) {
+            *place = at;
+        }
+        self.change(agent, |holding, links| {
+            holding.agents = holding.agents.saturating_add(1);
+            holding.live.push_back(links, agent);
+        });
+    }
+
+    /// A live agent beats.
+    pub(super) fn beat(&mut self, agent: u32) {
+        let Self {
+            owner_of,
+            holdings,
+            links,
+            ..
+        } = self;
+        let at = owner_of.get(agent as usize);
+        if let Some(holding) = at.and_then(|&at| holdings.get_mut(at as usize)) {
+            holding.live.move_to_back(links, agent);
+        }
+    }
+
+    /// A live agent falls silent.
+    pub(super) fn fall_silent(&mut self, agent: u32) {
+        self.change(agent, |holding, links| {
+            holding.live.remove(links, agent);
+            holding.silent.push_back(links, agent);
+        });
+    }
+
+    /// A silent agent beats.
+    pub(super) fn revive(&mut self, agent: u32) {
+        self.change(agent, |holding, links| {
+            holding.silent.remove(links, agent);
+            holding.live.push_back(links, agent);
+        });
+    }
+
+    /// An agent gives its place back.
+    pub(super) fn leave(&mut self, agent: u32, is_silent: bool) {
+        self.change(agent, |holding, links| {
+            holding.agents = holding.agents.saturating_sub(1);
+            let list = if is_silent {
+                &mut holding.silent
+            } else {
+                &mut holding.live
+            };
+            list.remove(links, agent);
+        });
+    }
+
+    /// Changes what an agent's owner holds, and where that puts the owner.
+    fn change(&mut self, agent: u32, change: impl FnOnce(&mut Holding, &mut Links)) {
+        let Some(&at) = self.owner_of.get(agent as usize) else {
+            return;
+        };
+        let Some(holding) = self.holdings.get_mut(at as usize) else {
+            return;
+        };
+        let before = holding.ranks(at);
+        change(holding, &mut self.links);
+        let (owner, after) = (holding.owner, holding.ranks(at));
+        move_in(&mut self.by_size, before.by_size, after.by_size);
+        move_in(&mut self.with_silent, before.with_silent, after.with_silent);
+        if after.by_size.is_none() {
+            self.index.remove(&owner);
+            self.free.push(at);
+        }
+    }
+
+    /// Where an owner's holding is, or is to be. It gets an agent next.
+    fn holding_of(&mut self, owner: Owner) -> Option<u32> {
+        if let Some(&at) = self.index.get(&owner) {
+            return Some(at);
+        }
+        let holding = Holding {
+            owner,
+            agents: 0,
+            live: List::default(),
+            silent: List::default(),
+        };
+        let at = match self.free.pop() {
+            Some(at) => at,
+            None => u32::try_from(self.holdings.len()).ok()?,
+        };
+        match self.holdings.get_mut(at as usize) {
+            Some(free) => *free = holding,
+            None => self.holdings.push(holding),
+        }
+        self.index.insert(owner, at);
+        Some(at)
+    }
+
+    fn holding(&self, at: u32) -> Option<&Holding> {
+        self.holdings.get(at as usize)
+    }
+
+    fn of_rank(&self, &(_, _, at): &Rank) -> Option<&Holding> {
+        self.holding(at)
+    }
+
+    /// The share of each of so many owners.
+    fn share(&self, owners: usize) -> u32 {
+        let shares = owners.clamp(1, MOST_SHARES);
+        let share = self.places.checked_div(shares).unwrap_or_default();
+        u32::try_from(share).unwrap_or(u32::MAX).max(1)
+    }
+}
+
+impl Holding {
+    fn ranks(&self, at: u32) -> Ranks {
+        let rank = (self.agents, self.owner, at);
+        Ranks {
+            by_size: (self.agents > 0).then_some(rank),
+            with_silent: self.silent.front().map(|_| rank),
+        }
+    }
+}
+
+fn move_in(order: &mut BTreeSet<Rank>, before: Option<Rank>, after: Option<Rank>) {
+    if before == after {
+        return;
+    }
+    if let Some(before) = before {
+        order.remove(&before);
+    }
+    order.extend(after);
+}
