@@ -15,13 +15,14 @@ use observer::attest::probe;
 use observer::audit::{Counts, Handle, Incident, Trail};
 use observer::sinks::{Format, Sink};
 use observer::status::{AgentStatus, Attacks, AuditStatus, DaemonStatus, SinkStatus};
+use observer::tracker::Owner;
 use observer::{Counters, Event, Observer};
 use serde::Serialize;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::args::{Events, Run};
 use super::log::Log;
-use super::output::{Failure, Output, Rank};
+use super::output::{Culprit, Failure, Output, Plan, Rank};
 use super::run::{DRAIN_TIME, close_trail};
 use super::serve::{Question, Serving};
 use super::signals::Shutdown;
@@ -30,8 +31,13 @@ use super::watch::Watch;
 
 /// Events that are collected before they are written.
 const BATCH: usize = 256;
-/// Bytes of events that wait for stdout's reader at most.
-const EVENTS_WAITING: usize = 8 << 20;
+/// Bytes of events that wait for stdout's reader at most. What one process may
+/// be accused of at once, twice the default of `--max-beat-rate`, fits.
+const EVENTS_WAITING: Plan = Plan {
+    common: 4 << 20,
+    accusations: 3 << 20,
+    reserve: 1 << 20,
+};
 /// How soon a frame is asked about again, at the end, that waits for its
 /// record.
 const UNDECIDED_TIME: Duration = Duration::from_millis(1);
@@ -377,10 +383,17 @@ impl Pipeline {
     }
 }
 
-/// Silences are few, and nobody can send them: no flood may crowd them out.
+/// No flood may crowd out a silence, or who is accused of a lie; of neither may
+/// one sender cause so much that no room is left for others'.
 fn rank(event: &Event) -> Rank {
     match event {
-        Event::Stall { .. } => Rank::Vital,
+        Event::Stall { origin, sender, .. } => Rank::Silence(Owner {
+            origin: *origin,
+            uid: sender.as_ref().and_then(|sender| sender.uid),
+        }),
+        Event::AuthFailure { sender, .. }
+        | Event::NamespaceConflict { sender, .. }
+        | Event::OriginConflict { sender, .. } => Rank::Accusation(Culprit::of(sender.as_ref())),
         _ => Rank::Common,
     }
 }

@@ -7,15 +7,20 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::output::{Output, Rank};
+use super::output::{Output, Plan, Rank};
 use super::stream::Stream;
 
 /// What to log, as in `OBSERVER_LOG=debug` or `OBSERVER_LOG=observer::attest=trace`.
 const VARIABLE: &str = "OBSERVER_LOG";
 const DEFAULT: &str = "info";
 
-/// Bytes of the log that wait for its reader at most.
-const LIMIT: usize = 1 << 20;
+/// Bytes of the log that wait for its reader at most. There is always room for
+/// the lines that scripts wait for.
+const LIMIT: Plan = Plan {
+    common: (1 << 20) - (1 << 17),
+    accusations: 0,
+    reserve: 1 << 17,
+};
 
 /// The log. Its lines wait in a queue: whoever does not read them delays no
 /// beat.
@@ -49,7 +54,7 @@ impl Log {
     /// Writes a line that scripts wait for.
     pub(super) fn say(&self, line: fmt::Arguments<'_>) {
         let Self(output) = self;
-        output.push(format!("{line}\n").as_bytes(), Rank::Vital);
+        output.push(format!("{line}\n").as_bytes(), Rank::Own);
         output.flush();
     }
 

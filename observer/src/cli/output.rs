@@ -1,6 +1,9 @@
 //! Text on its way to stdout or stderr: a bounded queue and a thread of its
 //! own, so that a reader that does not read delays nothing.
 
+mod rooms;
+
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,30 +13,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::oneshot;
 
+use self::rooms::{Charges, Rooms};
 use super::stream::Stream;
+
+pub(super) use self::rooms::{Culprit, Plan, Rank};
+
+/// Bytes that the thread takes at once, unless one text is longer: their room
+/// is free again as soon as they are written.
+const PIECE: usize = 64 << 10;
 
 /// The observer's end of the queue.
 #[derive(Clone)]
 pub(super) struct Output(Arc<Shared>);
-
-/// How much of the queue a text may fill: what anyone can send much of leaves
-/// some room for what nobody can.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rank {
-    /// Most of it.
-    Common,
-    /// All of it.
-    Vital,
-}
-
-impl Rank {
-    fn share(self, limit: usize) -> usize {
-        match self {
-            Self::Common => limit.saturating_sub(limit / 8),
-            Self::Vital => limit,
-        }
-    }
-}
 
 /// Says that the stream cannot be written any more.
 pub(super) struct Failure(oneshot::Receiver<io::Error>);
@@ -61,8 +52,6 @@ fn thread_gone() -> io::Error {
 }
 
 struct Shared {
-    /// Bytes that wait for the reader at most.
-    limit: usize,
     /// Texts that found the queue full.
     lost: AtomicU64,
     queue: Mutex<Queue>,
@@ -72,25 +61,35 @@ struct Shared {
     less: Condvar,
 }
 
-#[derive(Default)]
 struct Queue {
-    waiting: Vec<u8>,
+    rooms: Rooms,
+    waiting: VecDeque<Piece>,
+    /// Was written, and is to be used again.
+    spare: Piece,
+    /// Bytes that wait.
+    bytes: usize,
     /// Bytes that the thread has taken and not yet written.
     taken: usize,
     /// The stream has failed.
     is_dead: bool,
 }
 
+/// Some texts, and what room they fill.
+#[derive(Default)]
+struct Piece {
+    text: Vec<u8>,
+    charges: Charges,
+}
+
 impl Output {
-    /// Starts the thread; `limit` is how many bytes may wait.
+    /// Starts the thread; `plan` is how many bytes may wait.
     ///
     /// # Errors
     /// If there can be none.
-    pub(super) fn start(stream: Stream, limit: usize) -> anyhow::Result<(Self, Failure)> {
+    pub(super) fn start(stream: Stream, plan: Plan) -> anyhow::Result<(Self, Failure)> {
         let shared = Arc::new(Shared {
-            limit,
             lost: AtomicU64::new(0),
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue::new(plan)),
             more: Condvar::new(),
             less: Condvar::new(),
         });
@@ -109,16 +108,12 @@ impl Output {
         Ok((Self(shared), Failure(failure)))
     }
 
-    /// Leaves a text in the queue, whole or not at all; if it is full, as far
-    /// as the text may fill it, the text is counted as lost. Never waits for
-    /// the reader.
+    /// Leaves a text in the queue, whole or not at all; if there is no room
+    /// for it, it is counted as lost. Never waits for the reader.
     pub(super) fn push(&self, text: &[u8], rank: Rank) {
         let Self(shared) = self;
-        let mut queue = shared.lock();
-        if queue.length().saturating_add(text.len()) > rank.share(shared.limit) {
+        if !shared.lock().push(text, rank) {
             shared.lost.fetch_add(1, Ordering::Relaxed);
-        } else {
-            queue.waiting.extend_from_slice(text);
         }
     }
 
@@ -154,10 +149,10 @@ impl Shared {
 
     /// Writes what comes, until that fails.
     fn write_for_ever(&self, stream: Stream) -> io::Error {
-        let mut taken = Vec::new();
+        let mut piece = Piece::default();
         loop {
-            self.take(&mut taken);
-            let mut rest = taken.as_slice();
+            self.take(&mut piece);
+            let mut rest = piece.text.as_slice();
             while !rest.is_empty() {
                 match stream.write_some(rest) {
                     Ok(written) => {
@@ -171,15 +166,20 @@ impl Shared {
         }
     }
 
-    /// Waits for bytes, and takes all there are.
-    fn take(&self, taken: &mut Vec<u8>) {
-        taken.clear();
+    /// Gives back a piece that was written, waits for another, and takes it.
+    fn take(&self, piece: &mut Piece) {
+        piece.text.clear();
+        let mut queue = self.lock();
+        queue.rooms.release(&mut piece.charges);
         let queue = self
             .more
-            .wait_while(self.lock(), |queue| queue.waiting.is_empty());
+            .wait_while(queue, |queue| queue.waiting.is_empty());
         let mut queue = queue.unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(&mut queue.waiting, taken);
-        queue.taken = taken.len();
+        if let Some(next) = queue.waiting.pop_front() {
+            queue.spare = std::mem::replace(piece, next);
+        }
+        queue.taken = piece.text.len();
+        queue.bytes = queue.bytes.saturating_sub(queue.taken);
     }
 
     fn give_up(&self) {
@@ -189,7 +189,35 @@ impl Shared {
 }
 
 impl Queue {
+    fn new(plan: Plan) -> Self {
+        Self {
+            rooms: Rooms::new(plan),
+            waiting: VecDeque::new(),
+            spare: Piece::default(),
+            bytes: 0,
+            taken: 0,
+            is_dead: false,
+        }
+    }
+
+    /// Whether there is room for a text; if so, it is in.
+    fn push(&mut self, text: &[u8], rank: Rank) -> bool {
+        if !self.rooms.has_room(text.len(), rank) {
+            return false;
+        }
+        let has_space = |last: &Piece| last.text.len().saturating_add(text.len()) <= PIECE;
+        if !self.waiting.back().is_some_and(has_space) {
+            self.waiting.push_back(std::mem::take(&mut self.spare));
+        }
+        if let Some(last) = self.waiting.back_mut() {
+            self.rooms.charge(text.len(), rank, &mut last.charges);
+            last.text.extend_from_slice(text);
+            self.bytes = self.bytes.saturating_add(text.len());
+        }
+        true
+    }
+
     fn length(&self) -> usize {
-        self.waiting.len().saturating_add(self.taken)
+        self.bytes.saturating_add(self.taken)
     }
 }

@@ -27,6 +27,10 @@ const LEFT_OUT_FILES: [(&str, &str); 6] = [
         "what becomes of the socket's file is the same on each kernel",
     ),
     (
+        "stdout",
+        "what waits for a reader is the same on each kernel",
+    ),
+    (
         "top",
         "what is told of an observer is the same on each kernel, and tmux is not in the guest",
     ),
