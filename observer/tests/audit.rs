@@ -509,3 +509,33 @@ fn a_stuck_stdout_delays_no_beat_and_no_stall() {
     let (code, said) = scene.verdict(&[]);
     assert_eq!(code, Some(0), "{said}");
 }
+
+/// Nobody but the observer writes a trail; but what stands in the file is not
+/// to be trusted before it is verified, and a name may be of any characters.
+#[test]
+fn what_stands_in_a_trail_reaches_no_terminal_as_it_is() {
+    let scene = Scene::new();
+    let hostile = "a\u{9b}2J\u{202e}\u{1b}[2J\u{2067}\u{7f}";
+    let line = serde_json::json!({
+        "seq": 1, "time": format!("2026{hostile}\n"), "kind": "auth_failure",
+        "cause": "pid_mismatch", "claimed_pid": 4242,
+        "sender": {"pid": 7, "host_pid": 7, "start_ns": 1, "uid": 0, "comm": hostile},
+        "container": {"cgroup": hostile, "unit": hostile, "id": null},
+        "process": {"exe": hostile},
+    });
+    fs::write(scene.path("trail"), format!("{line}\n{hostile}\n")).unwrap();
+    let (trail, key) = (scene.name("trail"), scene.name("verify-key"));
+    for arguments in [
+        &["report", &trail][..],
+        &["report", &trail, "--json"],
+        &["verify", &trail, "--key", &key],
+        &["verify", &trail, "--key", &key, "--json"],
+    ] {
+        let output = observer(&["audit"]).args(arguments).output().unwrap();
+        let shown = text(&output.stdout) + &text(&output.stderr);
+        let is_text = |c: char| c == '\n' || c == ' ' || c.is_ascii_graphic();
+        assert!(shown.chars().all(is_text), "{arguments:?}: {shown:?}");
+        let is_report = arguments.contains(&"report");
+        assert_eq!(is_report, shown.contains("9b"), "{shown:?}");
+    }
+}

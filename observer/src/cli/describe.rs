@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use observer::attest::tier_name;
 use observer::event::BeatOrigin;
+use observer::sinks::Plain;
 use observer::snapshot::Snapshot;
 use observer::status::{AgentStatus, Attack, DaemonStatus};
 use observer::tracker::{AgentState, Division};
@@ -41,8 +42,14 @@ pub(super) fn write(out: &mut impl Write, status: &DaemonStatus) -> io::Result<(
     Ok(())
 }
 
-/// The lines above the tables.
+/// The lines above the tables. Who answers at the control socket may not be an
+/// observer: what does not print is escaped.
 pub(super) fn summary(status: &DaemonStatus) -> Vec<String> {
+    let lines = lines(status).into_iter();
+    lines.map(|line| Plain(line).to_string()).collect()
+}
+
+fn lines(status: &DaemonStatus) -> Vec<String> {
     let observer = &status.observer;
     let up = between(status.started, status.time);
     let mut lines = vec![format!(
@@ -165,6 +172,7 @@ pub(super) fn agent_row(agent: &AgentStatus) -> [String; 8] {
         shown(agent.comm.as_ref()),
         shown(agent.pid_ns_inode.as_ref()),
     ]
+    .map(|cell| Plain(cell).to_string())
 }
 
 pub(super) const ATTACK_COLUMNS: [&str; 8] = [
@@ -195,6 +203,7 @@ pub(super) fn attack_row(attack: &Attack, now: Timestamp) -> [String; 8] {
             (None, None) => UNKNOWN.into(),
         },
     ]
+    .map(|cell| Plain(cell).to_string())
 }
 
 /// Stands for what is not known.

@@ -8,9 +8,11 @@ use anyhow::Context as _;
 use observer::attest::probe::{Finding, HostReport, State, probe};
 use observer::attest::tier_name;
 use observer::event::Via;
+use observer::sinks::Plain;
 use serde::Serialize;
 
 use super::args::Doctor;
+use super::plain::write_document;
 use super::stream::Stream;
 
 /// Looks at the host and writes what it finds to stdout.
@@ -52,8 +54,7 @@ fn write_json(mut out: impl Write, report: &HostReport) -> io::Result<()> {
         can_attest: report.attested_tier().is_some(),
         findings: report.findings(),
     };
-    serde_json::to_writer(&mut out, &json)?;
-    writeln!(out)
+    write_document(&mut out, &json)
 }
 
 fn write_table(mut out: impl Write, report: &HostReport, color: bool) -> io::Result<()> {
@@ -66,9 +67,10 @@ fn write_table(mut out: impl Write, report: &HostReport, color: bool) -> io::Res
     {
         let (word, style) = appearance(state);
         let style = if color { style } else { Style::new() };
+        let found = Plain(found);
         writeln!(out, "{style}{word:<7}{style:#}  {check:<25}  {found}")?;
         if let Some(action) = action {
-            writeln!(out, "{:>36}-> {action}", "")?;
+            writeln!(out, "{:>36}-> {}", "", Plain(action))?;
         }
     }
     writeln!(out, "\n{}", verdict(report))

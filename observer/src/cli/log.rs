@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use observer::sinks::Plain;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -93,13 +94,29 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
+/// A line with what does not print escaped, but for its colours: of an ESC in
+/// what it says `tracing_subscriber` has made text already.
+fn shown(line: &[u8], color: bool) -> String {
+    let line = String::from_utf8_lossy(line);
+    let (text, end) = match line.strip_suffix('\n') {
+        Some(text) => (text, "\n"),
+        None => (&*line, ""),
+    };
+    if !color {
+        return format!("{}{end}", Plain(text));
+    }
+    let pieces = text.split('\x1b').map(|piece| Plain(piece).to_string());
+    pieces.collect::<Vec<_>>().join("\x1b") + end
+}
+
 /// Takes one line, which is written at once.
 pub(super) struct Line(Output);
 
 impl Write for Line {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let Self(output) = self;
-        output.push(line, Rank::Common);
+        let text = shown(line, Stream::Stderr.color());
+        output.push(text.as_bytes(), Rank::Common);
         output.flush();
         Ok(line.len())
     }

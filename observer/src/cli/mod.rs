@@ -11,6 +11,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use observer::StartError;
 
+use self::plain::PlainText;
+
 mod args;
 mod audit;
 mod beat;
@@ -19,6 +21,7 @@ mod describe;
 mod doctor;
 mod log;
 mod output;
+mod plain;
 mod priority;
 mod run;
 mod serve;
@@ -142,5 +145,5 @@ fn until_read(written: io::Result<()>) -> io::Result<()> {
 
 /// Writes a line to stderr. There is nobody left to tell if that fails.
 fn say(line: fmt::Arguments<'_>) {
-    writeln!(io::stderr(), "{line}").unwrap_or_default();
+    writeln!(PlainText(io::stderr()), "{line}").unwrap_or_default();
 }

@@ -1,6 +1,6 @@
 //! `observer status`: asks a running observer how it is.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use observer::status::DaemonStatus;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::plain::{PlainText, write_document};
 use super::{describe, until_read};
 
 /// Where the status is, at the control socket.
@@ -60,18 +61,13 @@ pub(super) fn execute(args: &Status) -> anyhow::Result<()> {
         .build()
         .context("cannot start the event loop")?
         .block_on(ask(&args.control, args.agents))?;
-    let mut out = anstream::stdout().lock();
+    let mut out = PlainText(io::stdout().lock());
     let written = if args.json {
-        write_json(&mut out, &status)
+        write_document(&mut out, &status)
     } else {
         describe::write(&mut out, &status)
     };
     Ok(until_read(written)?)
-}
-
-fn write_json(out: &mut impl Write, status: &DaemonStatus) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, status)?;
-    writeln!(out)
 }
 
 /// The status of the observer behind a control socket.

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use observer::sinks::Plain;
+
 /// Rows of as many cells each.
 pub(super) struct Table<const N: usize> {
     rows: Vec<[String; N]>,
@@ -14,8 +16,9 @@ impl<const N: usize> Table<N> {
         }
     }
 
+    /// Adds a row; what does not print in a cell is escaped.
     pub(super) fn row(&mut self, cells: [String; N]) {
-        self.rows.push(cells);
+        self.rows.push(cells.map(|cell| Plain(cell).to_string()));
     }
 
     /// Writes all rows, each column as wide as its widest cell.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use anstyle::{AnsiColor, Style};
 use bytes::BytesMut;
 
+use super::plain::Plain;
 use crate::event::{Attestation, AuthFailureCause, BeatOrigin, Event, Status, Via};
 
 /// Appends one line: when, what, which pid, and the particulars.
@@ -310,21 +311,5 @@ impl Display for Doubt<'_> {
             Some(Via::Scm) => f.write_str("  by SCM_CREDENTIALS only"),
             Some(Via::Btf | Via::Helper) | None => Ok(()),
         }
-    }
-}
-
-/// Text without control characters.
-struct Plain<T>(T);
-
-impl<T: Display> Display for Plain<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.to_string().chars() {
-            f.write_char(if c.is_control() {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                c
-            })?;
-        }
-        Ok(())
     }
 }

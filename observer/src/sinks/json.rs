@@ -218,6 +218,15 @@ fn display<T: std::fmt::Display, S: Serializer>(
     serializer.collect_str(value)
 }
 
+/// Writes a document as compact JSON of nothing but printable ASCII.
+///
+/// # Errors
+/// What the writer fails with, or that the document is none in JSON.
+pub fn write_json(out: impl io::Write, document: &impl Serialize) -> io::Result<()> {
+    let mut serializer = serde_json::Serializer::with_formatter(out, Ascii);
+    Ok(document.serialize(&mut serializer)?)
+}
+
 /// Compact JSON with everything beyond printable ASCII escaped. It means the
 /// same to a parser, and a terminal that shows it meets no control character
 /// that a sender put into its name (U+009B starts an escape sequence too).

@@ -10,8 +10,11 @@ use crate::event::Event;
 
 mod human;
 mod json;
+mod plain;
 
 pub(crate) use json::Ascii;
+pub use json::write_json;
+pub use plain::Plain;
 
 /// How an event reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

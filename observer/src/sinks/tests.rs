@@ -251,7 +251,7 @@ fn receive_errors() {
     let event = Event::CtrlTruncated(io::Error::other("cut\x1b[2J"), 1_000_000, Some(evil()));
     assert_eq!(
         human(&event),
-        "     0.001  truncated      4711  cut\u{fffd}[2J, sent by 4711 (evil) uid 0\n"
+        "     0.001  truncated      4711  cut\\u{1b}[2J, sent by 4711 (evil) uid 0\n"
     );
     assert_eq!(
         object(&event),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use observer::audit::follow::Follower;
 use observer::audit::report::Line;
+use observer::sinks::Plain;
 
 /// How often a file without news is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -45,26 +46,10 @@ pub(super) fn execute(args: &Follow) -> anyhow::Result<()> {
 fn show(line: &[u8], json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match Line::parse(line) {
-        Some(line) if !json => writeln!(out, "{line}")?,
+        Some(line) if !json => writeln!(out, "{}", Plain(line))?,
         // The observer writes nothing but printable ASCII; whatever else stands
         // in the file must not reach a terminal as it is.
-        _ => writeln!(out, "{}", Plain(line))?,
+        _ => writeln!(out, "{}", Plain(String::from_utf8_lossy(line)))?,
     }
     out.flush()
-}
-
-/// Bytes of any origin for a terminal.
-struct Plain<'a>(&'a [u8]);
-
-impl std::fmt::Display for Plain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self(bytes) = self;
-        for &byte in *bytes {
-            match byte {
-                b' '..=b'~' => write!(f, "{}", char::from(byte))?,
-                _ => write!(f, "{}", byte.escape_ascii())?,
-            }
-        }
-        Ok(())
-    }
 }

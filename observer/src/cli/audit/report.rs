@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use observer::audit::report::{Summary, summarize};
 
+use crate::cli::plain::{PlainText, write_document};
 use crate::cli::table::Table;
 use crate::cli::until_read;
 
@@ -24,18 +25,13 @@ pub(in crate::cli) struct Report {
 
 pub(super) fn execute(args: &Report) -> anyhow::Result<()> {
     let summary = summarize(&args.file)?;
-    let mut out = io::stdout().lock();
+    let mut out = PlainText(io::stdout().lock());
     let written = if args.json {
-        write_json(&mut out, &summary)
+        write_document(&mut out, &summary)
     } else {
         describe(&mut out, &summary)
     };
     Ok(until_read(written)?)
-}
-
-fn write_json(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, summary)?;
-    writeln!(out)
 }
 
 fn describe(out: &mut impl Write, summary: &Summary) -> io::Result<()> {

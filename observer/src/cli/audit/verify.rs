@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use observer::audit::verify::{Request, Verdict, verify};
 
+use crate::cli::plain::{PlainText, write_document};
 use crate::cli::until_read;
 
 pub(super) const NOTES: &str = "Exits with 0 if nothing is wrong, with 1 if something is. What \
@@ -47,20 +48,15 @@ pub(super) fn execute(args: &Verify) -> anyhow::Result<ExitCode> {
         host_key: args.host_key.clone(),
         running: args.running,
     })?;
-    let mut out = io::stdout().lock();
+    let mut out = PlainText(io::stdout().lock());
     let written = if args.json {
-        write_json(&mut out, &verdict)
+        write_document(&mut out, &verdict)
     } else {
         describe(&mut out, &verdict)
     };
     // The exit code is an answer, too.
     until_read(written)?;
     Ok(ExitCode::from(u8::from(!verdict.is_clean())))
-}
-
-fn write_json(out: &mut impl Write, verdict: &Verdict) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, verdict)?;
-    writeln!(out)
 }
 
 fn describe(out: &mut impl Write, verdict: &Verdict) -> io::Result<()> {

@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use observer::metrics::{TextFormat, render};
+use observer::sinks::write_json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
@@ -111,12 +112,13 @@ async fn status(query: Option<&str>, source: &Source) -> Option<Answer> {
         .and_then(|number| number.parse().ok())
         .unwrap_or(DEFAULT_ROWS);
     let status = source.ask(rows.min(MAX_ROWS)).await?;
-    let text = serde_json::to_string(&status).ok()?;
+    let mut text = Vec::new();
+    write_json(&mut text, &status).ok()?;
     Some(tell("application/json", text))
 }
 
-fn tell(content_type: &'static str, text: String) -> Answer {
-    let mut answer = Response::new(Full::from(text));
+fn tell(content_type: &'static str, text: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(text.into()));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer
