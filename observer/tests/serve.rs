@@ -14,9 +14,10 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Running, frame, observer};
@@ -328,11 +329,165 @@ fn a_crowd_of_idle_scrapers_delays_no_beat() {
             (&"beat".into(), &nonce.into())
         );
     }
-    // Those that have no place wait in the backlog, and cost nothing.
+    // Those that had to yield their places cost nothing.
     let open = fs::read_dir(format!("/proc/{}/fd", running.child.id())).unwrap();
     assert!(open.count() < 50);
     drop(idle);
     assert!(ask_at(port, SCRAPE).0.starts_with("http/1.1 200"));
+}
+
+/// How long a scrape may take that nobody is to hold up; on the machine of a
+/// test, and with time for some that were pushed out to ask again.
+const SCRAPE_TIME: Duration = Duration::from_secs(8);
+
+/// What a scraper gets that tries again as long as its time lasts.
+fn scrape(port: u16, request: &str) -> Option<String> {
+    let began = Instant::now();
+    let request = format!("{request}\r\nHost: x\r\nConnection: close\r\n\r\n");
+    while let Some(left) = SCRAPE_TIME.checked_sub(began.elapsed()) {
+        let answer = connect(port, left).and_then(|mut stream| {
+            let mut answer = String::new();
+            stream.write_all(request.as_bytes())?;
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        });
+        if let Some(answer) = answer.ok().filter(|answer| !answer.is_empty()) {
+            return Some(answer);
+        }
+    }
+    None
+}
+
+/// A connection on which nothing takes longer than this.
+fn connect(port: u16, patience: Duration) -> std::io::Result<TcpStream> {
+    // No time at all would be none to the system.
+    let patience = patience.max(Duration::from_millis(1));
+    let stream = TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    Ok(stream)
+}
+
+/// Asks over and over for what it may not have, on connections that it keeps
+/// for as long as it can, until it is stopped.
+fn badger(port: u16, stopped: &AtomicBool) {
+    let refused = |stream: &mut TcpStream| {
+        let request = format!("{SCRAPE}\r\nHost: x\r\n\r\n");
+        let mut answer = [0; 512];
+        stream.write_all(request.as_bytes())?;
+        stream.read(&mut answer)
+    };
+    while !stopped.load(Ordering::Relaxed) {
+        let Ok(mut stream) = connect(port, Duration::from_millis(200)) else {
+            continue;
+        };
+        while !stopped.load(Ordering::Relaxed) && refused(&mut stream).is_ok_and(|read| read > 0) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn those_who_are_refused_starve_nobody() {
+    let scene = Scene::new();
+    let token = "0123456789abcdef";
+    fs::write(scene.path("token"), token).unwrap();
+    let flags = ["--metrics", "0", "--metrics-token", &scene.name("token")];
+    let mut running = scene.start(&flags);
+    let port = port(&mut running);
+    let stopped = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| badger(port, &stopped));
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        let wish = format!("{SCRAPE}\r\nAuthorization: Bearer {token}");
+        let answers: Vec<_> = (0..5).map(|_| scrape(port, &wish)).collect();
+        stopped.store(true, Ordering::Relaxed);
+        for answer in answers {
+            let answer = answer.unwrap_or_default();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+        }
+    });
+    let (head, _) = ask_keeping(port, SCRAPE);
+    assert!(head.starts_with("http/1.1 401"), "{head}");
+    assert!(head.contains("connection: close"), "{head}");
+}
+
+/// The answer to a request on a connection that the peer would keep.
+fn ask_keeping(port: u16, request: &str) -> (String, TcpStream) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    (ask_again(&mut stream, request), stream)
+}
+
+/// The head of an answer, whose body is read too.
+fn ask_again(stream: &mut TcpStream, request: &str) -> String {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "{request}\r\nHost: x\r\n\r\n").unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(reader.read_line(&mut head).unwrap() > 0, "{head:?}");
+    }
+    let head = head.to_ascii_lowercase();
+    let (_, length) = head.split_once("content-length: ").unwrap();
+    let length = length.lines().next().unwrap().parse().unwrap();
+    reader.read_exact(&mut vec![0; length]).unwrap();
+    head
+}
+
+/// Nor do those who ask for nothing; and who is known to a door, and quiet for
+/// as long as scrapers are, keeps its connection meanwhile.
+#[test]
+fn an_idle_connection_yields_when_its_place_is_needed() {
+    let scene = Scene::new();
+    let mut running = scene.start(&["--metrics", "0"]);
+    let port = port(&mut running);
+    let (head, mut scraper) = ask_keeping(port, SCRAPE);
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    let idle: Vec<_> = (0..100)
+        .map(|_| connect(port, SCRAPE_TIME).unwrap())
+        .collect();
+    let answer = scrape(port, SCRAPE).unwrap_or_default();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+    // Longer than the ten seconds that it once had.
+    std::thread::sleep(Duration::from_secs(11));
+    let head = ask_again(&mut scraper, SCRAPE);
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    drop(idle);
+}
+
+/// Whoever answers at a socket that is not an observer's chooses the text.
+#[test]
+fn what_another_answers_reaches_no_terminal_as_it_is() {
+    let scene = Scene::new();
+    let mut running = scene.start(&["--control", &scene.name("control")]);
+    let honest = observer(&["status", "--json", "--control", &scene.name("control")]).output();
+    let honest = String::from_utf8(honest.unwrap().stdout).unwrap();
+    running.stop();
+    let mut status: Value = serde_json::from_str(&honest).unwrap();
+    status["kernel"] = "6\u{9b}2J\u{202e}\n\u{1b}[2J\u{2067}".into();
+    let body = status.to_string();
+    let other = UnixListener::bind(scene.path("control")).unwrap();
+    for flags in [&[][..], &["--json"]] {
+        let control = scene.name("control");
+        let mut command = observer(&["status", "--control", &control]);
+        let child = command.args(flags).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut stream, _) = other.accept().unwrap();
+        let mut request = [0; 1024];
+        assert!(stream.read(&mut request).unwrap() > 0);
+        let length = body.len();
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(shown.contains("202e") && shown.contains("9b"), "{shown:?}");
+        let is_text = |c: char| c == '\n' || c == ' ' || c.is_ascii_graphic();
+        assert!(shown.chars().all(is_text), "{shown:?}");
+    }
 }
 
 /// The log is a pipe that was full before the observer came.

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,16 +10,13 @@ use observer::transport::{BoundListener, SocketOptions};
 use rustix::process::geteuid;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use super::flags::Place;
 use super::http::{Access, converse};
+use super::places::{Lease, Peer, Places};
 use super::source::Source;
 
-/// Connections that are served at the same time, for each door. More wait in
-/// the socket's backlog.
-const CONNECTIONS: usize = 16;
 /// How long a door rests after an accept that failed, as it does where file
 /// descriptors have run out.
 const REST: Duration = Duration::from_millis(500);
@@ -86,14 +82,13 @@ fn listen_unix(path: &Path, mode: u32) -> anyhow::Result<BoundListener> {
 
 async fn keep_tcp(listener: &StdTcpListener, access: Access, source: Source) -> io::Result<()> {
     let listener = TcpListener::from_std(listener.try_clone()?)?;
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Places::default();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            // Nobody closes the semaphore.
-            return Ok(());
-        };
         match listener.accept().await {
-            Ok((stream, _)) => admit(stream, place, access.clone(), source.clone()),
+            Ok((stream, peer)) => {
+                let place = places.admit(Peer::at(peer.ip()));
+                serve(stream, place, &access, &source).await;
+            }
             Err(error) => rest(&error).await,
         }
     }
@@ -101,29 +96,31 @@ async fn keep_tcp(listener: &StdTcpListener, access: Access, source: Source) -> 
 
 async fn keep_unix(listener: &BoundListener, access: Access, source: Source) -> io::Result<()> {
     let listener = UnixListener::from_std(listener.get().try_clone()?)?;
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Places::default();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            // Nobody closes the semaphore.
-            return Ok(());
-        };
         match listener.accept().await {
             Ok((stream, _)) if access == Access::Control && !is_trusted(&stream) => {}
-            Ok((stream, _)) => admit(stream, place, access.clone(), source.clone()),
+            Ok((stream, _)) => {
+                let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+                let place = places.admit(Peer::User(uid));
+                serve(stream, place, &access, &source).await;
+            }
             Err(error) => rest(&error).await,
         }
     }
 }
 
-/// Serves a connection, which has its place for as long as it lasts.
-fn admit<S>(stream: S, place: OwnedSemaphorePermit, access: Access, source: Source)
+/// Serves a connection for as long as it has its place; one that has none is
+/// closed. It has its turn before the next one is accepted: who has sent a
+/// request by then is not pushed out by who comes after it.
+async fn serve<S>(stream: S, place: Option<Lease>, access: &Access, source: &Source)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    tokio::spawn(async move {
-        converse(stream, access, source).await;
-        drop(place);
-    });
+    if let Some(place) = place {
+        tokio::spawn(converse(stream, place, access.clone(), source.clone()));
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Whether the peer is the observer's own user, or root. The mode of the

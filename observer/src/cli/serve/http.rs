@@ -5,24 +5,27 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{
+    ACCEPT, ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use observer::metrics::{TextFormat, render};
 use observer::sinks::write_json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use super::places::Lease;
 use super::source::Source;
 use crate::cli::status::{DEFAULT_ROWS, MAX_ROWS, PATH};
 
-/// How long a peer may take to send a request, or pause between two.
-const HEADER_TIME: Duration = Duration::from_secs(10);
-/// How long a connection lasts at most: a peer that does not read its answer
-/// must not keep a place for ever. Scrapers connect again.
-const LIFE: Duration = Duration::from_mins(5);
+/// How long a peer may take to send a request, or pause between two: longer
+/// than scrapers do, for a connection whose place is needed yields before.
+const HEADER_TIME: Duration = Duration::from_secs(150);
+/// How long a connection lasts at most. Scrapers connect again.
+const LIFE: Duration = Duration::from_hours(1);
 /// The longest request head, bytes; hyper takes no less.
 const MAX_HEAD: usize = 8192;
 /// What stands before a token.
@@ -37,22 +40,30 @@ pub(super) enum Access {
     Control,
 }
 
-/// Answers requests until the peer has no more.
-pub(super) async fn converse<S>(stream: S, access: Access, source: Source)
+/// Answers requests until the peer has no more, or its place is needed.
+pub(super) async fn converse<S>(stream: S, place: Lease, access: Access, source: Source)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let answer = service_fn(|request| answer(request, &access, &source));
+    let answer = service_fn(async |request| {
+        place.begin(is_allowed(&request, &access));
+        let answer = answer(request, &access, &source).await;
+        place.end();
+        answer
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), answer);
-    match timeout(LIFE, connection).await {
-        Ok(Ok(())) => {}
-        // A peer that goes away in the middle is its own affair.
-        Ok(Err(error)) => tracing::debug!("a question was not answered: {error}"),
-        Err(_) => tracing::debug!("a connection was closed after {LIFE:?}"),
+    tokio::select! {
+        result = timeout(LIFE, connection) => match result {
+            Ok(Ok(())) => {}
+            // A peer that goes away in the middle is its own affair.
+            Ok(Err(error)) => tracing::debug!("a question was not answered: {error}"),
+            Err(_) => tracing::debug!("a connection was closed after {LIFE:?}"),
+        },
+        () = place.needed() => tracing::debug!("an idle connection had to yield its place"),
     }
 }
 
@@ -64,16 +75,14 @@ async fn answer(
     source: &Source,
 ) -> Result<Answer, Infallible> {
     let (uri, headers) = (request.uri(), request.headers());
-    let is_control = *access == Access::Control;
     if !may_ask(headers, access) {
         let challenge = (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         return Ok(refuse(StatusCode::UNAUTHORIZED, Some(challenge)));
     }
-    let is_known = uri.path() == "/metrics" || (is_control && uri.path() == PATH);
-    if !is_known {
+    if !is_known(uri, access) {
         return Ok(refuse(StatusCode::NOT_FOUND, None));
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    if !is_read(request.method()) {
         let allowed = (ALLOW, HeaderValue::from_static("GET, HEAD"));
         return Ok(refuse(StatusCode::METHOD_NOT_ALLOWED, Some(allowed)));
     }
@@ -83,6 +92,22 @@ async fn answer(
         metrics(headers, source).await
     };
     Ok(told.unwrap_or_else(|| refuse(StatusCode::SERVICE_UNAVAILABLE, None)))
+}
+
+/// Whether the peer may have what it asks for. Who may not has no claim to a
+/// place.
+fn is_allowed(request: &Request<Incoming>, access: &Access) -> bool {
+    may_ask(request.headers(), access)
+        && is_known(request.uri(), access)
+        && is_read(request.method())
+}
+
+fn is_known(uri: &Uri, access: &Access) -> bool {
+    uri.path() == "/metrics" || (*access == Access::Control && uri.path() == PATH)
+}
+
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// Compares in a time that does not tell how much of a token was right.
@@ -127,6 +152,11 @@ fn tell(content_type: &'static str, text: impl Into<Bytes>) -> Answer {
 fn refuse(code: StatusCode, header: Option<(hyper::header::HeaderName, HeaderValue)>) -> Answer {
     let mut answer = tell("text/plain; charset=utf-8", format!("{code}\n"));
     *answer.status_mut() = code;
-    answer.headers_mut().extend(header);
+    let headers = answer.headers_mut();
+    headers.extend(header);
+    if code.is_client_error() {
+        // Who asks for what it may not have is not to do it again for nothing.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     answer
 }

@@ -9,6 +9,7 @@
 mod door;
 mod flags;
 mod http;
+mod places;
 mod source;
 
 use std::thread::JoinHandle;
