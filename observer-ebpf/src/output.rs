@@ -28,8 +28,10 @@ static OTHERS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// Writes a record; false if the ring has no room for it.
 ///
 /// The record is made on the stack and copied by the kernel, not written in
-/// place: a sender that is preempted before this has reserved nothing, and
-/// holds no other sender's record up.
+/// place: a sender that is preempted before this has reserved nothing. One that
+/// is preempted within the copy holds no other sender's record up, for the
+/// observer reads past it; but the ring's room behind it is not used again
+/// until it is back.
 ///
 /// It wakes nobody. Where the datagram goes on, it does so itself, and the
 /// observer drains the ring beside every receive; where it does not, see

@@ -116,7 +116,7 @@ pub struct Counters {
     pub records_expired: u64,
     /// Records forgotten early because too many waited.
     pub records_displaced: u64,
-    /// Frames that had to wait for a record still being written.
+    /// Frames that had to wait for a record still to be read.
     pub parked: u64,
     /// Absences of the observer itself.
     pub absences: u64,

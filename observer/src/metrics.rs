@@ -381,7 +381,7 @@ fn join(families: &mut Families<'_>, observer: &Snapshot) -> fmt::Result {
     )?;
     families.counter(
         "frames_parked",
-        "Frames that had to wait for a record that was still being written",
+        "Frames that had to wait for a record that was still to be read",
         observer.counters.parked,
     )?;
     families.gauge(

@@ -147,12 +147,13 @@ impl Observer {
     /// # Errors
     /// What `ppoll` fails with, an interrupting signal included.
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
-        let asleep = match self.until_look() {
+        let until_busy = self.until_busy();
+        let asleep = match self.until_look().or(until_busy) {
             Some(_) => None,
             None if self.is_announced() => self.attestors.unix.bell(),
             None => return Ok(()),
         };
-        let timeout = [timeout, self.until_due(), self.until_look()];
+        let timeout = [timeout, self.until_due(), self.until_look(), until_busy];
         let timeout = timeout.into_iter().flatten().min();
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let sockets = self.inlets.iter().map(AsFd::as_fd);
@@ -163,6 +164,14 @@ impl Observer {
             .collect();
         poll(&mut sources, timeout.as_ref())?;
         Ok(())
+    }
+
+    /// How long until the ring is to be looked at because a record in it is
+    /// still being written. `poll` would not wait for it: see
+    /// [`Attestor::has_busy`](crate::attest::Attestor::has_busy).
+    fn until_busy(&self) -> Option<Duration> {
+        let is_busy = self.attestors.unix.has_busy();
+        is_busy.then_some(Duration::from_nanos(PARK_RETRY_NS))
     }
 
     /// How long until something is to be judged without further input.
@@ -178,7 +187,7 @@ impl Observer {
             .filter_map(Account::next_due)
             .map(|due| due.saturating_sub(now.observer_ns))
             .min();
-        // Behind a record that is still being written there may be others.
+        // What the socket gave has its turn before.
         let Attestors { unix, udp } = &self.attestors;
         let is_unread = !unix.is_read_to_mark() || udp.has_unread();
         let unread = is_unread.then_some(PARK_RETRY_NS);
@@ -197,7 +206,7 @@ impl Observer {
     }
 
     /// Whether a frame is still undecided that was received, for its record is
-    /// being written.
+    /// still to be read.
     #[must_use]
     pub fn is_undecided(&self) -> bool {
         !self.parked.is_empty()

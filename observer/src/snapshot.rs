@@ -38,7 +38,7 @@ pub struct Snapshot {
     pub counters: Counters,
     /// The ways in, and how well senders are known there.
     pub routes: Vec<RouteSnapshot>,
-    /// Frames that wait for a record that is still being written.
+    /// Frames that wait for a record that is still to be read.
     pub frames_parked: u64,
 }
 

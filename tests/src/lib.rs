@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod attacker;
+pub mod busy;
 pub mod fact;
 pub mod frame;
 pub mod kernel;

@@ -81,6 +81,7 @@ impl Attestor {
         let is_renewed = is_fresh && (is_done || !*is_ordered);
         let mut view = window.filter(|_| !is_renewed);
         let view = view.get_or_insert_with(|| Window::new(kernel.ring.mark(), now));
+        kernel.ring.begin_look();
         let mut records = 0_u64;
         loop {
             let is_full = *is_ordered && taken.len() >= MOST_TAKEN;
@@ -175,15 +176,11 @@ impl Attestor {
     }
 
     /// When the oldest datagram was sent that waits in the ring, nanoseconds of
-    /// `CLOCK_MONOTONIC`.
-    pub(crate) fn oldest_taken_ns(&mut self) -> Option<u64> {
-        let ring = &mut self.kernel.as_mut()?.ring;
-        let mut oldest = None;
-        ring.next(ring.mark(), |record| {
-            oldest = (record.fate == Fate::Taken as u8).then_some(record.time_ns);
-            false
-        });
-        oldest
+    /// `CLOCK_MONOTONIC`. One that was passed while it was being written does
+    /// not count: it was its sender that was away.
+    pub(crate) fn oldest_taken_ns(&self) -> Option<u64> {
+        let record = self.kernel.as_ref()?.ring.peek()?;
+        (record.fate == Fate::Taken as u8).then_some(record.time_ns)
     }
 
     /// The next sender whose datagrams the program did not let in.
@@ -233,14 +230,24 @@ impl Attestor {
         }
     }
 
+    /// Whether a record is still being written that others were read past. The
+    /// kernel calls the ring readable then, so that it cannot be waited for by
+    /// `poll`. When the record is there it announces itself as every other
+    /// does.
+    pub(crate) fn has_busy(&self) -> bool {
+        self.kernel
+            .as_ref()
+            .is_some_and(|kernel| kernel.ring.has_busy())
+    }
+
     /// Asks the program to ring for the next datagram that it takes; false if
-    /// there is something unread, and it is not asked.
+    /// there is something to be read, and it is not asked.
     pub(crate) fn set_bell(&self) -> bool {
         let Some(kernel) = &self.kernel else {
             return true;
         };
         kernel.bell.set();
-        let is_quiet = self.taken.is_empty() && kernel.ring.is_read_up_to(kernel.ring.mark());
+        let is_quiet = self.taken.is_empty() && kernel.ring.is_quiet();
         if !is_quiet {
             kernel.bell.mute();
         }

@@ -5,7 +5,10 @@ mod self_test;
 use std::{
     fs, io,
     net::SocketAddr,
-    os::{fd::BorrowedFd, unix::fs::MetadataExt as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::Path,
     sync::Arc,
 };
@@ -223,7 +226,7 @@ impl Kernel {
             open.set(0, second.fd()?, 0)?;
         }
         let ring = |ebpf: &mut Ebpf, name| {
-            Ring::new(take_data(ebpf, name)?, ring_bytes).map_err(system("cannot map the ring"))
+            map_ring(&take_data(ebpf, name)?, ring_bytes).map_err(system("cannot map the ring"))
         };
         let mut kernel = Self {
             ring: ring(&mut ebpf, "RECORDS")?,
@@ -443,6 +446,10 @@ fn take_data(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, KernelError
         Map::RingBuf(data) | Map::Array(data) => Ok(data),
         _ => Err(KernelError::Absent(name)),
     }
+}
+
+fn map_ring(map: &MapData, bytes: u32) -> io::Result<Ring> {
+    Ring::new(map.fd().as_fd().try_clone_to_owned()?, bytes)
 }
 
 fn system(what: &'static str) -> impl Fn(io::Error) -> KernelError {

@@ -9,6 +9,7 @@
 
 mod bell;
 mod btf;
+mod busy;
 mod cgroup;
 #[cfg(feature = "ebpf-log")]
 mod debug_log;
@@ -183,7 +184,7 @@ pub(crate) enum Finding {
     /// process must have sent it, and which one is not known, or is known not
     /// to be one that may.
     Denied(Option<Attestation>),
-    /// Its record lies behind one that is still being written.
+    /// Its record has not been read yet: the ring is read in parts.
     Pending(Pending),
 }
 
@@ -294,13 +295,13 @@ impl Attestor {
         kernel.is_some_and(|kernel| kernel.sees(listener))
     }
 
-    /// The rings of UDP, each readable while it holds something, that have been
-    /// read as far as they can be: one in which a record is still being written
-    /// is to be waited for by time.
+    /// The rings of UDP that have been read: each is readable once something is
+    /// in it. One in which a record is still being written is so all the time,
+    /// and is to be waited for by time.
     pub(crate) fn read_rings(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let rings = self.kernel.iter().flat_map(Kernel::rings);
         rings
-            .filter(|ring| ring.is_read_up_to(ring.mark()))
+            .filter(|ring| ring.is_quiet() && !ring.has_busy())
             .map(|ring| ring.as_fd())
     }
 
@@ -310,11 +311,11 @@ impl Attestor {
         rings.map(|ring| ring.as_fd())
     }
 
-    /// Whether a ring of UDP holds what was still being written when it was
-    /// last read.
+    /// Whether a ring of UDP holds what was still being written, or was not
+    /// there, when it was last read.
     pub(crate) fn has_unread(&self) -> bool {
         let mut rings = self.kernel.iter().flat_map(Kernel::rings);
-        rings.any(|ring| !ring.is_read_up_to(ring.mark()))
+        rings.any(|ring| !ring.is_quiet() || ring.has_busy())
     }
 
     /// The tier in use.

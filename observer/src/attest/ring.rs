@@ -6,21 +6,27 @@
 //! in a row so that no entry is in two pieces. An entry has a header of eight
 //! bytes, the first four of which are its length and two flags.
 //!
-//! It is read here and not by a library because the position that is given
-//! back to the kernel lies in a cache line that every sender reads: it is
-//! written once for many records, and not once for each.
+//! It is read here and not by a library for two reasons. The position that is
+//! given back to the kernel lies in a cache line that every sender reads: it is
+//! written once for many records, and not once for each. And an entry that is
+//! still being written holds nobody up: [`busy`](super::busy).
+//!
+//! Reading past one is sound because `__bpf_ringbuf_reserve` writes its length,
+//! with the busy flag, before it moves the producer's position (a store with
+//! release semantics): the length is valid while the entry is busy, and so is
+//! every position in between. What it does not give back is room: that ends at
+//! the first busy entry, which the kernel must not write over.
 
 use std::{
     io,
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-use aya::maps::MapData;
 use observer_common::record::Record;
 use rustix::{mm::ProtFlags, param::page_size};
 
-use super::mapping::Mapping;
+use super::{busy::BusyList, mapping::Mapping};
 
 /// `BPF_RINGBUF_BUSY_BIT`: reserved, and not yet committed.
 const BUSY: u32 = 1 << 31;
@@ -34,39 +40,80 @@ const HEADER_LEN: usize = 8;
 /// Reads records, and knows how far it has read.
 pub(super) struct Ring {
     /// Keeps the ring open, and is what waits for it.
-    map: MapData,
+    map: OwnedFd,
     consumer: Mapping,
     /// The producer's position, and behind its page the data, twice.
     producer: Mapping,
     /// Position to offset.
     mask: u64,
-    /// Everything below has been read.
-    read: u64,
+    /// Everything below has been looked at.
+    scanned: u64,
+    /// What of it was still being written then, and is to be read yet.
+    busy: BusyList,
     malformed: u64,
 }
 
-/// A place in the ring: every record that was reserved before it was taken
-/// lies below it.
+/// A moment: every record that was committed before it was taken lies below
+/// the position, and is found by the end of that look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark(u64);
+pub(super) struct Mark {
+    position: u64,
+    look: u64,
+}
 
 #[cfg(test)]
 impl Mark {
     /// That of a ring in which nothing was ever written.
-    pub(super) const START: Self = Self(0);
+    pub(super) const START: Self = Self {
+        position: 0,
+        look: 0,
+    };
+}
+
+/// An entry's header as it was when it was looked at.
+#[derive(Clone, Copy)]
+struct Header {
+    /// Where it is in the producer's mapping.
+    offset: usize,
+    flags: u32,
+}
+
+impl Header {
+    fn is_busy(self) -> bool {
+        self.flags & BUSY != 0
+    }
+
+    fn is_discarded(self) -> bool {
+        self.flags & DISCARDED != 0
+    }
+
+    /// The payload's, valid while the entry is busy, too.
+    fn length(self) -> usize {
+        (self.flags & !(BUSY | DISCARDED)) as usize
+    }
+}
+
+/// Which of the two sorts of unread entries one is of.
+#[derive(Clone, Copy)]
+enum Place {
+    /// The reader passed it while it was busy.
+    Passed,
+    /// The reader has come as far as this.
+    Next,
 }
 
 impl Ring {
     /// `bytes` is the ring's size: a power of two, a page or more.
-    pub(super) fn new(map: MapData, bytes: u32) -> io::Result<Self> {
+    pub(super) fn new(map: OwnedFd, bytes: u32) -> io::Result<Self> {
         let page = page_size();
         let size = bytes as usize;
         let length = size.saturating_mul(2).saturating_add(page);
         let read_write = ProtFlags::READ | ProtFlags::WRITE;
-        let consumer = Mapping::new(map.fd().as_fd(), 0, page, read_write)?;
-        let producer = Mapping::new(map.fd().as_fd(), page, length, ProtFlags::READ)?;
+        let consumer = Mapping::new(map.as_fd(), 0, page, read_write)?;
+        let producer = Mapping::new(map.as_fd(), page, length, ProtFlags::READ)?;
         Ok(Self {
-            read: consumer.first_word().load(Ordering::Acquire),
+            scanned: consumer.first_word().load(Ordering::Acquire),
+            busy: BusyList::default(),
             map,
             consumer,
             producer,
@@ -75,26 +122,47 @@ impl Ring {
         })
     }
 
-    /// Where the next record will be reserved.
+    /// This moment.
     ///
-    /// A datagram that was received before this call has its record below the
-    /// mark: the filter reserves and submits in `sk_filter`, and
-    /// `unix_dgram_sendmsg` queues the datagram after that.
+    /// A datagram that was received before this call has its record, committed,
+    /// below the mark: `bpf_ringbuf_output` commits before the program ends,
+    /// and the datagram is queued after that, by `unix_dgram_sendmsg` as by
+    /// `ip_finish_output`. So no such datagram waits for a busy entry.
     pub(super) fn mark(&self) -> Mark {
-        Mark(self.producer.first_word().load(Ordering::Acquire))
+        Mark {
+            position: self.producer.first_word().load(Ordering::Acquire),
+            look: self.busy.look_to_come(),
+        }
     }
 
-    /// Whether all records below the mark have been read.
-    ///
-    /// It is false while a sender that was preempted in the program still
-    /// holds its reservation: the ring hands out nothing beyond one.
-    pub(super) fn is_read_up_to(&self, Mark(mark): Mark) -> bool {
-        // Positions only grow, and wrap around at the word's end.
-        self.read.wrapping_sub(mark) <= u64::MAX / 2
+    /// Looks again at the entries that were busy. To be called after the mark
+    /// was taken that is going to be read up to: then no sender's entry that
+    /// was passed while it was busy is read after a later one of that sender.
+    pub(super) fn begin_look(&mut self) {
+        self.busy.begin_look();
+    }
+
+    /// Whether all records have been read that were committed before the mark
+    /// was taken.
+    pub(super) fn is_read_up_to(&self, mark: Mark) -> bool {
+        self.busy.has_completed(mark.look) && !self.is_below(mark)
+    }
+
+    /// Whether nothing can be read now: what is unread is still being written.
+    pub(super) fn is_quiet(&self) -> bool {
+        let is_busy = |position| self.header(position).is_some_and(Header::is_busy);
+        self.scanned == self.mark().position && self.busy.positions().all(is_busy)
+    }
+
+    /// Whether the reader has passed something that was still being written,
+    /// for which the kernel calls the ring readable (`ringbuf_map_poll`).
+    pub(super) fn has_busy(&self) -> bool {
+        !self.busy.is_empty()
     }
 
     /// The next record below the mark, if it is committed and `wanted`. What
     /// comes after the mark can wait: a flood of senders keeps nobody here.
+    /// Those that were passed while they were busy come first.
     ///
     /// Its place is given back to the kernel by [`Ring::release`].
     pub(super) fn next(
@@ -102,40 +170,96 @@ impl Ring {
         mark: Mark,
         wanted: impl FnOnce(&Record) -> bool,
     ) -> Option<Record> {
-        while !self.is_read_up_to(mark) {
-            let offset = usize::try_from(self.read & self.mask).ok()?;
-            let header = page_size().saturating_add(offset);
-            let flags = self.producer.half_word(header)?.load(Ordering::Acquire);
-            if flags & BUSY != 0 {
+        loop {
+            let (place, header) = self.next_committed(mark)?;
+            match self.record(header) {
+                Some(record) => {
+                    if !wanted(&record) {
+                        return None;
+                    }
+                    self.step_over(place, header);
+                    return Some(record);
+                }
+                None if header.is_discarded() => {}
+                None => self.note_malformed(),
+            }
+            self.step_over(place, header);
+        }
+    }
+
+    /// The record that the reader comes to next, if it is committed.
+    pub(super) fn peek(&self) -> Option<Record> {
+        let end = self.mark().position;
+        let mut position = self.scanned;
+        while position != end {
+            let header = self.header(position)?;
+            if header.is_busy() {
                 return None;
             }
-            let length = (flags & !DISCARDED) as usize;
-            let end = self.read.wrapping_add(entry_len(length));
-            if flags & DISCARDED != 0 {
-                self.read = end;
-            } else if length == size_of::<Record>() {
-                let payload = header.saturating_add(HEADER_LEN);
-                let record = self.producer.copy(payload)?;
-                if !wanted(&record) {
-                    return None;
-                }
-                self.read = end;
-                return Some(record);
-            } else {
-                self.malformed = self.malformed.saturating_add(1);
-                self.read = end;
+            if !header.is_discarded() {
+                return self.record(header);
             }
+            position = position.wrapping_add(entry_len(header.length()));
         }
         None
     }
 
-    /// Gives the room of all that was read back to the kernel.
+    /// Gives the room of all that was read back to the kernel, up to the first
+    /// entry that is still being written.
     pub(super) fn release(&self) {
+        let end = self.busy.first().unwrap_or(self.scanned);
         let position = self.consumer.first_word();
         // The kernel pairs this with the acquire in `__bpf_ringbuf_reserve`.
-        if position.load(Ordering::Relaxed) != self.read {
-            position.store(self.read, Ordering::Release);
+        if position.load(Ordering::Relaxed) != end {
+            position.store(end, Ordering::Release);
         }
+    }
+
+    /// The first unread entry that has been committed.
+    fn next_committed(&mut self, mark: Mark) -> Option<(Place, Header)> {
+        while let Some(position) = self.busy.unchecked() {
+            let header = self.header(position)?;
+            if !header.is_busy() {
+                return Some((Place::Passed, header));
+            }
+            self.busy.keep();
+        }
+        while self.is_below(mark) {
+            let header = self.header(self.scanned)?;
+            if !header.is_busy() {
+                return Some((Place::Next, header));
+            }
+            self.busy.push(self.scanned);
+            self.step_over(Place::Next, header);
+        }
+        None
+    }
+
+    fn header(&self, position: u64) -> Option<Header> {
+        let offset = usize::try_from(position & self.mask).ok()?;
+        let offset = page_size().saturating_add(offset);
+        let flags = self.producer.half_word(offset)?.load(Ordering::Acquire);
+        Some(Header { offset, flags })
+    }
+
+    /// What the entry holds, if that is a record.
+    fn record(&self, header: Header) -> Option<Record> {
+        let is_record = !header.is_discarded() && header.length() == size_of::<Record>();
+        let payload = header.offset.saturating_add(HEADER_LEN);
+        is_record.then(|| self.producer.copy(payload)).flatten()
+    }
+
+    fn step_over(&mut self, place: Place, header: Header) {
+        match place {
+            Place::Passed => self.busy.remove(),
+            Place::Next => self.scanned = self.scanned.wrapping_add(entry_len(header.length())),
+        }
+    }
+
+    /// Whether the reader has not come as far as the mark.
+    fn is_below(&self, mark: Mark) -> bool {
+        // Positions only grow, and wrap around at the word's end.
+        self.scanned.wrapping_sub(mark.position) > u64::MAX / 2
     }
 
     /// Counts a record that stands for nothing.
@@ -149,10 +273,11 @@ impl Ring {
     }
 }
 
-/// Readable while there is something unread, and woken by the program.
+/// Readable while the kernel has not got all room back, and woken by the
+/// program.
 impl AsFd for Ring {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.map.fd().as_fd()
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.map.as_fd()
     }
 }
 
@@ -164,3 +289,10 @@ fn entry_len(payload: usize) -> u64 {
 }
 
 const _: () = assert!(size_of::<AtomicU32>() == 4 && size_of::<AtomicU64>() == 8);
+
+#[cfg(test)]
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "a test works with small numbers"
+)]
+mod tests;

@@ -69,6 +69,7 @@ impl Others {
     /// Reads the records that are there; returns how many.
     pub(super) fn absorb(&mut self, ring: &mut Ring, now: u64) -> u64 {
         let mark = ring.mark();
+        ring.begin_look();
         let mut records = 0_u64;
         while let Some(record) = ring.next(mark, |_| true) {
             self.join.record(&record, now);

@@ -1,4 +1,10 @@
-//! Frames whose records are still being written.
+//! Frames whose records are still to be read.
+//!
+//! Where the ring delivers datagrams, it is read in parts
+//! ([`Attestor::absorb`](crate::attest::Attestor::absorb)), and a frame that
+//! went by the socket may come before its record. Elsewhere every received
+//! frame's record is read by the time that it is judged, whatever else in the
+//! ring is still being written (`Ring::mark`).
 
 use std::collections::VecDeque;
 
@@ -13,10 +19,8 @@ use crate::{
     transport::{Datagram, Way},
 };
 
-/// How long a frame waits for a record that is still being written,
-/// nanoseconds. The writer is a sender that was preempted while the kernel
-/// copied its record (`bpf_ringbuf_output`, `kernel/bpf/ringbuf.c`); after
-/// this its record counts as lost.
+/// How long a frame waits for its record, nanoseconds; after this it counts as
+/// lost.
 pub(super) const PARK_NS: u64 = 100_000_000;
 
 /// How often the ring is looked at while a frame waits, nanoseconds.
@@ -35,7 +39,7 @@ const QUEUES_PARKED: usize = 4;
 /// Frames that wait, longest first.
 pub(super) type Queue = VecDeque<Parked>;
 
-/// A frame whose record is still being written.
+/// A frame whose record is still to be read.
 pub(super) struct Parked {
     frame: [u8; FRAME_LEN],
     datagram: Datagram,

@@ -43,7 +43,7 @@ impl Observer {
 
     /// How long the oldest datagram has waited that the ring delivers. A
     /// record of one that was taken is no mere attempt: it cannot lie.
-    pub(super) fn waited_in_ring(&mut self, now: Now) -> Option<u64> {
+    pub(super) fn waited_in_ring(&self, now: Now) -> Option<u64> {
         let sent_ns = self.attestors.unix.oldest_taken_ns()?;
         Some(self.attention.since_monotonic(now, sent_ns))
     }

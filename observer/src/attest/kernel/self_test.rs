@@ -67,6 +67,7 @@ impl Kernel {
     /// The record of one datagram; others may send at the same time.
     fn find(&mut self, frame: &[u8; FRAME_LEN], source_port: u16) -> Option<Record> {
         let mark = self.ring.mark();
+        self.ring.begin_look();
         let mut found = None;
         while let Some(record) = self.ring.next(mark, |_| true) {
             if record.frame == *frame && record.source_port == source_port {

@@ -1,0 +1,122 @@
+//! A sender that loses the CPU while the kernel copies its record costs nobody
+//! else anything.
+
+use std::{process::Command, time::Duration};
+
+use observer_tests::{
+    agent::Agent,
+    busy::{Holder, keep_off, rings_of},
+    is_emulated, need_kernel,
+    observer::{Observer, Setup, is},
+    observer_binary, procfs,
+};
+use serde_json::Value;
+
+/// Far longer than a frame waits for its record, 100 ms.
+const HELD: Duration = Duration::from_millis(400);
+
+fn pulse(observer: &Observer, interval_ms: u64, count: u64) -> Agent {
+    let socket = observer.socket().display().to_string();
+    let arguments = [socket, interval_ms.to_string(), count.to_string()];
+    let agent = Agent::start(env!("CARGO_BIN_EXE_pulse"), arguments);
+    keep_off(agent.pid());
+    agent
+}
+
+fn start(setup: Setup) -> Observer {
+    let observer = setup.start();
+    keep_off(observer.pid());
+    observer
+}
+
+fn beats(events: &[Value], pid: u32) -> usize {
+    let of_pid = |event: &&Value| is(event, "beat") && event["pid"] == pid;
+    events.iter().filter(of_pid).count()
+}
+
+/// Whichever way beats come, each is told while some record or other in the
+/// ring is being written all the time.
+#[test]
+fn a_preempted_writer_costs_no_beat_and_makes_no_silence() {
+    const AGENTS: usize = 8;
+    need_kernel!();
+    for ingest in ["socket", "ring"] {
+        // No wait for room: this is not about the queue's length.
+        let setup = Setup::with_queue_limit(512, 5000);
+        let observer = start(setup.arg("--ingest").arg(ingest));
+        let mut agents: Vec<Agent> = (0..AGENTS).map(|_| pulse(&observer, 10, 0)).collect();
+        let ring = rings_of(observer.pid()).swap_remove(0);
+        for _ in 0..3 {
+            Holder::start(&ring, HELD).wait();
+        }
+        let mut sent = Vec::new();
+        for agent in &mut agents {
+            assert!(agent.finish().success());
+            sent.push((agent.pid(), agent.number()));
+        }
+        let remains = observer.stop();
+        let counters = &remains.counters;
+        assert_eq!(remains.counter("unattested"), 0, "{ingest}: {counters}");
+        assert_eq!(remains.counter("stalls"), 0, "{ingest}: {counters}");
+        assert_eq!(remains.counter("ring_full"), 0, "{ingest}: {counters}");
+        for (pid, sent) in sent {
+            assert!(sent > 20, "{sent}");
+            assert_eq!(
+                beats(&remains.events, pid) as u64,
+                sent,
+                "{ingest}: {counters}"
+            );
+        }
+    }
+}
+
+/// The same by UDP, which has a ring of its own.
+#[test]
+fn a_preempted_writer_costs_no_beat_by_udp() {
+    const BEATS: usize = 60;
+    need_kernel!();
+    let observer = start(Setup::new(60_000).arg("--udp").arg("127.0.0.1:0"));
+    let listener = observer.udp()[0].to_string();
+    let holders: Vec<Holder> = rings_of(observer.pid())
+        .iter()
+        .map(|ring| Holder::start(ring, HELD))
+        .collect();
+    let mut command = Command::new(observer_binary());
+    command.args(["beat", "--udp", &listener, "--interval-ms", "5"]);
+    command.args(["--count", &BEATS.to_string()]);
+    let mut agent = Agent::spawn(command);
+    keep_off(agent.pid());
+    agent.finish_well();
+    observer.expect_count("beats", BEATS, |event| {
+        is(event, "beat") && event["pid"] == agent.pid()
+    });
+    for holder in holders {
+        holder.wait();
+    }
+    let remains = observer.stop();
+    assert_eq!(remains.counter("unattested"), 0, "{}", remains.counters);
+}
+
+/// Who is silent is called so while the writer is still at it, and the observer
+/// sleeps meanwhile.
+#[test]
+fn a_preempted_writer_delays_no_silence() {
+    const LONG: Duration = Duration::from_millis(2500);
+    need_kernel!();
+    for ingest in ["socket", "ring"] {
+        let observer = start(Setup::new(300).arg("--ingest").arg(ingest));
+        let mut agent = pulse(&observer, 20, 3);
+        observer.expect_count("beats", 3, |event| is(event, "beat"));
+        let ring = rings_of(observer.pid()).swap_remove(0);
+        let before = procfs::cpu_time(observer.pid());
+        let holder = Holder::start(&ring, LONG);
+        let stall = observer.expect("a stall", |event| is(event, "stall"));
+        assert!(!holder.is_over(), "{ingest}: the stall came late");
+        assert_eq!(stall["pid"], agent.pid());
+        holder.wait();
+        let spent = procfs::cpu_time(observer.pid()).saturating_sub(before);
+        assert!(spent < LONG / 5 || is_emulated(), "{ingest}: {spent:?}");
+        assert!(agent.finish().success());
+        assert_eq!(observer.stop().counter("stalls"), 1);
+    }
+}
