@@ -58,6 +58,13 @@ pub enum Refuse {
     Kernel,
 }
 
+/// The largest ring, in bytes: it is kernel memory that is never swapped.
+///
+/// A sender that loses the CPU while the kernel copies its record keeps the
+/// room of all records behind it from being used again until it is back. So
+/// this is also how much can be sent meanwhile: 116,000 records.
+pub const MAX_RING_BYTES: u32 = 16 << 20;
+
 /// Describes an [`Observer`]. Socket and threshold are needed, the rest has
 /// defaults.
 #[derive(Clone, Debug)]
@@ -110,8 +117,9 @@ pub enum StartError {
     /// No agent could ever be known.
     #[error("the number of agents must be 1 to {}", u32::MAX - 1)]
     AgentBound,
-    /// The kernel takes rings of a power of two and a page or more.
-    #[error("the ring's size must be a power of two of {0} bytes or more")]
+    /// The kernel takes rings of a power of two and a page or more; the upper
+    /// bound is [`MAX_RING_BYTES`].
+    #[error("the ring's size must be a power of two of {0} to {MAX_RING_BYTES} bytes")]
     RingSize(usize),
     /// More UDP listeners than the eBPF program can compare.
     #[error("there can be at most {MAX_LISTENERS} UDP listeners, not {0}")]
@@ -248,6 +256,7 @@ impl Builder {
 
     /// Size of the kernel ring in bytes: a power of two, a page or more.
     /// Default: 1 MiB, or 4 MiB where it delivers beats ([`Ingest::Ring`]).
+    /// At most [`MAX_RING_BYTES`].
     pub fn ring_bytes(mut self, bytes: u32) -> Self {
         self.ring_bytes = Some(bytes);
         self
@@ -638,7 +647,7 @@ impl Builder {
         }
         let page = rustix::param::page_size();
         let bytes = self.ring_size();
-        if !bytes.is_power_of_two() || (bytes as usize) < page {
+        if !bytes.is_power_of_two() || (bytes as usize) < page || bytes > MAX_RING_BYTES {
             return Err(StartError::RingSize(page));
         }
         Ok(())

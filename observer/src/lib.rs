@@ -76,8 +76,8 @@ pub mod transport;
 
 pub use attention::Now;
 pub use builder::{
-    Builder, DEFAULT_MAX_AGENTS, DEFAULT_MAX_BEAT_RATE, DEFAULT_SOCKET_MODE, Ingest, Refuse,
-    StartError,
+    Builder, DEFAULT_MAX_AGENTS, DEFAULT_MAX_BEAT_RATE, DEFAULT_SOCKET_MODE, Ingest,
+    MAX_RING_BYTES, Refuse, StartError,
 };
 pub use counters::Counters;
 pub use event::Event;

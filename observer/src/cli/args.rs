@@ -2,6 +2,7 @@
 //! touching the socket.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::priority::Priority;
 /// A threshold beyond a year is a slip of the hand.
 const MAX_THRESHOLD_MS: u64 = 366 * 24 * 60 * 60 * 1000;
 const MAX_AGENTS: u64 = 1 << 20;
-const SMALLEST_RING: u32 = 4096;
+const RING_SIZES: RangeInclusive<u32> = 4096..=observer::MAX_RING_BYTES;
 /// Beyond a second beats would look like silences.
 const MAX_LOOK_US: u64 = 1_000_000;
 #[expect(clippy::cast_possible_truncation, reason = "it is a thousand")]
@@ -148,8 +149,9 @@ pub(super) struct Run {
     )]
     look_us: u64,
 
-    /// Size of the kernel's ring of records, in bytes (for tests)
-    #[arg(long, value_name = "BYTES", value_parser = parse_ring, hide = true)]
+    /// Size of the kernel's ring of records, in bytes: a power of two up to 16
+    /// MiB [default: 1 MiB, or 4 MiB with --ingest ring]
+    #[arg(long, value_name = "BYTES", value_parser = parse_ring, hide_short_help = true)]
     pub(super) ring_bytes: Option<u32>,
 }
 
@@ -434,8 +436,12 @@ fn find_id(names: &str, name: &str) -> Option<u32> {
 
 fn parse_ring(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
-        Ok(bytes) if bytes.is_power_of_two() && bytes >= SMALLEST_RING => Ok(bytes),
-        _ => Err(format!("not a power of two of at least {SMALLEST_RING}")),
+        Ok(bytes) if bytes.is_power_of_two() && RING_SIZES.contains(&bytes) => Ok(bytes),
+        _ => Err(format!(
+            "not a power of two from {} to {}",
+            RING_SIZES.start(),
+            RING_SIZES.end()
+        )),
     }
 }
 
@@ -470,7 +476,8 @@ mod tests {
     #[test]
     fn rings() {
         assert_eq!(parse_ring("4096"), Ok(4096));
-        for bad in ["0", "2048", "5000", "x"] {
+        assert_eq!(parse_ring("16777216"), Ok(observer::MAX_RING_BYTES));
+        for bad in ["0", "2048", "5000", "33554432", "x"] {
             assert!(parse_ring(bad).is_err(), "{bad}");
         }
     }
