@@ -19,7 +19,7 @@ use observer_common::{frame::FRAME_LEN, record::Record};
 use crate::index_list::{Links, List};
 
 /// How long a record waits for its datagram, in attended nanoseconds of which
-/// all input has been read.
+/// all input has been read, from the last attempt to send the same bytes.
 ///
 /// The datagram of a successful send waits in the queue, or in a sender that
 /// is blocked on a full one; once the queue was empty that sender's turn comes
@@ -109,7 +109,7 @@ struct Waiting {
     hash: u64,
     /// How many attempts: each serves one datagram.
     attempts: u32,
-    /// When the first was read from the ring, in attended nanoseconds.
+    /// When the last was read from the ring, in attended nanoseconds.
     since: u64,
     /// The next task's record of the same bytes.
     rival: Option<u32>,
@@ -158,10 +158,8 @@ impl Join {
     pub fn record(&mut self, record: &Record, now: u64) {
         let hash = self.hasher.hash_one(record.frame);
         let oldest = self.find(hash, &record.frame);
-        if let Some(oldest) = oldest
-            && let Some(same) = self.find_task(oldest, record)
-        {
-            same.attempts = same.attempts.saturating_add(1);
+        if let Some(same) = oldest.and_then(|oldest| self.find_task(oldest, record)) {
+            self.repeat(same, now);
             return;
         }
         self.make_room(oldest);
@@ -237,12 +235,21 @@ impl Join {
     }
 
     /// The entry among the rivals that the same task wrote of the same socket.
-    fn find_task(&mut self, oldest: u32, record: &Record) -> Option<&mut Waiting> {
-        let found = self.chain(oldest).find(|&index| {
+    fn find_task(&self, oldest: u32, record: &Record) -> Option<u32> {
+        self.chain(oldest).find(|&index| {
             self.get(index)
                 .is_some_and(|entry| is_repeated(&entry.record, record))
-        })?;
-        self.waiting.get_mut(found as usize)
+        })
+    }
+
+    /// One more attempt, which is as young as any: the earlier ones must not
+    /// take it with them when their time is up.
+    fn repeat(&mut self, index: u32, now: u64) {
+        if let Some(entry) = self.waiting.get_mut(index as usize) {
+            entry.attempts = entry.attempts.saturating_add(1);
+            entry.since = now;
+            self.by_age.move_to_back(&mut self.links, index);
+        }
     }
 
     /// Keeps both bounds: the oldest of too many rivals goes, or the oldest

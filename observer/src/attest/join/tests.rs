@@ -170,6 +170,20 @@ fn an_attempt_expires_and_is_counted() {
     assert_eq!(join.counts().expired, 1);
 }
 
+/// An agent that repeats its frame, as one does that retries: the attempts that
+/// failed do not take the one that succeeds with them.
+#[test]
+fn an_attempt_that_is_repeated_is_as_young_as_the_last() {
+    let mut join = Join::new();
+    join.record(&attempt(7, 1), 0);
+    join.record(&attempt(8, 2), 1);
+    join.record(&attempt(7, 1), RECORD_LIFETIME_NS);
+    join.expire(RECORD_LIFETIME_NS + 2);
+    assert_eq!(join.len(), 1);
+    assert_eq!(claim(&mut join, 1, 7), Some(7));
+    assert_eq!(claim(&mut join, 2, 8), None, "not repeated");
+}
+
 #[test]
 fn what_waits_is_bounded() {
     let mut join = Join::new();
@@ -220,7 +234,10 @@ impl Model {
             .iter_mut()
             .find(|(known, ..)| known.frame == record.frame && known.host_tid == record.host_tid);
         match same {
-            Some((_, attempts, _)) => *attempts += 1,
+            Some((_, attempts, since)) => {
+                *attempts += 1;
+                *since = now;
+            }
             None => self.0.push_back((*record, 1, now)),
         }
     }
