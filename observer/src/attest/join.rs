@@ -8,6 +8,8 @@
 //! kernel ran the filter again after a blocking wait, as it does up to 6.13)
 //! is kept for a while, then counted and forgotten; it never becomes a beat.
 
+mod shares;
+
 use std::{
     hash::{BuildHasher, RandomState},
     net::{IpAddr, SocketAddr},
@@ -27,8 +29,15 @@ use crate::index_list::{Links, List};
 pub const RECORD_LIFETIME_NS: u64 = 2_000_000_000;
 
 /// How many records wait at most, 2.3 MiB of them: more than the default ring
-/// holds. The oldest makes room.
+/// holds. Beyond that the senders with the most yield their oldest.
+///
+/// A send that waits for room in the queue may succeed long after its record
+/// was read, so its age is no ground: what others send displaces it only where
+/// its own process, or its user, has more waiting than they.
 pub const MAX_WAITING: usize = 16_384;
+
+/// How many stay when there are too many.
+const KEPT: usize = MAX_WAITING / 4 * 3;
 
 /// How many tasks' records of the same bytes are told apart. Frames carry a
 /// nanosecond timestamp and a nonce: equal bytes of two tasks are a replay or
@@ -252,16 +261,26 @@ impl Join {
         }
     }
 
-    /// Keeps both bounds: the oldest of too many rivals goes, or the oldest
-    /// of too many records.
+    /// Keeps both bounds: the oldest of too many rivals goes, or what is
+    /// beyond its sender's share of too many records.
     fn make_room(&mut self, oldest_rival: Option<u32>) {
         let crowded = oldest_rival.filter(|&oldest| self.chain(oldest).count() >= MAX_RIVALS);
-        let full = self.len() >= MAX_WAITING;
-        let victim = crowded.or_else(|| self.by_age.front().filter(|_| full));
-        if let Some(victim) = victim {
-            self.counts.displaced = self.counts.displaced.saturating_add(1);
-            self.remove(victim);
+        if let Some(victim) = crowded {
+            self.displace(victim);
+        } else if self.len() >= MAX_WAITING {
+            let waiting = self.by_age.forward(&self.links);
+            let waiting: Vec<_> = waiting
+                .filter_map(|index| Some((index, &self.get(index)?.record)))
+                .collect();
+            for victim in shares::displaced(&waiting, KEPT) {
+                self.displace(victim);
+            }
         }
+    }
+
+    fn displace(&mut self, index: u32) {
+        self.counts.displaced = self.counts.displaced.saturating_add(1);
+        self.remove(index);
     }
 
     fn insert(&mut self, hash: u64, record: &Record, now: u64) {

@@ -192,8 +192,43 @@ fn what_waits_is_bounded() {
         record.frame[..4].copy_from_slice(&number.to_ne_bytes());
         join.record(&record, 0);
     }
-    assert_eq!(join.len(), MAX_WAITING);
-    assert_eq!(join.counts().displaced, 5);
+    assert_eq!(
+        join.len() as u64 + join.counts().displaced,
+        MAX_WAITING as u64 + 5
+    );
+    assert!(join.len() <= MAX_WAITING && join.counts().displaced > 0);
+}
+
+/// However much others fail to send, and however many they are: the record of
+/// one who has sent little stays until its datagram comes.
+#[test]
+fn a_crowd_displaces_its_own_records_only() {
+    let numbered = |task: u32, uid: u32, number: u32| {
+        let mut record = attempt(task, 0);
+        record.uid = uid;
+        record.frame[..4].copy_from_slice(&number.to_ne_bytes());
+        record.frame[4..8].copy_from_slice(&task.to_ne_bytes());
+        record
+    };
+    let waits = [numbered(1, 1000, 0), numbered(2, 65534, 0)];
+    let mut join = Join::new();
+    for record in &waits {
+        join.record(record, 0);
+    }
+    for number in 0..1000 {
+        for task in 100..200 {
+            join.record(&numbered(task, 65534, number), 0);
+        }
+    }
+    let claim =
+        |join: &mut Join, record: &Record| join.claim(&record.frame, None).map(|found| found.pid);
+    assert_eq!(claim(&mut join, &waits[1]), Some(2), "of the same user");
+    // More processes than places, each of which sends once.
+    for task in 1000..60_000 {
+        join.record(&numbered(task, 65534, 0), 0);
+    }
+    assert!(join.len() <= MAX_WAITING);
+    assert_eq!(claim(&mut join, &waits[0]), Some(1), "of another user");
 }
 
 #[test]
