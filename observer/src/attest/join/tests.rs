@@ -220,8 +220,10 @@ fn a_crowd_displaces_its_own_records_only() {
             join.record(&numbered(task, 65534, number), 0);
         }
     }
-    let claim =
-        |join: &mut Join, record: &Record| join.claim(&record.frame, None).map(|found| found.pid);
+    let claim = |join: &mut Join, record: &Record| {
+        join.claim(&record.frame, None, Otherwise::Oldest)
+            .map(|found| found.pid)
+    };
     assert_eq!(claim(&mut join, &waits[1]), Some(2), "of the same user");
     // More processes than places, each of which sends once.
     for task in 1000..60_000 {
