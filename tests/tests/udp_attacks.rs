@@ -3,6 +3,7 @@
 
 use std::{
     net::SocketAddr,
+    os::unix::net::UnixDatagram,
     process::{self, Command},
     thread,
     time::Duration,
@@ -11,6 +12,7 @@ use std::{
 use observer_tests::{
     agent::Agent,
     attacker::Attacker,
+    frame::frame,
     is_emulated,
     kernel::{ATTESTED_IPV4, attested_loopback, is_at_least},
     need_kernel,
@@ -18,7 +20,7 @@ use observer_tests::{
     observer::{Observer, Setup, is},
     observer_binary,
 };
-use rustix::process::Signal;
+use rustix::{net::SendFlags, process::Signal};
 use serde_json::Value;
 
 const LONG: u64 = 60_000;
@@ -362,6 +364,20 @@ fn a_child_cannot_beat_by_its_parents_next_send() {
             }
         }
     }
+}
+
+/// On the Unix socket nothing is collected, whatever the sender asks for: each
+/// `send` is a datagram of its own (`unix_dgram_sendmsg`, `net/unix/af_unix.c`).
+#[test]
+fn a_unix_datagram_is_never_collected() {
+    need_kernel!();
+    let observer = Setup::new(LONG).start();
+    let socket = UnixDatagram::unbound().expect("a socket");
+    socket.connect(observer.socket()).expect("it is there");
+    let own = process::id();
+    rustix::net::send(&socket, &frame(own, 1), SendFlags::MORE).expect("sends");
+    let beat = observer.expect("a beat", beats_of(own));
+    assert_eq!(beat["origin"], "kernel_attested");
 }
 
 /// The last segment of a send may be shorter than the others.
