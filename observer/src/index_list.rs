@@ -3,7 +3,9 @@
 //! The links lie apart from the elements, 8 bytes each, so that moving an
 //! element touches no other element and the links of a large table stay in
 //! the cache. One [`Links`] serves several [`List`]s, as long as each element
-//! is in one of them at most.
+//! is in one of them at most; with more than one lane, in one of each lane. The
+//! lanes lie side by side: where elements are neighbours in both, moving one
+//! touches no more memory than with one lane.
 //!
 //! Every operation takes constant time, a walk over a list aside. An index that makes no sense (not in
 //! a list when it is to be removed, in one already when it is to be added) is
@@ -13,8 +15,8 @@
 /// The links of all elements. Elements are numbered densely from 0: there is
 /// a link for each number up to the greatest that was ever in a list.
 #[derive(Debug, Default)]
-pub(crate) struct Links {
-    links: Vec<Link>,
+pub(crate) struct Links<const LANES: usize = 1> {
+    links: Vec<[Link; LANES]>,
 }
 
 /// A list of elements.
@@ -22,6 +24,7 @@ pub(crate) struct Links {
 pub(crate) struct List {
     head: u32,
     tail: u32,
+    lane: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,63 +47,80 @@ pub(crate) const MAX_ELEMENTS: u32 = u32::MAX - 1;
 
 impl Default for List {
     fn default() -> Self {
-        Self {
-            head: END,
-            tail: END,
-        }
+        Self::in_lane(0)
     }
 }
 
 impl List {
+    /// An empty list in a lane of the links.
+    pub(crate) fn in_lane(lane: usize) -> Self {
+        Self {
+            head: END,
+            tail: END,
+            lane,
+        }
+    }
+
     /// The first element.
     pub(crate) fn front(&self) -> Option<u32> {
         (self.head != END).then_some(self.head)
     }
 
     /// The elements from the first to the last.
-    pub(crate) fn forward<'a>(&self, links: &'a Links) -> impl Iterator<Item = u32> + 'a {
-        chain(self.head, links, |link| link.next)
+    pub(crate) fn forward<'a, const LANES: usize>(
+        &self,
+        links: &'a Links<LANES>,
+    ) -> impl Iterator<Item = u32> + 'a {
+        chain(self.head, self.lane, links, |link| link.next)
     }
 
     /// The elements from the last to the first.
-    pub(crate) fn backward<'a>(&self, links: &'a Links) -> impl Iterator<Item = u32> + 'a {
-        chain(self.tail, links, |link| link.prev)
+    pub(crate) fn backward<'a, const LANES: usize>(
+        &self,
+        links: &'a Links<LANES>,
+    ) -> impl Iterator<Item = u32> + 'a {
+        chain(self.tail, self.lane, links, |link| link.prev)
     }
 
     /// Adds an element that is in no list.
-    pub(crate) fn push_back(&mut self, links: &mut Links, index: u32) {
-        if links.make_room(index) && links.get(index) == DETACHED {
+    pub(crate) fn push_back<const LANES: usize>(&mut self, links: &mut Links<LANES>, index: u32) {
+        if links.make_room(index) && links.get(index, self.lane) == DETACHED {
             self.attach_back(links, index);
         }
     }
 
     /// Takes an element of this list out.
-    pub(crate) fn remove(&mut self, links: &mut Links, index: u32) {
-        let link = links.get(index);
+    pub(crate) fn remove<const LANES: usize>(&mut self, links: &mut Links<LANES>, index: u32) {
+        let link = links.get(index, self.lane);
         if link != DETACHED {
             self.unlink(links, link);
-            links.set(index, DETACHED);
+            links.set(index, self.lane, DETACHED);
         }
     }
 
     /// Makes an element of this list its last.
-    pub(crate) fn move_to_back(&mut self, links: &mut Links, index: u32) {
-        let link = links.get(index);
+    pub(crate) fn move_to_back<const LANES: usize>(
+        &mut self,
+        links: &mut Links<LANES>,
+        index: u32,
+    ) {
+        let link = links.get(index, self.lane);
         if link != DETACHED && self.tail != index {
             self.unlink(links, link);
             self.attach_back(links, index);
         }
     }
 
-    fn attach_back(&mut self, links: &mut Links, index: u32) {
+    fn attach_back<const LANES: usize>(&mut self, links: &mut Links<LANES>, index: u32) {
         links.set(
             index,
+            self.lane,
             Link {
                 prev: self.tail,
                 next: END,
             },
         );
-        match links.get_mut(self.tail) {
+        match links.get_mut(self.tail, self.lane) {
             Some(last) => last.next = index,
             None => self.head = index,
         }
@@ -108,12 +128,12 @@ impl List {
     }
 
     /// Joins the neighbours of a link.
-    fn unlink(&mut self, links: &mut Links, Link { prev, next }: Link) {
-        match links.get_mut(prev) {
+    fn unlink<const LANES: usize>(&mut self, links: &mut Links<LANES>, Link { prev, next }: Link) {
+        match links.get_mut(prev, self.lane) {
             Some(before) => before.next = next,
             None => self.head = next,
         }
-        match links.get_mut(next) {
+        match links.get_mut(next, self.lane) {
             Some(after) => after.prev = prev,
             None => self.tail = prev,
         }
@@ -121,14 +141,19 @@ impl List {
 }
 
 /// Goes from element to element until there is no other.
-fn chain(from: u32, links: &Links, step: fn(Link) -> u32) -> impl Iterator<Item = u32> {
+fn chain<const LANES: usize>(
+    from: u32,
+    lane: usize,
+    links: &Links<LANES>,
+    step: fn(Link) -> u32,
+) -> impl Iterator<Item = u32> {
     let known = |&index: &u32| (index as usize) < links.links.len();
     std::iter::successors(Some(from).filter(known), move |&index| {
-        Some(step(links.get(index))).filter(known)
+        Some(step(links.get(index, lane))).filter(known)
     })
 }
 
-impl Links {
+impl<const LANES: usize> Links<LANES> {
     /// Whether there is a link for the element now.
     fn make_room(&mut self, index: u32) -> bool {
         if index >= MAX_ELEMENTS {
@@ -136,22 +161,24 @@ impl Links {
         }
         let needed = (index as usize).saturating_add(1);
         if self.links.len() < needed {
-            self.links.resize(needed, DETACHED);
+            self.links.resize(needed, [DETACHED; LANES]);
         }
         true
     }
 
-    fn get(&self, index: u32) -> Link {
-        self.links.get(index as usize).copied().unwrap_or(DETACHED)
+    fn get(&self, index: u32, lane: usize) -> Link {
+        let lanes = self.links.get(index as usize);
+        let link = lanes.and_then(|lanes| lanes.get(lane));
+        link.copied().unwrap_or(DETACHED)
     }
 
     /// `None` for [`END`].
-    fn get_mut(&mut self, index: u32) -> Option<&mut Link> {
-        self.links.get_mut(index as usize)
+    fn get_mut(&mut self, index: u32, lane: usize) -> Option<&mut Link> {
+        self.links.get_mut(index as usize)?.get_mut(lane)
     }
 
-    fn set(&mut self, index: u32, link: Link) {
-        if let Some(place) = self.get_mut(index) {
+    fn set(&mut self, index: u32, lane: usize, link: Link) {
+        if let Some(place) = self.get_mut(index, lane) {
             *place = link;
         }
     }
@@ -195,7 +222,7 @@ mod tests {
         /// Two lists over one array of links behave as two deques.
         #[test]
         fn two_lists_are_two_deques(ops in prop::collection::vec(op(), 0..64)) {
-            let mut links = Links::default();
+            let mut links: Links = Links::default();
             let mut lists = [List::default(), List::default()];
             let mut deques = [VecDeque::new(), VecDeque::new()];
             for op in ops {
@@ -232,7 +259,7 @@ mod tests {
 
     #[test]
     fn indices_that_cannot_be_are_ignored() {
-        let mut links = Links::default();
+        let mut links: Links = Links::default();
         let mut list = List::default();
         for index in [MAX_ELEMENTS, END] {
             list.push_back(&mut links, index);
@@ -241,6 +268,6 @@ mod tests {
         }
         assert_eq!(list.front(), None);
         assert!(links.links.is_empty());
-        assert_eq!(links.get(7), DETACHED);
+        assert_eq!(links.get(7, 0), DETACHED);
     }
 }

@@ -24,8 +24,8 @@ use hashbrown::HashTable;
 
 use crate::event::{Attestation, BeatOrigin};
 use crate::histogram::Histogram;
-use crate::index_list::{Links, List, MAX_ELEMENTS};
-use shares::Shares;
+use crate::index_list::{List, MAX_ELEMENTS};
+use shares::{AgentLinks, Shares};
 use slot::{Advance, Slot, known};
 
 pub use crate::attention::Now;
@@ -47,7 +47,7 @@ pub struct Tracker {
     /// Who sent when the present session of a slot began. Apart from the
     /// slots, since a beat that continues a session does not need it.
     senders: Vec<Option<Attestation>>,
-    links: Links,
+    links: AgentLinks,
     /// By last beat, the longest ago first.
     live: List,
     /// By when the stall was surfaced, the longest ago first.
@@ -86,7 +86,7 @@ impl Tracker {
             hasher: RandomState::new(),
             slots: Vec::new(),
             senders: Vec::new(),
-            links: Links::default(),
+            links: AgentLinks::default(),
             live: List::default(),
             silent: List::default(),
             free: List::default(),
@@ -222,7 +222,7 @@ impl Tracker {
         let sender = self.senders.get(index as usize).copied().flatten();
         self.live.remove(&mut self.links, index);
         self.silent.push_back(&mut self.links, index);
-        self.shares.fall_silent(index);
+        self.shares.fall_silent(&mut self.links, index);
         if self.is_superseded(index, &slot) {
             self.forget(index);
             count(&mut self.counts.superseded);
@@ -300,10 +300,10 @@ impl Tracker {
         if was_silent {
             self.silent.remove(&mut self.links, index);
             self.live.push_back(&mut self.links, index);
-            self.shares.revive(index);
+            self.shares.revive(&mut self.links, index);
         } else {
             self.live.move_to_back(&mut self.links, index);
-            self.shares.beat(index);
+            self.shares.beat(&mut self.links, index);
         }
         Outcome::Accepted
     }
@@ -324,8 +324,8 @@ impl Tracker {
         } else {
             self.live.move_to_back(&mut self.links, index);
         }
-        self.shares.leave(index, before.silent);
-        self.shares.enter(index, sighting.owner());
+        self.shares.leave(&mut self.links, index, before.silent);
+        self.shares.enter(&mut self.links, index, sighting.owner());
         count(&mut self.counts.displaced);
         Outcome::Displaced {
             displaced_origin: before.origin,
@@ -358,7 +358,7 @@ impl Tracker {
         self.census.change(None, Some(slot.state()));
         self.store(index, slot, sighting.sender);
         self.live.push_back(&mut self.links, index);
-        self.shares.enter(index, owner);
+        self.shares.enter(&mut self.links, index, owner);
         let Self {
             slots,
             hasher,
@@ -456,7 +456,7 @@ impl Tracker {
             &mut self.live
         };
         list.remove(&mut self.links, index);
-        self.shares.leave(index, slot.silent);
+        self.shares.leave(&mut self.links, index, slot.silent);
         self.free.push_back(&mut self.links, index);
     }
 

@@ -28,6 +28,13 @@ use crate::index_list::{Links, List};
 /// Into how many shares the table is divided at most.
 pub(super) const MOST_SHARES: usize = 16;
 
+/// The links of agents: one lane for the lists of all of them, and one for
+/// those of each owner.
+pub(super) type AgentLinks = Links<2>;
+
+/// Which of them is the owners'.
+const LANE: usize = 1;
+
 /// For whom places are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Owner {
@@ -74,7 +81,6 @@ pub(super) struct Shares {
     by_size: BTreeSet<Rank>,
     /// Those of them with an agent that is silent.
     with_silent: BTreeSet<Rank>,
-    links: Links,
 }
 
 /// What an owner holds.
@@ -108,7 +114,6 @@ impl Shares {
             index: HashMap::new(),
             by_size: BTreeSet::new(),
             with_silent: BTreeSet::new(),
-            links: Links::default(),
         }
     }
 
@@ -151,7 +156,7 @@ impl Shares {
     }
 
     /// An agent gets a place.
-    pub(super) fn enter(&mut self, agent: u32, owner: Owner) {
+    pub(super) fn enter(&mut self, links: &mut AgentLinks, agent: u32, owner: Owner) {
         let Some(at) = self.holding_of(owner) else {
             return;
         };
@@ -162,19 +167,16 @@ impl Shares {
         if let Some(place) = self.owner_of.get_mut(place) {
             *place = at;
         }
-        self.change(agent, |holding, links| {
+        self.change(links, agent, |holding, links| {
             holding.agents = holding.agents.saturating_add(1);
             holding.live.push_back(links, agent);
         });
     }
 
     /// A live agent beats.
-    pub(super) fn beat(&mut self, agent: u32) {
+    pub(super) fn beat(&mut self, links: &mut AgentLinks, agent: u32) {
         let Self {
-            owner_of,
-            holdings,
-            links,
-            ..
+            owner_of, holdings, ..
         } = self;
         let at = owner_of.get(agent as usize);
         if let Some(holding) = at.and_then(|&at| holdings.get_mut(at as usize)) {
@@ -183,24 +185,24 @@ impl Shares {
     }
 
     /// A live agent falls silent.
-    pub(super) fn fall_silent(&mut self, agent: u32) {
-        self.change(agent, |holding, links| {
+    pub(super) fn fall_silent(&mut self, links: &mut AgentLinks, agent: u32) {
+        self.change(links, agent, |holding, links| {
             holding.live.remove(links, agent);
             holding.silent.push_back(links, agent);
         });
     }
 
     /// A silent agent beats.
-    pub(super) fn revive(&mut self, agent: u32) {
-        self.change(agent, |holding, links| {
+    pub(super) fn revive(&mut self, links: &mut AgentLinks, agent: u32) {
+        self.change(links, agent, |holding, links| {
             holding.silent.remove(links, agent);
             holding.live.push_back(links, agent);
         });
     }
 
     /// An agent gives its place back.
-    pub(super) fn leave(&mut self, agent: u32, is_silent: bool) {
-        self.change(agent, |holding, links| {
+    pub(super) fn leave(&mut self, links: &mut AgentLinks, agent: u32, is_silent: bool) {
+        self.change(links, agent, |holding, links| {
             holding.agents = holding.agents.saturating_sub(1);
             let list = if is_silent {
                 &mut holding.silent
@@ -212,7 +214,12 @@ impl Shares {
     }
 
     /// Changes what an agent's owner holds, and where that puts the owner.
-    fn change(&mut self, agent: u32, change: impl FnOnce(&mut Holding, &mut Links)) {
+    fn change(
+        &mut self,
+        links: &mut AgentLinks,
+        agent: u32,
+        change: impl FnOnce(&mut Holding, &mut AgentLinks),
+    ) {
         let Some(&at) = self.owner_of.get(agent as usize) else {
             return;
         };
@@ -220,7 +227,7 @@ impl Shares {
             return;
         };
         let before = holding.ranks(at);
-        change(holding, &mut self.links);
+        change(holding, links);
         let (owner, after) = (holding.owner, holding.ranks(at));
         move_in(&mut self.by_size, before.by_size, after.by_size);
         move_in(&mut self.with_silent, before.with_silent, after.with_silent);
@@ -238,8 +245,8 @@ impl Shares {
         let holding = Holding {
             owner,
             agents: 0,
-            live: List::default(),
-            silent: List::default(),
+            live: List::in_lane(LANE),
+            silent: List::in_lane(LANE),
         };
         let at = match self.free.pop() {
             Some(at) => at,
