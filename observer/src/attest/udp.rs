@@ -37,6 +37,9 @@ pub(super) struct Others {
 #[derive(Default)]
 struct Losses {
     counted: u64,
+    /// When they were last counted: it takes system calls, and is done once
+    /// for all that was received together.
+    checked: Option<u64>,
     /// In attended nanoseconds.
     last: Option<u64>,
 }
@@ -85,6 +88,14 @@ impl Losses {
     /// Whether a datagram that comes now may have lost its record. An old loss
     /// that nobody asked about before counts as a new one.
     fn is_recent(&mut self, kernel: &Kernel, now: u64) -> bool {
+        if self.checked.replace(now) != Some(now) {
+            self.count(kernel, now);
+        }
+        self.last
+            .is_some_and(|last| now.saturating_sub(last) <= RECORD_LIFETIME_NS)
+    }
+
+    fn count(&mut self, kernel: &Kernel, now: u64) {
         let lost = [Loss::RingFull, Loss::Unreadable, Loss::PassedOverBudget]
             .into_iter()
             .fold(0, |sum: u64, loss| sum.saturating_add(kernel.loss(loss)));
@@ -92,8 +103,6 @@ impl Losses {
             self.counted = lost;
             self.last = Some(now);
         }
-        self.last
-            .is_some_and(|last| now.saturating_sub(last) <= RECORD_LIFETIME_NS)
     }
 }
 
