@@ -290,6 +290,54 @@ fn a_container_is_attested_over_a_declared_device_only() {
     agent.finish_well();
 }
 
+/// While records are lost, and that of a sender over its budget is, what comes
+/// over a declared device without one is not the network's.
+#[test]
+fn over_its_budget_a_container_is_not_the_network() {
+    const SENT: u32 = 300;
+    need_kernel!();
+    if !is_at_least(ATTESTED_IPV4) {
+        return;
+    }
+    let network = Network::new();
+    let address = format!("{}:0", network::OBSERVER);
+    for (flags, beats) in [
+        (
+            &["--accept-network-beats", "--udp"][..],
+            "network_unverified",
+        ),
+        (&["--trust-udp"], "operator_attested_transport"),
+    ] {
+        let setup = Setup::in_command(network.at_observer(observer_binary()), LONG)
+            .args(flags.iter().copied())
+            .args([address.as_str(), "--attest-device", "observer0"])
+            .args(["--max-beat-rate", "50"]);
+        let observer = setup.start();
+        let to = observer.udp()[0];
+        let command = network.at_agents(ATTACKER);
+        let (mut container, _) = attack(command, "unseen", to, &[SENT, 5]);
+        observer.expect_count("refusals", 100, |event| is(event, "auth_failure"));
+        container.finish_well();
+        let remains = observer.stop();
+        let weaker = remains
+            .events
+            .iter()
+            .filter(|event| event["origin"] == beats);
+        assert_eq!(weaker.count(), 0);
+        assert_eq!(
+            remains.counter("beats") + remains.counter("unattested"),
+            u64::from(SENT),
+            "{}",
+            remains.counters
+        );
+        assert!(remains.counter("beats") >= 100);
+        assert_eq!(
+            remains.counter("others_over_budget"),
+            remains.counter("unattested")
+        );
+    }
+}
+
 /// Over a declared device too a record serves what came from where it left:
 /// one that was sent and got lost is not there for whoever replays it.
 #[test]
