@@ -165,6 +165,25 @@ fn there_is_room_for_eight_listeners() {
     assert!(said.contains("at most 8") && said.contains('9'), "{said}");
 }
 
+/// Devices are for UDP, and have to be there; more than eight are too many. One
+/// listener may be trusted beside another that is not.
+#[test]
+fn a_device_is_declared_for_listeners() {
+    let run = ["run", "--socket", "SOCKET", "--threshold-ms", "1"];
+    let said = refused(&[&run[..], &["--attest-device", "eth0"]].concat());
+    assert!(said.contains("--udp"), "{said}");
+    let udp = ["--udp", "127.0.0.1:0", "--trust-udp", "127.0.0.1:0"];
+    let run = [&run[..], &udp].concat();
+    for (device, reason) in [("nosuchdevice", "nosuchdevice"), ("lo", "anyhow")] {
+        let said = refused(&[&run[..], &["--attest-device", device]].concat());
+        assert!(said.contains(reason), "{said}");
+    }
+    let said = refused(&[&run[..], &["--attest-device=lo"; 9]].concat());
+    assert!(said.contains("at most 8"), "{said}");
+    let said = refused(&[&run[..], &["--attest-translated"]].concat());
+    assert!(said.contains("--attest-device"), "{said}");
+}
+
 #[test]
 fn help_names_flags_units_and_defaults() {
     let output = observer(&["run", "--help"]);

@@ -6,7 +6,9 @@ use std::{process::Command, time::Duration};
 use observer_tests::{
     agent::Agent,
     busy::{Holder, keep_off, rings_of},
-    is_emulated, need_kernel,
+    is_emulated,
+    kernel::attested_loopback,
+    need_kernel,
     observer::{Observer, Setup, is},
     observer_binary, procfs,
 };
@@ -75,7 +77,7 @@ fn a_preempted_writer_costs_no_beat_and_makes_no_silence() {
 fn a_preempted_writer_costs_no_beat_by_udp() {
     const BEATS: usize = 60;
     need_kernel!();
-    let observer = start(Setup::new(60_000).arg("--udp").arg("127.0.0.1:0"));
+    let observer = start(Setup::new(60_000).arg("--udp").arg(attested_loopback()[0]));
     let listener = observer.udp()[0].to_string();
     let holders: Vec<Holder> = rings_of(observer.pid())
         .iter()

@@ -2,11 +2,13 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use observer::Builder;
 
 /// Where beats come in by UDP, and what they are worth.
 #[derive(Debug, Args)]
+#[group(skip)]
+#[command(group(ArgGroup::new("udp_listener").multiple(true)))]
 pub(super) struct Flags {
     /// UDP address to receive on besides; may be given several times. Beats
     /// of local processes are attested as on the socket
