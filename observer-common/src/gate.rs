@@ -22,6 +22,19 @@ pub struct Gate {
     pub critical_cost_ns: u64,
     /// What a process can save up in the second budget.
     pub critical_burst_ns: u64,
+    /// The first of these four, of all processes of a user or of a cgroup
+    /// together that no beat has been accepted of yet; 0: these are not
+    /// limited.
+    pub group_cost_ns: u64,
+    /// ... the second.
+    pub group_burst_ns: u64,
+    /// ... the third.
+    pub group_critical_cost_ns: u64,
+    /// ... the fourth.
+    pub group_critical_burst_ns: u64,
+    /// Size of the ring, of which each sender has a share when it fills up; 0:
+    /// who comes first has it.
+    pub ring_bytes: u64,
     /// The program takes datagrams off the socket as long as no more than so
     /// many bytes of the ring are unread; the rest of it is kept for records
     /// of datagrams that go by the socket. 0: it takes none.
@@ -47,6 +60,11 @@ impl Gate {
         burst_ns: 0,
         critical_cost_ns: 0,
         critical_burst_ns: 0,
+        group_cost_ns: 0,
+        group_burst_ns: 0,
+        group_critical_cost_ns: 0,
+        group_critical_burst_ns: 0,
+        ring_bytes: 0,
         take_below: 0,
         refuse_lies: 0,
         translate: 0,
@@ -62,23 +80,47 @@ impl Gate {
     /// cannot use it up, and it is no way around the limit.
     #[must_use]
     pub const fn with_rate(self, rate: u32) -> Self {
-        if rate == 0 {
-            return self;
-        }
-        let critical = if rate < 100 { 1 } else { rate / 100 };
-        let (cost_ns, critical_cost_ns) = (cost(rate), cost(critical));
+        let [cost_ns, burst_ns, critical_cost_ns, critical_burst_ns] = budget(rate);
         Self {
             cost_ns,
-            burst_ns: cost_ns.saturating_mul(rate as u64).saturating_mul(2),
+            burst_ns,
             critical_cost_ns,
-            critical_burst_ns: critical_cost_ns.saturating_mul(if critical < 10 {
-                10
-            } else {
-                critical as u64
-            }),
+            critical_burst_ns,
             ..self
         }
     }
+
+    /// The same for what the strangers of a user, or of a cgroup, share.
+    #[must_use]
+    pub const fn with_group_rate(self, rate: u32) -> Self {
+        let [
+            group_cost_ns,
+            group_burst_ns,
+            group_critical_cost_ns,
+            group_critical_burst_ns,
+        ] = budget(rate);
+        Self {
+            group_cost_ns,
+            group_burst_ns,
+            group_critical_cost_ns,
+            group_critical_burst_ns,
+            ..self
+        }
+    }
+}
+
+/// What a datagram costs and what can be saved up, then the same of critical
+/// ones.
+const fn budget(rate: u32) -> [u64; 4] {
+    if rate == 0 {
+        return [0; 4];
+    }
+    let critical = if rate < 100 { 1 } else { rate / 100 };
+    let (each, critical_each) = (cost(rate), cost(critical));
+    let burst = each.saturating_mul(rate as u64).saturating_mul(2);
+    let at_once = if critical < 10 { 10 } else { critical };
+    let critical_burst = critical_each.saturating_mul(at_once as u64);
+    [each, burst, critical_each, critical_burst]
 }
 
 /// What one of so many a second costs. A rate beyond one a nanosecond is none.
@@ -109,7 +151,40 @@ pub struct Payer {
     pub task_kind: u32,
 }
 
-/// What a process has left: the value of the `BUDGETS` map.
+/// Which processes share a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum GroupKind {
+    /// Those of a user. Without BTF no record names one: all are of
+    /// [`UNKNOWN_ID`](crate::record::UNKNOWN_ID) then.
+    User = 1,
+    /// Those in a cgroup.
+    Cgroup = 2,
+}
+
+/// Whose strangers share a budget: the key of the `GROUPS` map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Group {
+    /// User id, or cgroup id.
+    id: u64,
+    /// [`GroupKind`] as a number; a whole word, so that there is no padding.
+    kind: u64,
+}
+
+impl Group {
+    /// A user's strangers, or a cgroup's.
+    #[must_use]
+    pub const fn new(kind: GroupKind, id: u64) -> Self {
+        Self {
+            id,
+            kind: kind as u64,
+        }
+    }
+}
+
+/// What a process, or a group of strangers, has left: the value of the
+/// `BUDGETS` and `GROUPS` maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "user",
@@ -130,6 +205,12 @@ pub struct Budget {
     pub with_descriptors: u64,
     /// When a record last told of these.
     pub descriptors_told_ns: u64,
+    /// 1: userspace has accepted a beat of the process.
+    pub vouched: u64,
+    /// Position in the ring from which on the records are counted.
+    pub counted_from: u64,
+    /// Records written since, while the ring was filling up.
+    pub records: u64,
 }
 
 impl Budget {
@@ -141,6 +222,9 @@ impl Budget {
         told_ns: 0,
         with_descriptors: 0,
         descriptors_told_ns: 0,
+        vouched: 0,
+        counted_from: 0,
+        records: 0,
     };
 }
 
@@ -151,10 +235,18 @@ pub const TELL_EVERY_NS: u64 = 1_000_000_000;
 /// longest ago makes room, and begins anew with a full one.
 pub const MAX_PAYERS: u32 = 16_384;
 
+/// The same for users and cgroups.
+pub const MAX_GROUPS: u32 = 4096;
+
+/// Accepted processes that the program is told of at the same time. It asks
+/// once for each, when the process next sends.
+pub const MAX_VOUCHED: u32 = 65_536;
+
 const _: () = {
-    assert!(size_of::<Gate>() == 56);
+    assert!(size_of::<Gate>() == 96);
     assert!(size_of::<Payer>() == 16);
-    assert!(size_of::<Budget>() == 48);
+    assert!(size_of::<Group>() == 16);
+    assert!(size_of::<Budget>() == 72);
 };
 
 #[cfg(test)]
@@ -174,6 +266,17 @@ mod tests {
         let gate = Gate::OPEN.with_rate(1);
         assert_eq!(gate.critical_cost_ns, 1_000_000_000);
         assert_eq!(gate.critical_burst_ns, 10_000_000_000);
+    }
+
+    #[test]
+    fn a_group_has_the_budget_of_its_rate() {
+        let (one, group) = (Gate::OPEN.with_rate(500), Gate::OPEN.with_group_rate(500));
+        assert_eq!(group.group_cost_ns, one.cost_ns);
+        assert_eq!(group.group_burst_ns, one.burst_ns);
+        assert_eq!(group.group_critical_cost_ns, one.critical_cost_ns);
+        assert_eq!(group.group_critical_burst_ns, one.critical_burst_ns);
+        assert_eq!((one.group_cost_ns, group.cost_ns), (0, 0));
+        assert_eq!(Gate::OPEN.with_group_rate(0), Gate::OPEN);
     }
 
     #[test]

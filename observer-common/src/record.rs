@@ -72,8 +72,9 @@ pub struct Record {
     /// 1: the send may hold bytes that another process put there, and the
     /// record names who flushed it. A `u8` and not a `bool`: no invalid value.
     pub corked: u8,
-    /// Zero; keeps the layout free of implicit padding.
-    pub reserved: u8,
+    /// [`Limit`] as a number: what a sender is over. Zero unless
+    /// [`Record::fate`] is [`Fate::Throttled`].
+    pub limit: u8,
     /// What the datagram carries as its mark on the way; 0: nothing.
     pub token: u32,
     /// How many datagrams of this sender flood control has dropped so far, or
@@ -105,7 +106,7 @@ impl Record {
         source_address: [0; 16],
         source_port: 0,
         corked: 0,
-        reserved: 0,
+        limit: 0,
         token: 0,
         dropped: 0,
     };
@@ -160,6 +161,21 @@ pub enum Fate {
     Descriptors = 3,
 }
 
+/// What a sender is over whose datagrams are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Limit {
+    /// Its own budget.
+    Process = 1,
+    /// What its user's strangers share: processes that no beat has been
+    /// accepted of.
+    User = 2,
+    /// What its cgroup's strangers share.
+    Cgroup = 3,
+    /// Its share of a ring that is filling up.
+    Ring = 4,
+}
+
 macro_rules! from_number {
     ($name:ident { $($variant:ident),* }) => {
         impl TryFrom<u8> for $name {
@@ -185,6 +201,12 @@ from_number!(Fate {
     Taken,
     Throttled,
     Descriptors
+});
+from_number!(Limit {
+    Process,
+    User,
+    Cgroup,
+    Ring
 });
 from_number!(TaskKind {
     Unknown,
@@ -216,6 +238,7 @@ const _: () = {
     assert!(offset_of!(Record, source_address) == 104);
     assert!(offset_of!(Record, source_port) == 120);
     assert!(offset_of!(Record, corked) == 122);
+    assert!(offset_of!(Record, limit) == 123);
     assert!(offset_of!(Record, token) == 124);
     assert!(offset_of!(Record, dropped) == 128);
 };

@@ -35,10 +35,10 @@ impl Word<'_> {
     /// `BPF_FETCH | BPF_ADD`; returns the sum.
     ///
     /// Not relaxed: of that LLVM (22) makes an addition that fetches nothing,
-    /// and takes the 1 for what it fetched.
+    /// and takes what it adds for what it fetched.
     #[inline(always)]
-    pub(crate) fn increase(self) -> u64 {
-        self.0.fetch_add(1, Ordering::SeqCst).wrapping_add(1)
+    pub(crate) fn add(self, more: u64) -> u64 {
+        self.0.fetch_add(more, Ordering::SeqCst).wrapping_add(more)
     }
 
     /// `BPF_CMPXCHG`; whether the word was as expected, and is new now.

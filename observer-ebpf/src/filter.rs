@@ -11,7 +11,7 @@ use observer_common::{
 
 use crate::{
     bell,
-    budget::{self, Verdict},
+    budget::{self, Sent, Verdict},
     constants::{gate, layout},
     loss,
     output::{self, load_bytes},
@@ -30,12 +30,12 @@ pub(crate) fn pass(ctx: &SkBuffContext) -> i64 {
 
 /// Writes a record of the datagram and says what becomes of it.
 ///
-/// In this order: a datagram of a process that has used up its budget is
-/// dropped, and so is one with descriptors attached, and one that is no frame
-/// by its length; a lie is taken off
-/// the socket where that is asked for, and every datagram where the ring is to
-/// deliver them; the rest goes on to the socket. Nothing of what is dropped or
-/// taken ever has one of the few places of the receive queue.
+/// In this order: a datagram of a process that has used up its budget, or with
+/// others that of their user or cgroup, is dropped, and so is one with
+/// descriptors attached, and one that is no frame by its length; a lie is taken
+/// off the socket where that is asked for, and every datagram where the ring is
+/// to deliver them; the rest goes on to the socket. Nothing of what is dropped
+/// or taken ever has one of the few places of the receive queue.
 #[inline(always)]
 pub(crate) fn run(ctx: &SkBuffContext, describe: impl FnOnce(&mut Record)) -> i64 {
     #[cfg(feature = "log")]
@@ -45,9 +45,18 @@ pub(crate) fn run(ctx: &SkBuffContext, describe: impl FnOnce(&mut Record)) -> i6
     describe(record);
     let is_frame = ctx.len() == FRAME_LEN as u32;
     let is_read = is_frame && load_bytes(ctx, 0, &mut record.frame);
-    if let Verdict::Over { dropped, tell } =
-        budget::charge(record, 1, is_read && claims_critical(&record.frame))
+    let sent = Sent {
+        datagrams: 1,
+        is_critical: is_read && claims_critical(&record.frame),
+        is_own: true,
+    };
+    if let Verdict::Over {
+        dropped,
+        tell,
+        limit,
+    } = budget::charge(record, &sent)
     {
+        record.limit = limit as u8;
         return throttle(record, dropped, tell);
     }
     if rights::are_attached(ctx) {

@@ -4,7 +4,9 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    bindings::{
+        BPF_RB_AVAIL_DATA, BPF_RB_CONS_POS, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_PROD_POS,
+    },
     helpers::{bpf_ktime_get_ns, bpf_skb_load_bytes},
     macros::map,
     maps::RingBuf,
@@ -70,6 +72,14 @@ fn wake_flags(unread: u64) -> u64 {
 #[inline(always)]
 pub(crate) fn unread_bytes() -> u64 {
     RECORDS.query(u64::from(BPF_RB_AVAIL_DATA))
+}
+
+/// How far the ring has been read, and how far it has been written.
+#[inline(always)]
+pub(crate) fn positions() -> (u64, u64) {
+    // In this order: what is read was written before.
+    let read = RECORDS.query(u64::from(BPF_RB_CONS_POS));
+    (read, RECORDS.query(u64::from(BPF_RB_PROD_POS)))
 }
 
 /// Wakes whoever waits for the ring, by an entry that is none; false if there

@@ -37,7 +37,7 @@ use observer_common::{
 };
 
 use crate::{
-    budget::{self, Verdict},
+    budget::{self, Sent, Verdict},
     constants::network,
     loss,
     output::{self, load_bytes},
@@ -115,13 +115,24 @@ fn record(
     record.source_port = datagram.source_port;
     record.corked = u8::from(socket.is_corked || segment != 0);
     describe(record);
-    let is_critical = frames.count == 1
-        && load_bytes(ctx, frames.first, &mut record.frame)
-        && claims_critical(&record.frame);
-    match budget::charge(record, frames.count, is_critical) {
+    let sent = Sent {
+        datagrams: frames.count,
+        is_critical: frames.count == 1
+            && load_bytes(ctx, frames.first, &mut record.frame)
+            && claims_critical(&record.frame),
+        is_own,
+    };
+    match budget::charge(record, &sent) {
         Verdict::Within if is_own => own(ctx, &frames, record),
         Verdict::Within => others(ctx, &frames, record),
-        Verdict::Over { dropped, tell } if is_own => throttle(record, dropped, tell),
+        Verdict::Over {
+            dropped,
+            tell,
+            limit,
+        } if is_own => {
+            record.limit = limit as u8;
+            throttle(record, dropped, tell)
+        }
         Verdict::Over { .. } => {
             loss::count(Loss::PassedOverBudget);
             PASS

@@ -58,6 +58,10 @@ pub enum Refuse {
     Kernel,
 }
 
+/// How many times the rate of one process the strangers of a user, or of a
+/// cgroup, have where nobody asks for another: a fleet may start at once.
+const GROUP_FACTOR: u32 = 10;
+
 /// The largest ring, in bytes: it is kernel memory that is never swapped.
 ///
 /// A sender that loses the CPU while the kernel copies its record keeps the
@@ -98,6 +102,7 @@ pub struct Builder {
     refuse: Refuse,
     over_lsm: bool,
     max_beat_rate: u32,
+    max_group_rate: Option<u32>,
     poll_interval: Duration,
 }
 
@@ -205,6 +210,7 @@ impl Default for Builder {
             refuse: Refuse::default(),
             over_lsm: false,
             max_beat_rate: DEFAULT_MAX_BEAT_RATE,
+            max_group_rate: None,
             poll_interval: DEFAULT_POLL_INTERVAL,
         }
     }
@@ -390,6 +396,16 @@ impl Builder {
         self
     }
 
+    /// The same for all processes of a user together that are no agents: no
+    /// beat has been accepted of them yet. And for all of a cgroup. An agent
+    /// pays from its own budget only: who floods in its user's name cannot mute
+    /// it, whatever it starts for that. 0: no limit. Default: ten times
+    /// [`Builder::max_beat_rate`].
+    pub fn max_group_rate(mut self, rate: u32) -> Self {
+        self.max_group_rate = Some(rate);
+        self
+    }
+
     /// How often the ring is looked at while it delivers many datagrams: how
     /// late a beat may be known then, and how seldom the observer wakes up.
     /// Longer than zero; default: [`DEFAULT_POLL_INTERVAL`].
@@ -467,9 +483,23 @@ impl Builder {
             take_below,
             refuse_lies: (self.refuse == Refuse::Kernel).into(),
             translate: (self.namespaces == Namespaces::Translate).into(),
+            ..self.limits()
+        }
+    }
+
+    /// What senders may send, by whichever route: each has its own budgets.
+    fn limits(&self) -> Gate {
+        let group_rate = self.max_beat_rate.saturating_mul(GROUP_FACTOR);
+        Gate {
+            // Where one is not limited, nobody is.
+            ring_bytes: match self.max_beat_rate {
+                0 => 0,
+                _ => self.ring_size().into(),
+            },
             ..Gate::OPEN
         }
         .with_rate(self.max_beat_rate)
+        .with_group_rate(self.max_group_rate.unwrap_or(group_rate))
     }
 
     /// Binds the UDP listeners, attaches the program, and opens them.
@@ -531,7 +561,7 @@ impl Builder {
         let route = Route::Udp(UdpRoute {
             cgroup: self.cgroup.as_deref(),
             listeners: &bound,
-            gate: Gate::OPEN.with_rate(self.max_beat_rate),
+            gate: self.limits(),
             devices,
             records_others: !devices.is_empty() || closed.iter().any(is_trusted),
             tokens: self.tokens,

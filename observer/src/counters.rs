@@ -81,8 +81,8 @@ pub struct Counters {
     /// Datagrams that were to be delivered by the ring and went by the socket
     /// instead, because the ring was filling up.
     pub passed_on: u64,
-    /// Datagrams of senders that had used up their budgets, dropped in the
-    /// kernel.
+    /// Datagrams of senders that had used up their budgets, or their share of
+    /// the ring, dropped in the kernel.
     pub throttled: u64,
     /// Datagrams that were refused for the descriptors attached to them, as far
     /// as the eBPF program could see them.

@@ -299,7 +299,7 @@ fn events(families: &mut Families<'_>, counters: &Counters) -> fmt::Result {
     )?;
     families.counter(
         "throttled",
-        "Datagrams of senders that had used up their budgets, dropped in the kernel",
+        "Datagrams of senders that had used up their budgets, what their user's or cgroup's strangers share, or their share of a ring that fills up; dropped in the kernel",
         counters.throttled,
     )?;
     families.counter(

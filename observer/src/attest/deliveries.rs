@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use observer_common::{
     frame::FRAME_LEN,
     gate::{Budget, Payer},
-    record::{Fate, Record},
+    record::{Fate, Limit, Record},
 };
 
 use super::{Attestor, window::Window};
@@ -35,6 +35,8 @@ pub(crate) struct Throttled {
     pub(crate) payer: Payer,
     /// Why.
     pub(crate) reason: Reason,
+    /// What it was too much for, if it was a flood.
+    pub(crate) limit: Limit,
     /// How many datagrams that were so far.
     pub(crate) dropped: u64,
     /// The last of them; zeros if it was no frame by its length.
@@ -197,10 +199,23 @@ impl Attestor {
             } else {
                 Reason::Flood
             },
+            limit: Limit::try_from(record.limit).unwrap_or(Limit::Process),
             dropped: record.dropped,
             frame: record.frame,
             sender: self.attestation(&record, None),
         })
+    }
+
+    /// Says to the program that a process is an agent.
+    pub(super) fn vouch(&mut self, sender: &Attestation) {
+        let Some((kernel, host_pid)) = self.kernel.as_mut().zip(sender.host_pid) else {
+            return;
+        };
+        kernel.vouch(Payer {
+            start_ns: sender.start_ns.unwrap_or_default(),
+            host_pid,
+            task_kind: sender.task_kind as u32,
+        });
     }
 
     /// How many datagrams of a sender the program has not let in by now; `None`

@@ -104,7 +104,9 @@ pub(super) struct Kernel {
     pub(super) others: Ring,
     pub(super) bell: Bell,
     /// What senders have left: [`Payer`] to [`Budget`].
-    budgets: HashMap<MapData, [u64; 2], [u64; 6]>,
+    budgets: HashMap<MapData, [u64; 2], [u64; 9]>,
+    /// Whom the program is told to be no stranger: [`Payer`]s.
+    vouched: HashMap<MapData, [u64; 2], u32>,
     losses: PerCpuArray<MapData, u64>,
     /// Held for as long as the program is to go on to its second half: the
     /// kernel empties it with the last descriptor.
@@ -234,6 +236,7 @@ impl Kernel {
             bell: Bell::new(take_data(&mut ebpf, "ASLEEP")?)
                 .map_err(system("cannot map the ring's bell"))?,
             budgets: HashMap::try_from(take(&mut ebpf, "BUDGETS")?)?,
+            vouched: HashMap::try_from(take(&mut ebpf, "VOUCHED")?)?,
             losses: PerCpuArray::try_from(take(&mut ebpf, "LOSS")?)?,
             _open: open,
             #[cfg(feature = "ebpf-log")]
@@ -300,6 +303,15 @@ impl Kernel {
     pub(super) fn budget(&self, payer: Payer) -> Option<Budget> {
         let budget = self.budgets.get(&transmute!(payer), 0).ok()?;
         Some(transmute!(budget))
+    }
+
+    /// Says that a process is no stranger. It does without that where the
+    /// kernel has no memory for it: the process shares its group's budget on.
+    pub(super) fn vouch(&mut self, payer: Payer) {
+        let key: [u64; 2] = transmute!(payer);
+        if let Err(error) = self.vouched.insert(key, 1, 0) {
+            tracing::debug!(pid = payer.host_pid, "cannot vouch for a process: {error}");
+        }
     }
 
     /// Reads a counter, summed over the CPUs.

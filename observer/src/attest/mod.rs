@@ -136,6 +136,15 @@ pub(crate) struct Attestors {
 }
 
 impl Attestors {
+    /// Says to the programs that a process is an agent: it pays from its own
+    /// budget alone from now on. To both, for an agent may send by another
+    /// channel next, and is no new one there. Once for each new agent, a system
+    /// call or two.
+    pub(crate) fn vouch(&mut self, sender: &Attestation) {
+        self.unix.vouch(sender);
+        self.udp.vouch(sender);
+    }
+
     /// Who sent a datagram that was received before the last
     /// [`Attestor::absorb`]. Of UDP's, `way` says by which it came.
     pub(crate) fn identify(

@@ -79,6 +79,11 @@ pub(super) struct Run {
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_BEAT_RATE)]
     pub(super) max_beat_rate: u32,
 
+    /// The same for all processes of a user together, and for all of a cgroup,
+    /// that no beat has been accepted of yet [default: ten times as much]
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    pub(super) max_group_rate: Option<u32>,
+
     /// How soon the observer is served by the CPUs
     #[arg(long, value_name = "PRIORITY", value_enum, default_value_t = Priority::High)]
     pub(super) priority: Priority,

@@ -100,6 +100,9 @@ fn bind(args: &Run) -> Result<Observer, StartError> {
         .max_beat_rate(args.max_beat_rate)
         .poll_interval(args.poll_interval());
     builder = args.udp.apply(builder);
+    if let Some(rate) = args.max_group_rate {
+        builder = builder.max_group_rate(rate);
+    }
     if let Some(bytes) = args.ring_bytes {
         builder = builder.ring_bytes(bytes);
     }

@@ -2,7 +2,10 @@
 
 use std::{io, net::SocketAddr};
 
-use observer_common::frame::{DecodeError, FRAME_LEN, Frame};
+use observer_common::{
+    frame::{DecodeError, FRAME_LEN, Frame},
+    record::Limit,
+};
 
 use super::{Observer, throttled::More};
 use crate::{
@@ -126,6 +129,7 @@ impl Observer {
             sender,
             source,
         };
+        let known = self.tracker.counts().new_agents;
         let outcome = self.tracker.sight(
             &Sighting {
                 pid,
@@ -140,6 +144,11 @@ impl Observer {
         );
         if self.tracker.take_overflow() {
             self.report_full_table(now);
+        }
+        let is_new = self.tracker.counts().new_agents != known
+            || matches!(outcome, Outcome::Displaced { .. });
+        if let Some(sender) = sender.as_ref().filter(|_| is_new) {
+            self.attestors.vouch(sender);
         }
         match outcome {
             Outcome::Accepted => {}
@@ -253,12 +262,14 @@ impl Observer {
         let Some(more) = more else { return };
         let now = self.now.observer_ns;
         self.turn_away(throttled(more, now));
-        let Throttled { sender, reason, .. } = &more.sender;
+        let Throttled {
+            sender,
+            reason,
+            limit,
+            ..
+        } = &more.sender;
         let (told_ns, what) = match reason {
-            Reason::Flood => (
-                &mut self.throttling_told_ns,
-                "a sender is over --max-beat-rate",
-            ),
+            Reason::Flood => (&mut self.throttling_told_ns, over(*limit)),
             Reason::Descriptors => (
                 &mut self.descriptors_told_ns,
                 "refused datagrams with descriptors attached",
@@ -327,6 +338,16 @@ fn throttled(more: &More, now: u64) -> Incident {
         frame: (frame != [0; FRAME_LEN]).then_some(frame),
         sender: Some(sender),
         source: None,
+    }
+}
+
+/// What a sender did too much of.
+fn over(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Process => "a sender is over --max-beat-rate",
+        Limit::User => "its user's senders that are no agents are over --max-group-rate",
+        Limit::Cgroup => "its cgroup's senders that are no agents are over --max-group-rate",
+        Limit::Ring => "a sender is over its share of the ring, which fills up",
     }
 }
 

@@ -108,6 +108,8 @@ fn more(sender: Throttled, before: u64) -> Option<More> {
 
 #[cfg(test)]
 mod tests {
+    use observer_common::record::Limit;
+
     use super::*;
     use crate::event::{Attestation, TaskKind, Via};
 
@@ -119,6 +121,7 @@ mod tests {
                 task_kind: 1,
             },
             reason: Reason::Flood,
+            limit: Limit::Process,
             dropped,
             frame: [0; 32],
             sender: Attestation {
