@@ -45,6 +45,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "STATE", value_enum)]
     lockdown: Vec<Lockdown>,
 
+    /// How a kernel preempts; may be given several times. Such guests run the
+    /// tests that are about it, without lockdown [default: full and voluntary,
+    /// beside the guests in each state of lockdown]
+    #[arg(long, value_name = "HOW", value_enum)]
+    preempt: Vec<Preempt>,
+
     /// Guests that run at the same time
     #[arg(long, value_name = "N", default_value_t = 2)]
     jobs: usize,
@@ -63,27 +69,75 @@ enum Lockdown {
     Confidentiality,
 }
 
-impl Lockdown {
-    fn name(self) -> &'static str {
+impl Args {
+    /// Those that were asked for; all, if none was.
+    fn modes(&self) -> Vec<Mode> {
+        let is_choice = !self.lockdown.is_empty() || !self.preempt.is_empty();
+        let (lockdown, preempt) = if is_choice {
+            (&self.lockdown[..], &self.preempt[..])
+        } else {
+            (Lockdown::value_variants(), Preempt::value_variants())
+        };
+        let locked = lockdown.iter().map(|&lockdown| Mode::Locked(lockdown));
+        let preempting = preempt.iter().map(|&preempt| Mode::Preempting(preempt));
+        locked.chain(preempting).collect()
+    }
+}
+
+/// `preempt=` on the kernel's command line (`setup_preempt_mode`,
+/// `kernel/sched/core.c`), which kernels with `CONFIG_PREEMPT_DYNAMIC` take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Preempt {
+    Voluntary,
+    Full,
+}
+
+/// What sets a guest apart from the others of its kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// It runs every test, as its kernel is, in this state of lockdown.
+    Locked(Lockdown),
+    /// It preempts so, and runs the tests that are about that.
+    Preempting(Preempt),
+}
+
+impl Mode {
+    /// Its word on the kernel's command line.
+    fn word(self) -> &'static str {
         match self {
-            Self::None => "none",
-            Self::Integrity => "integrity",
-            Self::Confidentiality => "confidentiality",
+            Self::Locked(Lockdown::None) => "lockdown=none",
+            Self::Locked(Lockdown::Integrity) => "lockdown=integrity",
+            Self::Locked(Lockdown::Confidentiality) => "lockdown=confidentiality",
+            Self::Preempting(Preempt::Voluntary) => "preempt=voluntary",
+            Self::Preempting(Preempt::Full) => "preempt=full",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        let word = self.word();
+        word.strip_prefix("lockdown=").unwrap_or(word)
+    }
+
+    /// The list of tests that it runs.
+    fn suite(self) -> suite::Suite {
+        match self {
+            Self::Locked(_) => suite::Suite::All,
+            Self::Preempting(_) => suite::Suite::Preemption,
         }
     }
 }
 
-/// A kernel in a state of lockdown.
+/// A kernel in one of its modes.
 struct Guest {
     series: String,
-    lockdown: Lockdown,
+    mode: Mode,
     kernel: PathBuf,
     initramfs: PathBuf,
 }
 
 impl Guest {
     fn name(&self) -> String {
-        format!("{} {}", self.series, self.lockdown.name())
+        format!("{} {}", self.series, self.mode.name())
     }
 }
 
@@ -114,9 +168,10 @@ pub(crate) fn execute(workspace: &Workspace, args: &Args) -> Result<()> {
     let mut columns: Vec<Column<'_>> = guests
         .iter()
         .zip(&reports)
+        .filter(|(guest, _)| matches!(guest.mode, Mode::Locked(_)))
         .map(|(guest, report)| Column {
             kernel: &guest.series,
-            lockdown: guest.lockdown.name(),
+            lockdown: guest.mode.name(),
             report,
         })
         .collect();
@@ -147,15 +202,15 @@ fn ensure_tools() -> Result<()> {
 fn guests(args: &Args, image: &Image, folder: &Path) -> Result<Vec<Guest>> {
     let all_series = SERIES.map(String::from);
     let series = some_or_all(&args.kernel, &all_series);
-    let lockdowns = some_or_all(&args.lockdown, Lockdown::value_variants());
+    let modes = args.modes();
     let mut guests = Vec::new();
     for series in series {
         let kernel = Kernel::fetch(series, &folder.join("kernels"))?;
         let initramfs = folder.join(format!("{series}.cpio"));
         image.pack(&kernel.modules, &initramfs)?;
-        guests.extend(lockdowns.iter().map(|&lockdown| Guest {
+        guests.extend(modes.iter().map(|&mode| Guest {
             series: series.clone(),
-            lockdown,
+            mode,
             kernel: kernel.image.clone(),
             initramfs: initramfs.clone(),
         }));
@@ -174,8 +229,8 @@ fn run(guest: &Guest, emulator: &Emulator, folder: &Path, time_limit: Duration) 
         emulator,
         kernel: &guest.kernel,
         initramfs: &guest.initramfs,
-        lockdown: guest.lockdown.name(),
-        folder: &folder.join(guest.name().replace(' ', "-")),
+        mode: guest.mode,
+        folder: &folder.join(guest.name().replace([' ', '='], "-")),
         time_limit,
     };
     let start = Instant::now();

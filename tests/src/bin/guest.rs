@@ -1,6 +1,6 @@
 //! The first process of a virtual machine: makes it a host on which the tests
-//! can run, runs what `/suite` lists, says how each went, and switches the
-//! machine off.
+//! can run, runs what the file lists that its argument names, says how each
+//! went, and switches the machine off.
 //!
 //! The list has a step on each line: a name, variables of the environment
 //! and the command's words, separated by tabs; a word with a `=` before the
@@ -9,6 +9,7 @@
 //! what one of the two prints, the third what the other does.
 
 use std::{
+    env,
     error::Error,
     fs::{self, File, OpenOptions},
     io::Write as _,
@@ -28,9 +29,6 @@ use nix::{
 };
 use serde_json::{Value, json};
 
-/// Where `cargo xtask vm` puts its list.
-const SUITE: &str = "/suite";
-
 /// Kernel modules to load, each a file.
 const MODULES: &str = "/modules";
 
@@ -43,7 +41,10 @@ const CONSOLES: [&str; 2] = ["/dev/ttyS0", "/dev/ttyS2"];
 type Failure = Box<dyn Error>;
 
 fn main() {
-    let verdict = make_host().and_then(|()| run_suite(Path::new(SUITE)));
+    let verdict = make_host().and_then(|()| {
+        let suite = env::args().nth(1).ok_or("no list of steps")?;
+        run_suite(Path::new(&suite))
+    });
     let verdict = match verdict {
         Ok(0) => json!({"verdict": "passed"}),
         Ok(failed) => json!({"verdict": "FAILED", "reason": format!("{failed} steps")}),

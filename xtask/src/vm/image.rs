@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::suite::Step;
+use super::suite::{Step, Suite};
 use crate::process;
 
 /// Programs of the host's that the tests start.
@@ -78,8 +78,11 @@ impl Image {
         image.copy_stripped(contents.init, Path::new("init"))?;
         fs::write(root.join("etc/passwd"), PASSWD)?;
         fs::write(root.join("etc/group"), GROUP)?;
-        let suite: String = contents.steps.iter().map(Step::line).collect();
-        fs::write(root.join("suite"), suite)?;
+        for suite in Suite::BOTH {
+            let steps = contents.steps.iter().filter(|step| suite.has(step));
+            let lines: String = steps.map(Step::line).collect();
+            fs::write(root.join(suite.path().trim_start_matches('/')), lines)?;
+        }
         Ok(image)
     }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::Mode;
 use super::report::Report;
 use crate::apt;
 use crate::process::find_on_path;
@@ -73,7 +74,7 @@ pub(super) struct Machine<'a> {
     pub(super) emulator: &'a Emulator,
     pub(super) kernel: &'a Path,
     pub(super) initramfs: &'a Path,
-    pub(super) lockdown: &'a str,
+    pub(super) mode: Mode,
     /// Folder for its console and its report.
     pub(super) folder: &'a Path,
     pub(super) time_limit: Duration,
@@ -163,8 +164,9 @@ impl Machine<'_> {
         .arg(self.initramfs)
         .arg("-append")
         .arg(format!(
-            "console=ttyS0 loglevel=4 panic=-1 lockdown={} rdinit=/init",
-            self.lockdown
+            "console=ttyS0 loglevel=4 panic=-1 {} rdinit=/init -- {}",
+            self.mode.word(),
+            self.mode.suite().path()
         ))
         .stdin(Stdio::null());
         qemu

@@ -60,6 +60,35 @@ const LEFT_OUT_TESTS: [(&str, &str); 12] = [
     ("sleepers_that_fill_the_table_shut_nobody_out", TABLE),
 ];
 
+/// A list of steps in the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Suite {
+    All,
+    /// What depends on when a kernel preempts.
+    Preemption,
+}
+
+/// The files of tests in the latter.
+const PREEMPTION: [&str; 4] = ["crowd", "flood", "preempted", "ring"];
+
+impl Suite {
+    pub(super) const BOTH: [Self; 2] = [Self::All, Self::Preemption];
+
+    /// The list's path in the guest, which is the argument of its first
+    /// process.
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::All => "/suite",
+            Self::Preemption => "/suite-preemption",
+        }
+    }
+
+    /// Whether a step belongs to it.
+    pub(super) fn has(self, step: &Step) -> bool {
+        self == Self::All || PREEMPTION.contains(&step.name.as_str())
+    }
+}
+
 /// One test program, run to its end.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
