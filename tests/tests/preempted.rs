@@ -99,6 +99,41 @@ fn a_preempted_writer_costs_no_beat_by_udp() {
     assert_eq!(remains.counter("unattested"), 0, "{}", remains.counters);
 }
 
+/// The same by chance, where the kernel preempts fully: senders that push one
+/// another and the agents off one CPU, without any privilege.
+#[test]
+fn senders_that_push_each_other_off_the_cpu_cost_no_beat() {
+    const AGENTS: usize = 8;
+    need_kernel!();
+    for ingest in ["socket", "ring"] {
+        let setup = Setup::with_queue_limit(512, 60_000);
+        let setup = setup.arg("--events").arg("notable");
+        let observer = setup.arg("--ingest").arg(ingest).start();
+        let mut agents: Vec<Agent> = (0..AGENTS).map(|_| pulse(&observer, 10, 0)).collect();
+        let socket = observer.socket().display().to_string();
+        let crowd = ["honest", &socket, "32", "1000000000", "3000", "65534"];
+        let mut crowd = Agent::start(env!("CARGO_BIN_EXE_crowd"), crowd);
+        assert_eq!(crowd.number(), u64::from(crowd.pid()));
+        // All on the agents' CPU.
+        keep_off(crowd.pid());
+        crowd.tell("");
+        assert!(crowd.number() > 0);
+        for agent in &mut agents {
+            assert!(agent.finish().success());
+            assert!(agent.number() > 0);
+        }
+        crowd.finish_well();
+        let remains = observer.stop();
+        // Routine beats are not told; whatever else is told of an agent is too
+        // much.
+        for pid in agents.iter().map(Agent::pid) {
+            let of_pid = |event: &&Value| event["claimed_pid"] == pid;
+            let told: Vec<&Value> = remains.events.iter().filter(of_pid).collect();
+            assert!(told.is_empty(), "{ingest}: {told:#?} {}", remains.counters);
+        }
+    }
+}
+
 /// Who is silent is called so while the writer is still at it, and the observer
 /// sleeps meanwhile.
 #[test]
