@@ -8,6 +8,7 @@
 //! itself.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     mem::size_of_val,
     os::{
@@ -66,7 +67,7 @@ impl Holder {
     }
 }
 
-/// The rings that a process has open.
+/// The rings that a process has open, each once.
 ///
 /// # Panics
 /// If the process is not there, or is not ours to look at.
@@ -76,21 +77,19 @@ pub fn rings_of(pid: u32) -> Vec<OwnedFd> {
     let process = pidfd_open(process, PidfdFlags::empty()).expect("it runs");
     let folder = format!("/proc/{pid}/fdinfo");
     let descriptors = fs::read_dir(&folder).expect("it runs");
-    let is_ring = |entry: &fs::DirEntry| {
-        let info = fs::read_to_string(entry.path()).unwrap_or_default();
+    let ring = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry.ok()?;
+        let info = fs::read_to_string(entry.path()).ok()?;
         // `BPF_MAP_TYPE_RINGBUF` (`bpf_map_show_fdinfo`,
         // `kernel/bpf/syscall.c`).
-        info.lines().any(|line| line == "map_type:\t27")
+        info.lines().find(|line| *line == "map_type:\t27")?;
+        let id = info.lines().find(|line| line.starts_with("map_id:"))?;
+        Some((id.to_owned(), entry.file_name().to_str()?.parse().ok()?))
     };
-    descriptors
-        .filter_map(|entry| entry.ok().filter(is_ring))
-        .map(|entry| {
-            let name = entry.file_name();
-            let number = name.to_str().and_then(|name| name.parse().ok());
-            let flags = PidfdGetfdFlags::empty();
-            pidfd_getfd(&process, number.expect("a number"), flags).expect("root may")
-        })
-        .collect()
+    let rings: BTreeMap<String, i32> = descriptors.filter_map(ring).collect();
+    let flags = PidfdGetfdFlags::empty();
+    let get = |number| pidfd_getfd(&process, number, flags).expect("root may");
+    rings.into_values().map(get).collect()
 }
 
 /// Has a process, with all threads that it has, leave the holder's CPU alone.

@@ -31,6 +31,12 @@ fn start(setup: Setup) -> Observer {
     observer
 }
 
+/// A writer in each of the observer's rings.
+fn hold(observer: &Observer, time: Duration) -> Vec<Holder> {
+    let rings = rings_of(observer.pid());
+    rings.iter().map(|ring| Holder::start(ring, time)).collect()
+}
+
 fn beats(events: &[Value], pid: u32) -> usize {
     let of_pid = |event: &&Value| is(event, "beat") && event["pid"] == pid;
     events.iter().filter(of_pid).count()
@@ -47,15 +53,21 @@ fn a_preempted_writer_costs_no_beat_and_makes_no_silence() {
         let setup = Setup::with_queue_limit(512, 5000);
         let observer = start(setup.arg("--ingest").arg(ingest));
         let mut agents: Vec<Agent> = (0..AGENTS).map(|_| pulse(&observer, 10, 0)).collect();
-        let ring = rings_of(observer.pid()).swap_remove(0);
         for _ in 0..3 {
-            Holder::start(&ring, HELD).wait();
+            for holder in hold(&observer, HELD) {
+                holder.wait();
+            }
         }
         let mut sent = Vec::new();
         for agent in &mut agents {
             assert!(agent.finish().success());
             sent.push((agent.pid(), agent.number()));
         }
+        // A slow machine is to have written them all before it is stopped: each
+        // frame is one event, whatever is made of it.
+        let all = sent.iter().map(|(_, sent)| sent).sum::<u64>();
+        let all = usize::try_from(all).expect("few");
+        observer.expect_count("frames", all, |event| !is(event, "stall"));
         let remains = observer.stop();
         let counters = &remains.counters;
         assert_eq!(remains.counter("unattested"), 0, "{ingest}: {counters}");
@@ -79,10 +91,7 @@ fn a_preempted_writer_costs_no_beat_by_udp() {
     need_kernel!();
     let observer = start(Setup::new(60_000).arg("--udp").arg(attested_loopback()[0]));
     let listener = observer.udp()[0].to_string();
-    let holders: Vec<Holder> = rings_of(observer.pid())
-        .iter()
-        .map(|ring| Holder::start(ring, HELD))
-        .collect();
+    let holders = hold(&observer, HELD);
     let mut command = Command::new(observer_binary());
     command.args(["beat", "--udp", &listener, "--interval-ms", "5"]);
     command.args(["--count", &BEATS.to_string()]);
@@ -144,13 +153,15 @@ fn a_preempted_writer_delays_no_silence() {
         let observer = start(Setup::new(300).arg("--ingest").arg(ingest));
         let mut agent = pulse(&observer, 20, 3);
         observer.expect_count("beats", 3, |event| is(event, "beat"));
-        let ring = rings_of(observer.pid()).swap_remove(0);
         let before = procfs::cpu_time(observer.pid());
-        let holder = Holder::start(&ring, LONG);
+        let holders = hold(&observer, LONG);
         let stall = observer.expect("a stall", |event| is(event, "stall"));
-        assert!(!holder.is_over(), "{ingest}: the stall came late");
+        let is_over = holders.iter().all(Holder::is_over);
+        assert!(!is_over, "{ingest}: the stall came late");
         assert_eq!(stall["pid"], agent.pid());
-        holder.wait();
+        for holder in holders {
+            holder.wait();
+        }
         let spent = procfs::cpu_time(observer.pid()).saturating_sub(before);
         assert!(spent < LONG / 5 || is_emulated(), "{ingest}: {spent:?}");
         assert!(agent.finish().success());
