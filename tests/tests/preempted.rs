@@ -165,6 +165,8 @@ fn a_preempted_writer_delays_no_silence() {
         let spent = procfs::cpu_time(observer.pid()).saturating_sub(before);
         assert!(spent < LONG / 5 || is_emulated(), "{ingest}: {spent:?}");
         assert!(agent.finish().success());
-        assert_eq!(observer.stop().counter("stalls"), 1);
+        // Where it is slow, the agent may have been late before.
+        let stalls = observer.stop().counter("stalls");
+        assert!(stalls == 1 || is_emulated(), "{ingest}: {stalls} stalls");
     }
 }

@@ -221,8 +221,10 @@ fn no_wake_up_is_lost() {
         thread::sleep(Duration::from_micros(nonce * 37 % 2500));
     }
     println!("told after {longest:?} at the latest");
-    // The observer wakes once a second for its own reasons.
-    assert!(longest < Duration::from_millis(700), "{longest:?}");
+    // The observer wakes once a second for its own reasons. A machine that is
+    // emulated may take longer for anything.
+    let is_woken = longest < Duration::from_millis(700);
+    assert!(is_woken || is_emulated(), "{longest:?}");
 }
 
 /// What nobody sends costs nothing.
