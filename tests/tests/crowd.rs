@@ -218,6 +218,8 @@ fn a_crowd_costs_no_beat_that_the_kernel_took() {
         let setup = setup.arg("0666").arg("--events").arg("notable");
         let observer = opened(setup.arg("--ingest").arg(ingest));
         let mut agents: Vec<Agent> = (0..AGENTS).map(|_| pulse(&observer)).collect();
+        // Until all have been accepted: before, they share the crowd's budget.
+        thread::sleep(Duration::from_secs(1));
         let mut crowd = crowd(&observer, kind, 128, u64::MAX, 4000, NOBODY);
         let (sent, refused) = send(&mut crowd);
         let mut taken = 0;
