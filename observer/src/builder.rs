@@ -277,8 +277,9 @@ impl Builder {
         self
     }
 
-    /// Adds a UDP port that agents send to. Beats of local processes are
-    /// attested; what no local process was seen to send is refused, unless
+    /// Adds a UDP port that agents send to. Beats of processes of this network
+    /// namespace are attested; what comes by the loopback device without a
+    /// record is refused, and so is what comes by another one, unless
     /// [`Builder::accept_network_beats`] or the attestation mode says
     /// otherwise.
     pub fn udp(mut self, address: SocketAddr) -> Self {
