@@ -30,6 +30,12 @@ const ATTACKER: &str = env!("CARGO_BIN_EXE_udp_attack");
 /// What sets a network namespace of an attacker's own up.
 const LOOPBACK_UP: &str = "ip link set lo up";
 
+/// The same with a device by which datagrams leave to `10.99.0.7`, where nobody
+/// is.
+const TOWARD_NOBODY: &str = "ip link add va type veth peer name vb && ip link set va up && \
+                             ip link set vb up && ip address add 10.99.0.1/24 dev va && \
+                             ip neigh add 10.99.0.7 lladdr 02:00:00:00:00:07 dev va nud permanent";
+
 fn listening(setup: Setup, addresses: &[&str]) -> Observer {
     addresses
         .iter()
@@ -166,11 +172,8 @@ fn junk_toward_the_listener_costs_nobody_here_a_record() {
     let to = SocketAddr::new([127, 0, 0, 1].into(), port);
     let away = SocketAddr::new([10, 99, 0, 7].into(), port);
     let attacker = Attacker::new(ATTACKER);
-    let network = "ip link add va type veth peer name vb && ip link set va up && \
-                   ip link set vb up && ip address add 10.99.0.1/24 dev va && \
-                   ip neigh add 10.99.0.7 lladdr 02:00:00:00:00:07 dev va nud permanent";
     let milliseconds = if is_emulated() { 1500 } else { 3000 };
-    let command = attacker.in_own_network(network);
+    let command = attacker.in_own_network(TOWARD_NOBODY);
     let (mut flood, _) = start(command, "junk", away, &[milliseconds, 2]);
     let mut agents: Vec<_> = (0..5).map(|_| sender("pulse", to, &[20, BEATS])).collect();
     let victim = process::id();
@@ -213,6 +216,62 @@ fn a_flood_by_lo_costs_nobody_a_record() {
     assert_eq!(remains.counter("udp_unrecorded"), 0);
     assert_eq!(remains.counter("stalls"), 0);
     assert!(remains.counter("throttled") > 0);
+}
+
+/// Strangers of one user share a budget by UDP too; an agent of theirs pays from
+/// its own alone once a beat of it has been accepted.
+#[test]
+fn strangers_by_lo_share_a_budget() {
+    const BEATS: u32 = 10;
+    need_kernel!();
+    let limits = ["--max-beat-rate", "200", "--max-group-rate", "1"];
+    let observer = listening(Setup::new(LONG).args(limits), &attested_loopback()[..1]);
+    let to = observer.udp()[0];
+    let senders = Attacker::new(SENDER);
+    let (mut agent, pid) = start(senders.unprivileged(), "pulse", to, &[200, BEATS]);
+    observer.expect("a first beat", beats_of(pid));
+    let attacker = Attacker::new(ATTACKER);
+    let (mut flood, _) = start(attacker.unprivileged(), "junk", to, &[1000, 4]);
+    flood.line();
+    flood.finish_well();
+    // A stranger would have had two at once, and one in the next second.
+    observer.expect_count("beats", BEATS as usize / 2, beats_of(pid));
+    agent.finish_well();
+    let remains = observer.stop();
+    let counters = &remains.counters;
+    assert!(remains.counter("throttled") > 0, "{counters}");
+    assert!(remains.counter("decode_errors") < 100, "{counters}");
+    let told = |line: &String| line.contains("--max-group-rate");
+    assert!(remains.log.iter().any(told), "{:#?}", remains.log);
+}
+
+/// Who sends from another network namespace uses up nothing of what strangers
+/// of the same user share in this one.
+#[test]
+fn strangers_elsewhere_use_up_no_budget_here() {
+    need_kernel!();
+    if !is_at_least(ATTESTED_IPV4) {
+        return;
+    }
+    let flags = ["--trust-udp", "0.0.0.0:0", "--max-group-rate", "1"];
+    let observer = Setup::new(LONG).args(flags).start();
+    let port = observer.udp()[0].port();
+    let away = SocketAddr::new([10, 99, 0, 7].into(), port);
+    let attacker = Attacker::new(ATTACKER);
+    let (mut flood, _) = attack(
+        attacker.in_own_network(TOWARD_NOBODY),
+        "unseen",
+        away,
+        &[500, 20],
+    );
+    let to = SocketAddr::new([127, 0, 0, 1].into(), port);
+    let senders = Attacker::new(SENDER);
+    let (mut agent, pid) = start(senders.unprivileged(), "pulse", to, &[10, 3]);
+    observer.expect("a beat", beats_of(pid));
+    agent.finish_well();
+    flood.finish_well();
+    let remains = observer.stop();
+    assert!(remains.counter("records") >= 500, "{}", remains.counters);
 }
 
 /// Records of what reaches nobody wake the observer before their ring is full.
