@@ -227,7 +227,12 @@ fn attestation_is_lost_and_regained() {
     need_kernel!();
     let scratch = tempfile::tempdir().expect("a directory");
     let trail = Trail::new(scratch.path());
-    let observer = trail.observer(Setup::new(60_000).arg("--ring-bytes").arg("4096"));
+    // Without limits one sender may fill the ring.
+    let limits = ["--max-beat-rate", "0", "--max-group-rate", "0"];
+    let setup = Setup::new(60_000)
+        .args(limits)
+        .args(["--ring-bytes", "4096"]);
+    let observer = trail.observer(setup);
     // Attempts leave records too, which nobody reads meanwhile.
     observer.signal(Signal::STOP);
     let sender = agent(&observer);
