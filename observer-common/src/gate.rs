@@ -160,6 +160,11 @@ pub enum GroupKind {
     User = 1,
     /// Those in a cgroup.
     Cgroup = 2,
+    /// Those of a user in other network namespaces than the observer's, and
+    /// what goes elsewhere: they use up nothing that newcomers here need.
+    UserElsewhere = 3,
+    /// Likewise of a cgroup.
+    CgroupElsewhere = 4,
 }
 
 /// Whose strangers share a budget: the key of the `GROUPS` map.

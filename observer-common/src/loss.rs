@@ -33,7 +33,8 @@ pub enum Loss {
     /// sender had used up its budget.
     PassedOverBudget = 8,
     /// A UDP socket was given a datagram that another socket of the same
-    /// listener takes: a copy of a multicast or broadcast one.
+    /// listener takes, or that a trusted network did not send: a copy of a
+    /// multicast or broadcast one.
     OtherSocket = 9,
     /// A datagram with descriptors attached was refused: dropped, or left to
     /// the socket to refuse.

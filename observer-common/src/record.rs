@@ -159,6 +159,10 @@ pub enum Fate {
     /// It was refused for the descriptors attached to it, and others of the
     /// same sender. Written as often.
     Descriptors = 3,
+    /// It left by another device than `lo`, from the observer's own network
+    /// namespace: whatever brings it back, it is no other host's, and nobody
+    /// vouches for it.
+    Away = 4,
 }
 
 /// What a sender is over whose datagrams are dropped.
@@ -200,7 +204,8 @@ from_number!(Fate {
     Passed,
     Taken,
     Throttled,
-    Descriptors
+    Descriptors,
+    Away
 });
 from_number!(Limit {
     Process,

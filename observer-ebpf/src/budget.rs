@@ -47,8 +47,8 @@ pub(crate) struct Sent {
     pub(crate) is_critical: bool,
     /// Whether its sender shares the ring, and its strangers their budgets,
     /// with those of the observer's network namespace. The others have a ring
-    /// of their own, and are let through here whatever they send: they could
-    /// use up what is shared, and be none the worse for it.
+    /// and budgets of their own, for what they send is let through whatever it
+    /// is: they could use up what is shared, and be none the worse for it.
     pub(crate) is_own: bool,
 }
 
@@ -130,16 +130,18 @@ fn limit(record: &Record, payer: &Payer, own: Account<'_>, sent: &Sent) -> Optio
     if !own.pay(record.time_ns, sent, rates) {
         return Some(Limit::Process);
     }
-    if !sent.is_own {
-        return None;
-    }
     if !own.has_room(sent, PART_OF_ONE) {
         return Some(Limit::Ring);
     }
     if gate!(group_cost_ns) == 0 || own.is_vouched(payer) {
         return None;
     }
-    let user = Group::new(GroupKind::User, record.uid.into());
+    let (user, cgroup) = if sent.is_own {
+        (GroupKind::User, GroupKind::Cgroup)
+    } else {
+        (GroupKind::UserElsewhere, GroupKind::CgroupElsewhere)
+    };
+    let user = Group::new(user, record.uid.into());
     if !pay_together(&user, record.time_ns, sent) {
         return Some(Limit::User);
     }
@@ -148,7 +150,7 @@ fn limit(record: &Record, payer: &Payer, own: Account<'_>, sent: &Sent) -> Optio
     if record.cgroup_id <= ROOT_CGROUP {
         return None;
     }
-    let cgroup = Group::new(GroupKind::Cgroup, record.cgroup_id);
+    let cgroup = Group::new(cgroup, record.cgroup_id);
     (!pay_together(&cgroup, record.time_ns, sent)).then_some(Limit::Cgroup)
 }
 
@@ -264,7 +266,7 @@ impl Account<'_> {
         if size == 0 {
             return true;
         }
-        let (read, written) = output::positions();
+        let (read, written) = output::positions(sent.is_own);
         let unread = written.wrapping_sub(read);
         if unread <= size / QUIET_PART {
             return true;

@@ -32,14 +32,21 @@ pub(crate) enum Way {
 /// (`udp_queue_rcv_one_skb`, `net/ipv4/udp.c`).
 const LEN: u32 = 8 + FRAME_LEN as u32;
 
+/// `PACKET_LOOPBACK` (`include/uapi/linux/if_packet.h`): a copy of what this
+/// host itself sent (`dev_loopback_xmit`, `net/core/dev.c`), shown as coming by
+/// the device that it left by. No record tells of it: the copy may be here
+/// before the program on the send path has run.
+const LOOPED_BACK: u32 = 5;
+
 /// Drops what came by another way than the socket's own, and what is no frame
-/// by its length, before it takes up room in the queue.
+/// by its length, before it takes up room in the queue. With `is_wired` also
+/// what came from this host itself.
 #[inline(always)]
-pub(crate) fn filter(ctx: &SkBuffContext, way: Way) -> i64 {
+pub(crate) fn filter(ctx: &SkBuffContext, way: Way, is_wired: bool) -> i64 {
     let packet = ctx.as_ptr().cast::<__sk_buff>();
-    // SAFETY: the context is a packet, and the verifier knows the field.
-    let device = unsafe { (*packet).ifindex };
-    if way_of(device) != way {
+    // SAFETY: the context is a packet, and the verifier knows the fields.
+    let (device, kind) = unsafe { ((*packet).ifindex, (*packet).pkt_type) };
+    if way_of(device) != way || is_wired && kind == LOOPED_BACK {
         loss::count(Loss::OtherSocket);
         return DROP;
     }

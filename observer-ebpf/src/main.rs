@@ -16,7 +16,7 @@
 //!   `CAP_PERFMON` is missing (Linux 6.10 and later). Nothing does so for UDP:
 //!   no helper tells a corked send from another. [`unix_helper_run`] is what it
 //!   becomes while there is an observer.
-//! - [`udp_by_lo`], [`udp_by_device`] and [`udp_by_others`] let each of a
+//! - [`udp_by_lo`], [`udp_by_device`], [`udp_by_others`] and [`udp_by_wire`] let each of a
 //!   listener's sockets have what is its own, and nothing but frames.
 
 #![no_std]
@@ -104,19 +104,26 @@ pub fn udp_btf_v6(ctx: SkBuffContext) -> i32 {
 /// Lets frames pass that came by the loopback device.
 #[socket_filter]
 pub fn udp_by_lo(ctx: SkBuffContext) -> i64 {
-    listener::filter(&ctx, listener::Way::Loopback)
+    listener::filter(&ctx, listener::Way::Loopback, false)
 }
 
 /// Lets frames pass that came by a device that the operator declared.
 #[socket_filter]
 pub fn udp_by_device(ctx: SkBuffContext) -> i64 {
-    listener::filter(&ctx, listener::Way::Declared)
+    listener::filter(&ctx, listener::Way::Declared, true)
 }
 
 /// Lets frames pass that came by any other device.
 #[socket_filter]
 pub fn udp_by_others(ctx: SkBuffContext) -> i64 {
-    listener::filter(&ctx, listener::Way::Other)
+    listener::filter(&ctx, listener::Way::Other, false)
+}
+
+/// The same for a network that is trusted: what this host itself sent is not
+/// that network's.
+#[socket_filter]
+pub fn udp_by_wire(ctx: SkBuffContext) -> i64 {
+    listener::filter(&ctx, listener::Way::Other, true)
 }
 
 /// Nothing here panics; the compiler asks for the function all the same.

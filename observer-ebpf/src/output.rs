@@ -74,12 +74,17 @@ pub(crate) fn unread_bytes() -> u64 {
     RECORDS.query(u64::from(BPF_RB_AVAIL_DATA))
 }
 
-/// How far the ring has been read, and how far it has been written.
+/// How far the ring has been read, and how far it has been written: that of
+/// the observer's own network namespace, or of the others.
 #[inline(always)]
-pub(crate) fn positions() -> (u64, u64) {
+pub(crate) fn positions(is_own: bool) -> (u64, u64) {
+    let (consumer, producer) = (u64::from(BPF_RB_CONS_POS), u64::from(BPF_RB_PROD_POS));
     // In this order: what is read was written before.
-    let read = RECORDS.query(u64::from(BPF_RB_CONS_POS));
-    (read, RECORDS.query(u64::from(BPF_RB_PROD_POS)))
+    if is_own {
+        (RECORDS.query(consumer), RECORDS.query(producer))
+    } else {
+        (OTHERS.query(consumer), OTHERS.query(producer))
+    }
 }
 
 /// Wakes whoever waits for the ring, by an entry that is none; false if there

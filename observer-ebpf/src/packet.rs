@@ -28,6 +28,7 @@ pub(crate) struct Head {
     version_and_length: u8,
     service: u8,
     total_length: [u8; 2],
+    /// IPv6's payload length.
     id: [u8; 2],
     /// The first byte is IPv6's next header (RFC 8200).
     fragment: [u8; 2],
@@ -50,7 +51,7 @@ pub(crate) fn parse(ctx: &SkBuffContext, head: &Head) -> Option<Datagram> {
     let [next_header, _] = head.fragment;
     match head.version_and_length >> 4 {
         4 if head.protocol == UDP => ipv4(ctx, head),
-        6 if next_header == UDP => ipv6(ctx),
+        6 if next_header == UDP => ipv6(ctx, head),
         _ => None,
     }
 }
@@ -74,6 +75,12 @@ pub(crate) fn device(ctx: &SkBuffContext) -> u32 {
     let packet = ctx.as_ptr().cast::<__sk_buff>();
     // SAFETY: the context is a packet, and the verifier knows the field.
     unsafe { (*packet).ifindex }
+}
+
+/// Whether it is IPv4.
+#[inline(always)]
+pub(crate) fn is_ipv4(head: &Head) -> bool {
+    head.version_and_length >> 4 == 4
 }
 
 /// The first bytes, where they lie. A packet that the kernel made has its
@@ -139,7 +146,7 @@ fn ipv4_header_len(head: &Head) -> u32 {
 }
 
 #[inline(always)]
-fn ipv6(ctx: &SkBuffContext) -> Option<Datagram> {
+fn ipv6(ctx: &SkBuffContext, head: &Head) -> Option<Datagram> {
     const SOURCE: u32 = 8;
     const DESTINATION: u32 = 24;
     let mut ports = Ports::load(ctx, IPV6_HEADER_LEN)?;
@@ -155,8 +162,12 @@ fn ipv6(ctx: &SkBuffContext) -> Option<Datagram> {
     }
     if ports.length == 0 {
         // A jumbogram (RFC 2675): `__udp6_lib_rcv` (`net/ipv6/udp.c`) takes
-        // the packet's length then, of however few bytes it is.
-        ports.length = ctx.len().wrapping_sub(IPV6_HEADER_LEN);
+        // the packet's length then, of however few bytes it is, once
+        // `ip6_rcv_core` has cut off what the IP header does not count.
+        ports.length = match u16::from_be_bytes(head.id) {
+            0 => ctx.len().wrapping_sub(IPV6_HEADER_LEN),
+            length => length.into(),
+        };
     }
     let mut source = [0; 16];
     load_bytes(ctx, SOURCE, &mut source).then(|| ports.datagram(IPV6_HEADER_LEN, source))
@@ -194,8 +205,8 @@ const MOST_HEADERS: usize = 4;
 /// Whether a datagram to one of the listeners' ports, or something that nobody
 /// can see through, is behind extension headers.
 ///
-/// The first fragment holds all of the headers, or is dropped where it arrives
-/// (`ipv6frag_thdr_truncated`, `net/ipv6/reassembly.c`, 5.10).
+/// Headers that go on in the next fragment are among those. So is any IP packet
+/// within, whatever it holds.
 #[inline(always)]
 fn is_behind(ctx: &SkBuffContext, first: u8) -> bool {
     if device(ctx) != LOOPBACK || !has_listener(6) {
@@ -206,15 +217,19 @@ fn is_behind(ctx: &SkBuffContext, first: u8) -> bool {
     for _ in 0..MOST_HEADERS {
         if next == UDP {
             let mut header = UdpHeader::default();
-            return load_bytes(ctx, at, &mut header)
-                && is_port_ours(6, Ports::new(header).destination);
+            return !load_bytes(ctx, at, &mut header)
+                || is_port_ours(6, Ports::new(header).destination);
         }
         if next == header::IPV4 || next == header::IPV6 {
             return true;
         }
         let mut start = [0; 4];
-        if !is_extension(next) || !load_bytes(ctx, at, &mut start) {
+        if !is_extension(next) {
             return false;
+        }
+        if !load_bytes(ctx, at, &mut start) {
+            // The next fragment has the rest.
+            return true;
         }
         let [following, length, a, b] = start;
         if next == header::FRAGMENT && u16::from_be_bytes([a, b]) & 0xfff8 != 0 {

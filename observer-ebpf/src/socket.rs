@@ -23,6 +23,10 @@ pub(crate) struct Socket {
     /// What leaves may have been put there by another process than the one
     /// that sends now.
     pub(crate) is_corked: bool,
+    /// It is a raw one that is given whole packets (`IPPROTO_RAW`). One of IPv6
+    /// collects as well: whoever shares it takes `IPV6_HDRINCL` off and back.
+    /// One of IPv4 without `IP_HDRINCL` sends no UDP, but protocol 255.
+    pub(crate) is_raw: bool,
 }
 
 /// `SOCK_DGRAM` and `SOCK_RAW` (`include/linux/net.h`)
@@ -45,9 +49,20 @@ pub(crate) fn of(ctx: &SkBuffContext) -> Option<Socket> {
     if sk.is_null() {
         return None;
     }
+    let kind: u16 = load(sk, network!(sock_type));
+    let protocol: u16 = load(sk, network!(sock_protocol));
+    let is_raw = kind == RAW && protocol == ANY_PROTOCOL;
+    let is_udp = kind == DATAGRAM && protocol == UDP;
     Some(Socket {
         net_inode: net_inode(sk),
-        is_corked: is_corked(sk),
+        // Any other raw socket collects (`ip_append_data`), and leaves no trace
+        // of it. What is no UDP socket at all may too: fail closed.
+        is_corked: if is_udp {
+            is_pending(rdonly_cast(sk, network!(udp_sock)))
+        } else {
+            !is_raw
+        },
+        is_raw,
     })
 }
 
@@ -71,6 +86,7 @@ pub(crate) fn of_udp6(ctx: &SkBuffContext) -> Option<Socket> {
     Some(Socket {
         net_inode: net_inode(sk),
         is_corked: is_pending(sk),
+        is_raw: false,
     })
 }
 
@@ -79,20 +95,6 @@ pub(crate) fn of_udp6(ctx: &SkBuffContext) -> Option<Socket> {
 fn net_inode(sk: Kernel) -> u32 {
     let net: Kernel = load(sk, network!(sock_net));
     load(net, network!(net_inum))
-}
-
-/// A raw socket that is given whole packets (`IPPROTO_RAW`) has no way to
-/// collect them; any other one has (`ip_append_data`), and leaves no trace of
-/// it. Neither has what is no UDP socket at all: fail closed.
-#[inline(always)]
-fn is_corked(sk: Kernel) -> bool {
-    let kind: u16 = load(sk, network!(sock_type));
-    let protocol: u16 = load(sk, network!(sock_protocol));
-    match (kind, protocol) {
-        (DATAGRAM, UDP) => is_pending(rdonly_cast(sk, network!(udp_sock))),
-        (RAW, ANY_PROTOCOL) => false,
-        _ => true,
-    }
 }
 
 /// `udp_sock.pending` is the address family of what is collected, and is

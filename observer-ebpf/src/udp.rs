@@ -14,7 +14,9 @@
 //! the loopback device, and by no other; or from another namespace by any
 //! other device. What goes the other ways, an own datagram to another host, or
 //! one to another namespace's own `127.0.0.1`, is for somebody else, whatever
-//! address and port it bears.
+//! address and port it bears. An own datagram may come back by another device
+//! all the same, as copies of multicast and broadcast ones do: so it is recorded
+//! where a listener's network is trusted, to be told from that network's.
 //!
 //! Only what leaves by `lo` for the observer itself is ever dropped here:
 //! without its record it would count for nothing where it arrives.
@@ -78,16 +80,35 @@ pub(crate) fn run(
             return PASS;
         };
         let is_own = socket.net_inode == network!(inode);
-        if is_own != is_by_lo {
-            return PASS;
-        }
-        return record(ctx, &datagram, socket, is_own, describe);
+        let route = match (is_own, is_by_lo) {
+            (true, true) => Route::Here,
+            (true, false) => Route::Away,
+            (false, false) => Route::Elsewhere,
+            // Its own `lo`, and nobody else's.
+            (false, true) => return PASS,
+        };
+        let is_corked = socket.is_corked || socket.is_raw && !packet::is_ipv4(head);
+        return record(ctx, &datagram, is_corked, route, describe);
     }
     if is_by_lo && packet::is_hidden(ctx, head) && is_own(ctx, find_socket) {
         loss::count(Loss::DroppedHidden);
         return DROP;
     }
     PASS
+}
+
+/// Where a datagram comes from and goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Route {
+    /// From the listener's network namespace to the listener.
+    Here,
+    /// From that namespace by another device: to another host, or back by some
+    /// way that is no `lo`, as copies of multicast and broadcast ones are, or
+    /// what leaves by one interface to another's address. Nobody vouches for it
+    /// there, but it is no other host's word.
+    Away,
+    /// From another namespace, and perhaps to the listener.
+    Elsewhere,
 }
 
 #[inline(always)]
@@ -99,8 +120,8 @@ fn is_own(ctx: &SkBuffContext, find_socket: impl Fn(&SkBuffContext) -> Option<So
 fn record(
     ctx: &SkBuffContext,
     datagram: &Datagram,
-    socket: Socket,
-    is_own: bool,
+    is_corked: bool,
+    route: Route,
     describe: impl FnOnce(&mut Record),
 ) -> i32 {
     let segment = segment_size(ctx);
@@ -113,23 +134,26 @@ fn record(
     let record = output::blank(&mut memory);
     record.source_address = datagram.source_address;
     record.source_port = datagram.source_port;
-    record.corked = u8::from(socket.is_corked || segment != 0);
+    record.corked = u8::from(is_corked || segment != 0);
     describe(record);
     let sent = Sent {
         datagrams: frames.count,
         is_critical: frames.count == 1
             && load_bytes(ctx, frames.first, &mut record.frame)
             && claims_critical(&record.frame),
-        is_own,
+        is_own: route == Route::Here,
     };
+    if route == Route::Away {
+        record.fate = Fate::Away as u8;
+    }
     match budget::charge(record, &sent) {
-        Verdict::Within if is_own => own(ctx, &frames, record),
+        Verdict::Within if route == Route::Here => own(ctx, &frames, record),
         Verdict::Within => others(ctx, &frames, record),
         Verdict::Over {
             dropped,
             tell,
             limit,
-        } if is_own => {
+        } if route == Route::Here => {
             record.limit = limit as u8;
             throttle(record, dropped, tell)
         }
@@ -140,7 +164,7 @@ fn record(
     }
 }
 
-/// A send of this network namespace.
+/// A send of this network namespace to the listener.
 #[inline(always)]
 fn own(ctx: &SkBuffContext, frames: &Frames, record: &mut Record) -> i32 {
     if network!(tokens) != 0 {
@@ -159,8 +183,7 @@ fn own(ctx: &SkBuffContext, frames: &Frames, record: &mut Record) -> i32 {
     PASS
 }
 
-/// A send of another one, which may reach a listener by some device, or go
-/// somewhere else.
+/// One that may reach a listener by some device, or go somewhere else.
 #[inline(always)]
 fn others(ctx: &SkBuffContext, frames: &Frames, record: &mut Record) -> i32 {
     for index in 0..MAX_SEGMENTS {

@@ -18,7 +18,7 @@ use crate::{
     lsm::SecurityModule,
     observer::{DEFAULT_POLL_INTERVAL, Inlet, Observer},
     tracker::{OriginPolicy, Tracker},
-    transport::{BindError, BoundSocket, ClosedUdpListener, SocketOptions, UdpError},
+    transport::{BindError, BoundSocket, ClosedUdpListener, SocketOptions, UdpError, Way},
 };
 
 /// How many agents are known at most where nobody asks for another bound.
@@ -512,18 +512,14 @@ impl Builder {
         let devices = self.device_indices()?;
         let mut closed = Vec::new();
         for (address, network) in wanted {
-            let listener = if self.attests_nobody() {
-                ClosedUdpListener::bind(address)?
-            } else {
-                ClosedUdpListener::bind_ways(address, &devices)?
-            };
+            let listener = ClosedUdpListener::bind_ways(address, &devices)?;
             closed.push((listener, network));
         }
         let mut attestor = self.load_udp(options, &closed, &devices)?;
         let mut inlets = Vec::new();
         for (listener, network) in closed {
             let is_attested = attestor.attests(listener.address());
-            if is_attested {
+            if is_attested || network == Network::Trusted {
                 listener.check_spread()?;
             }
             if listener.is_joinable() {
@@ -534,8 +530,9 @@ impl Builder {
                 );
             }
             for socket in listener.into_sockets() {
+                let network = without_attestation(network, socket.way(), is_attested);
                 let way = socket.way().filter(|_| is_attested);
-                let filtered = attestor.attach_udp(socket.as_fd(), way)?;
+                let filtered = attestor.attach_udp(socket.as_fd(), way, network)?;
                 if self.tokens {
                     socket.ask_for_marks()?;
                 }
@@ -543,10 +540,6 @@ impl Builder {
             }
         }
         Ok((attestor, inlets))
-    }
-
-    fn attests_nobody(&self) -> bool {
-        self.attest == AttestMode::Off || self.tier == Some(Via::Scm)
     }
 
     /// Loads the program for UDP, and sees to it that the operator agreed to
@@ -682,6 +675,15 @@ impl Builder {
             return Err(StartError::RingSize(page));
         }
         Ok(())
+    }
+}
+
+/// What a socket's datagrams are worth: where nobody is attested, a process of
+/// this host is still no network that the operator vouches for.
+fn without_attestation(network: Network, way: Option<Way>, is_attested: bool) -> Network {
+    match (network, way) {
+        (Network::Trusted, Some(Way::Loopback)) if !is_attested => Network::Unverified,
+        (network, _) => network,
     }
 }
 

@@ -261,7 +261,10 @@ fn blocked_senders_are_all_named() {
 #[test]
 fn lost_records_misjudge_no_frame() {
     need_kernel!();
-    let observer = Setup::new(LONG).arg("--ring-bytes").arg("4096").start();
+    // Without limits one sender may fill the ring.
+    let limits = ["--max-beat-rate", "0", "--max-group-rate", "0"];
+    let setup = Setup::new(LONG).args(limits);
+    let observer = setup.args(["--ring-bytes", "4096"]).start();
     observer.signal(Signal::STOP);
     let mut filler = flood(&observer, "nonblocking", 200);
     for _ in 0..queue_limit() {

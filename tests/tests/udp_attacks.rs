@@ -473,6 +473,108 @@ fn a_child_cannot_beat_by_its_parents_next_send() {
     }
 }
 
+/// A raw socket of IPv6 collects as well, whatever it was made for.
+#[test]
+fn a_child_cannot_beat_by_its_parents_raw_socket() {
+    need_kernel!();
+    let observer = listening(Setup::new(LONG), &["[::1]:0"]);
+    let to = observer.udp()[0];
+    let (mut holder, pid) = attack(Command::new(ATTACKER), "raw-corked-by-child", to, &[]);
+    let refused = observer.expect("a refusal", |event| is(event, "auth_failure"));
+    assert_eq!(refused["claimed_pid"], pid);
+    let cause = if is_at_least(ATTESTED_IPV4) {
+        "corked"
+    } else {
+        "unattested"
+    };
+    assert_eq!(refused["cause"], cause);
+    holder.finish_well();
+    assert!(observer.events_where(|event| is(event, "beat")).is_empty());
+}
+
+/// What this host sends to itself by a way that is no `lo` is not the word of a
+/// network that the operator vouches for.
+#[test]
+fn this_host_is_no_trusted_network() {
+    need_kernel!();
+    if !is_at_least(ATTESTED_IPV4) {
+        return;
+    }
+    let network = Network::new();
+    // Two interfaces on one link: IPv6 takes its own addresses from it.
+    for arguments in [
+        &["link", "add", "one", "type", "veth", "peer", "name", "two"][..],
+        &["address", "add", "fd00:7::1/64", "dev", "one", "nodad"],
+        &["address", "add", "fd00:8::2/64", "dev", "two", "nodad"],
+        &["link", "set", "one", "up"],
+        &["link", "set", "two", "up"],
+        &["route", "add", "default", "dev", "observer0"],
+    ] {
+        network.observer_ip(arguments);
+    }
+    for (flags, origin) in [
+        (
+            &["--trust-udp", "0.0.0.0:0", "--trust-udp", "[::]:0"][..],
+            None,
+        ),
+        (
+            &[
+                "--udp",
+                "0.0.0.0:0",
+                "--udp",
+                "[::]:0",
+                "--accept-network-beats",
+            ],
+            Some("network_unverified"),
+        ),
+    ] {
+        let setup = Setup::in_command(network.at_observer(observer_binary()), LONG);
+        let observer = setup.args(flags.iter().copied()).start();
+        let ports: Vec<u16> = observer.udp().iter().map(SocketAddr::port).collect();
+        let [v4, v6] = ports[..] else {
+            panic!("{ports:?}");
+        };
+        for to in [
+            format!("10.213.7.255:{v4}"),
+            format!("255.255.255.255:{v4}"),
+            format!("224.0.0.1:{v4}"),
+            format!("[ff02::1%{}]:{v6}", interface(&network, "one")),
+        ] {
+            let to: SocketAddr = to.parse().expect("an address");
+            let command = network.at_observer(ATTACKER);
+            let (mut forger, _) = attack(command, "broadcast", to, &[4321]);
+            forger.finish_well();
+        }
+        let honest = SocketAddr::new([127, 0, 0, 1].into(), v4);
+        let (mut agent, pid) = start(network.at_observer(SENDER), "connected", honest, &[]);
+        observer.expect("a beat", beats_of(pid));
+        agent.finish_well();
+        let remains = observer.stop();
+        let origins: Vec<&Value> = remains
+            .events
+            .iter()
+            .filter(|event| is(event, "beat") && event["pid"] == 4321)
+            .map(|beat| &beat["origin"])
+            .collect();
+        match origin {
+            None => assert!(origins.is_empty(), "{origins:?}"),
+            Some(origin) => assert!(origins.iter().all(|&found| found == origin)),
+        }
+    }
+}
+
+/// Index of an interface in the observer's namespace.
+fn interface(network: &Network, name: &str) -> u32 {
+    let mut command = network.at_observer("cat");
+    command.arg("/proc/self/net/if_inet6");
+    let output = command.output().expect("cat");
+    let table = String::from_utf8(output.stdout).expect("text");
+    let line = table.lines().find(|line| line.ends_with(name));
+    let fields = line.unwrap_or_else(|| panic!("no {name}: {table}"));
+    let index = fields.split_whitespace().nth(1).expect("an index");
+    u32::from_str_radix(index, 16).expect("a number")
+}
+
 /// On the Unix socket nothing is collected, whatever the sender asks for: each
 /// `send` is a datagram of its own (`unix_dgram_sendmsg`, `net/unix/af_unix.c`).
 #[test]
@@ -520,7 +622,7 @@ fn a_hand_made_packet_is_named_or_dropped() {
         let refused = observer.expect("a refusal", |event| is(event, "auth_failure"));
         // An IPv6 socket of another kind than UDP cannot be looked into there.
         if is_at_least(ATTESTED_IPV4) {
-            assert_eq!(refused["cause"], "pid_mismatch");
+            assert_eq!(refused["cause"], "corked");
             assert_eq!(refused["sender"]["pid"], pid);
         } else {
             assert_eq!(refused["cause"], "unattested");

@@ -144,7 +144,7 @@ fn every_program_is_far_from_the_limits() {
     };
     let helper = ["unix_helper", "unix_helper_run"];
     let helper = kernel::is_at_least(HELPER_TIER).then_some(helper);
-    let filters = ["udp_by_device", "udp_by_lo", "udp_by_others"];
+    let filters = ["udp_by_device", "udp_by_lo", "udp_by_others", "udp_by_wire"];
     let expected: Vec<&str> = [udp_btf]
         .into_iter()
         .chain(filters)

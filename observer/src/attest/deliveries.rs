@@ -92,7 +92,7 @@ impl Attestor {
             let wanted = |record: &Record| match Fate::try_from(record.fate) {
                 Ok(Fate::Taken) => !is_full && may_take,
                 Ok(Fate::Passed) => may_pass,
-                Ok(Fate::Throttled | Fate::Descriptors) | Err(_) => true,
+                Ok(Fate::Throttled | Fate::Descriptors | Fate::Away) | Err(_) => true,
             };
             let Some(record) = kernel.ring.next(view.mark, wanted) else {
                 break;
@@ -102,7 +102,7 @@ impl Attestor {
                 Ok(Fate::Passed) => join.record(&record, now),
                 Ok(Fate::Taken) => taken.push_back(record),
                 Ok(Fate::Throttled | Fate::Descriptors) => throttled.push_back(record),
-                Err(_) => kernel.ring.note_malformed(),
+                Ok(Fate::Away) | Err(_) => kernel.ring.note_malformed(),
             }
         }
         kernel.ring.release();

@@ -264,8 +264,9 @@ impl Kernel {
         &mut self,
         socket: BorrowedFd<'_>,
         way: Way,
+        is_trusted: bool,
     ) -> Result<(), KernelError> {
-        self.attach_filter(socket, udp_filter(way))
+        self.attach_filter(socket, udp_filter(way, is_trusted))
     }
 
     /// The lock cannot be taken off (`SO_LOCK_FILTER`, `sk_setsockopt`,
@@ -393,13 +394,16 @@ fn network(
 
 /// The filter that keeps the queue of one of a UDP listener's sockets free of
 /// what is not its own.
-fn udp_filter(way: Way) -> &'static str {
+fn udp_filter(way: Way, is_trusted: bool) -> &'static str {
     match way {
         Way::Loopback => "udp_by_lo",
         Way::Declared => "udp_by_device",
+        Way::Other if is_trusted => "udp_by_wire",
         Way::Other => "udp_by_others",
     }
 }
+
+const UDP_FILTERS: [&str; 4] = ["udp_by_lo", "udp_by_device", "udp_by_others", "udp_by_wire"];
 
 fn listeners(route: Route<'_>) -> Result<Listeners, KernelError> {
     let mut constants = [Listener::NONE; MAX_LISTENERS];
@@ -426,8 +430,8 @@ fn load_programs(ebpf: &mut Ebpf, name: &'static str, route: Route<'_>) -> Resul
         return Ok(socket_filter(ebpf, name)?.load()?);
     };
     let cgroup = Cgroup::open(cgroup)?;
-    for way in Way::ALL {
-        socket_filter(ebpf, udp_filter(way))?.load()?;
+    for filter in UDP_FILTERS {
+        socket_filter(ebpf, filter)?.load()?;
     }
     let program = ebpf.program_mut(name).ok_or(KernelError::Absent(name))?;
     let program: &mut CgroupSkb = program.try_into()?;

@@ -52,7 +52,7 @@ pub use object::object_is_built_in;
 
 use crate::{
     event::{Attestation, Comm, TaskKind, Via},
-    judge::{AttestMode, Channel},
+    judge::{AttestMode, Channel, Network},
     snapshot::ProgramRuns,
     transport::{Credentials, Datagram, Way},
 };
@@ -291,9 +291,11 @@ impl Attestor {
         &mut self,
         socket: BorrowedFd<'_>,
         way: Option<Way>,
+        network: Network,
     ) -> Result<bool, KernelError> {
+        let is_trusted = network == Network::Trusted;
         match self.kernel.as_mut().zip(way) {
-            Some((kernel, way)) => kernel.attach_udp(socket, way).map(|()| true),
+            Some((kernel, way)) => kernel.attach_udp(socket, way, is_trusted).map(|()| true),
             None => Ok(false),
         }
     }

@@ -6,11 +6,16 @@
 //! | a declared device | a record of another namespace | the listener's word counts, unless records were lost |
 //! | another device | nothing | the listener's word counts |
 //!
-//! The last row has an exception: a container of this host is no network that
-//! the operator vouched for. Where a record of another namespace has the bytes
-//! of a datagram to a trusted listener, it is denied.
+//! The last two rows have an exception: a process of this host is no network
+//! that the operator vouched for. Where a record of another namespace, or of an
+//! own datagram that left by another device, has the bytes of a datagram to a
+//! trusted listener, it is denied.
 
-use observer_common::{frame::FRAME_LEN, loss::Loss, record::Record};
+use observer_common::{
+    frame::FRAME_LEN,
+    loss::Loss,
+    record::{Fate, Record},
+};
 
 use super::{
     Attestor, Finding, Pending,
@@ -26,6 +31,9 @@ use crate::{
 /// What is known of datagrams that other network namespaces send.
 pub(super) struct Others {
     join: Join,
+    /// What left this one by another device than `lo`: no record of it vouches
+    /// for anything.
+    away: Join,
     /// How far their ring had been written when it was last looked at.
     mark: Option<Mark>,
     /// Whether addresses are translated between them and this one.
@@ -59,6 +67,7 @@ impl Others {
     pub(super) fn new() -> Self {
         Self {
             join: Join::new(),
+            away: Join::new(),
             mark: None,
             is_translated: false,
             losses: Losses::default(),
@@ -67,6 +76,7 @@ impl Others {
 
     pub(super) fn expire(&mut self, read_as_of: u64) {
         self.join.expire(read_as_of);
+        self.away.expire(read_as_of);
     }
 
     /// Reads the records that are there; returns how many.
@@ -75,7 +85,11 @@ impl Others {
         ring.begin_look();
         let mut records = 0_u64;
         while let Some(record) = ring.next(mark, |_| true) {
-            self.join.record(&record, now);
+            if record.fate == Fate::Away as u8 {
+                self.away.record(&record, now);
+            } else {
+                self.join.record(&record, now);
+            }
             records = records.saturating_add(1);
         }
         ring.release();
@@ -138,6 +152,9 @@ impl Attestor {
                 Wanted::Denial => Finding::Denied(sender),
             };
         }
+        if let Some(record) = self.claim_away(frame, wanted, network) {
+            return Finding::Denied(Some(self.attestation(&record, None)));
+        }
         if let Some(mark) = self.unread_mark(wanted, pending).filter(|_| !give_up) {
             return Finding::Pending(Pending(mark));
         }
@@ -166,6 +183,19 @@ impl Attestor {
             }
             Wanted::Others | Wanted::Denial => others.join.claim(frame, hint, Otherwise::Oldest),
         }
+    }
+
+    /// The record of an own datagram that came back by a device that is not `lo`,
+    /// where that is more than the network's word.
+    fn claim_away(
+        &mut self,
+        frame: &[u8; FRAME_LEN],
+        wanted: Wanted,
+        network: Network,
+    ) -> Option<Record> {
+        let is_asked = wanted != Wanted::Own && network == Network::Trusted;
+        let away = is_asked.then_some(&mut self.others.away)?;
+        away.claim(frame, None, Otherwise::Oldest)
     }
 
     /// The place up to which a ring has to be read before it is certain that a

@@ -15,7 +15,9 @@ use std::{
 use nix::{
     fcntl::{SpliceFFlags, vmsplice},
     sys::{
-        socket::{ControlMessage, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrLike, sendmsg},
+        socket::{
+            ControlMessage, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrLike, sendmsg, sendto,
+        },
         wait::waitpid,
     },
     unistd::{ForkResult, fork, pipe},
@@ -44,6 +46,8 @@ fn main() {
         ("short-segment", &[victim]) => short_segment(to, victim),
         ("jumbo", &[victim]) => jumbo(to, victim),
         ("hand-made", &[victim]) => hand_made(to, victim),
+        ("raw-corked-by-child", &[]) => raw_corked_by_child(to),
+        ("broadcast", &[victim]) => broadcast(to, victim),
         ("fragments", &[victim]) => fragments(to, victim),
         ("routed", &[victim]) => routed(to, victim),
         ("changed", &[victim]) => changed(to, victim),
@@ -314,6 +318,47 @@ fn checksum(header: &[u8], rest: &[u8]) -> u16 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     !u16::try_from(sum).expect("folded")
+}
+
+/// A process with a raw socket, and a child on it that has it send a datagram
+/// off that it never made.
+fn raw_corked_by_child(to: SocketAddr) {
+    /// `IPV6_HDRINCL` (`include/uapi/linux/in6.h`)
+    const HEADER_INCLUDED: i32 = 36;
+    let SocketAddr::V6(to) = to else {
+        panic!("IPv6 only");
+    };
+    let own = process::id();
+    let socket = open(libc::AF_INET6);
+    let mut udp = datagram(to.port(), 40, &frame(own, FORGED));
+    let sum = checksum(&pseudo_header(to.ip(), 40), &udp);
+    udp[6..8].copy_from_slice(&sum.to_be_bytes());
+    // The port of a raw socket's address is the protocol.
+    let address = SockaddrIn6::from(SocketAddrV6::new(*to.ip(), 17, 0, 0));
+    let send = |bytes: &[u8], flags| {
+        let sent = sendto(socket.as_raw_fd(), bytes, &address, flags);
+        assert_eq!(sent, Ok(bytes.len()));
+    };
+    // SAFETY: the process has one thread.
+    match unsafe { fork() }.expect("forks") {
+        ForkResult::Child => {
+            let socket = UdpSocket::from(socket.try_clone().expect("a descriptor"));
+            set(&socket, libc::IPPROTO_IPV6, HEADER_INCLUDED, 0);
+            send(&udp, MsgFlags::from_bits_retain(libc::MSG_MORE));
+            process::exit(0);
+        }
+        ForkResult::Parent { child } => {
+            waitpid(child, None).expect("a child");
+        }
+    }
+    send(&[0], MsgFlags::empty());
+}
+
+/// To everybody on the link, this host included.
+fn broadcast(to: SocketAddr, victim: u32) {
+    let socket = UdpSocket::bind((any(to), 0)).expect("a socket");
+    socket.set_broadcast(true).expect("sets");
+    socket.send_to(&frame(victim, FORGED), to).expect("sends");
 }
 
 /// A datagram with headers of its own, from a port that nobody bound.
