@@ -271,7 +271,9 @@ fn strangers_elsewhere_use_up_no_budget_here() {
     agent.finish_well();
     flood.finish_well();
     let remains = observer.stop();
-    assert!(remains.counter("records") >= 500, "{}", remains.counters);
+    // They share one of their own.
+    let over = remains.counter("others_over_budget");
+    assert!(over > 400, "{}", remains.counters);
 }
 
 /// Records of what reaches nobody wake the observer before their ring is full.
