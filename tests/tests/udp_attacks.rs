@@ -27,6 +27,12 @@ const LONG: u64 = 60_000;
 const SENDER: &str = env!("CARGO_BIN_EXE_udp");
 const ATTACKER: &str = env!("CARGO_BIN_EXE_udp_attack");
 
+/// How long an agent may be silent that a flood must not mute. On an emulated
+/// machine those that are done are long silent before the flood is.
+fn threshold_ms() -> u64 {
+    if is_emulated() { LONG } else { 3000 }
+}
+
 /// What sets a network namespace of an attacker's own up.
 const LOOPBACK_UP: &str = "ip link set lo up";
 
@@ -133,7 +139,7 @@ fn junk_in_another_network_costs_nobody_a_beat() {
     let milliseconds = if is_emulated() { 1500 } else { 3000 };
     for flag in ["--udp", "--trust-udp"] {
         let address = attested_loopback()[0];
-        let observer = Setup::new(3000).arg(flag).arg(address).start();
+        let observer = Setup::new(threshold_ms()).arg(flag).arg(address).start();
         let to = observer.udp()[0];
         let attacker = Attacker::new(ATTACKER);
         let away = attacker.in_own_network(LOOPBACK_UP);
@@ -167,7 +173,8 @@ fn junk_toward_the_listener_costs_nobody_here_a_record() {
     if !is_at_least(ATTESTED_IPV4) {
         return;
     }
-    let observer = Setup::new(3000).arg("--trust-udp").arg("0.0.0.0:0").start();
+    let setup = Setup::new(threshold_ms()).arg("--trust-udp");
+    let observer = setup.arg("0.0.0.0:0").start();
     let port = observer.udp()[0].port();
     let to = SocketAddr::new([127, 0, 0, 1].into(), port);
     let away = SocketAddr::new([10, 99, 0, 7].into(), port);
@@ -198,7 +205,7 @@ fn junk_toward_the_listener_costs_nobody_here_a_record() {
 fn a_flood_by_lo_costs_nobody_a_record() {
     const BEATS: u32 = 100;
     need_kernel!();
-    let observer = listening(Setup::new(3000), &attested_loopback()[..1]);
+    let observer = listening(Setup::new(threshold_ms()), &attested_loopback()[..1]);
     let to = observer.udp()[0];
     let attacker = Attacker::new(ATTACKER);
     let milliseconds = if is_emulated() { 1500 } else { 3000 };
@@ -680,12 +687,24 @@ fn a_page_that_changes_on_the_way_is_not_believed() {
         observer.signal(Signal::STOP);
         let (mut forger, _) = attack(attacker.unprivileged(), "changed", to, &[victim]);
         observer.signal(Signal::CONT);
-        observer.expect("a refusal", |event| is(event, "auth_failure"));
+        if are_pages_sent() {
+            observer.expect("a refusal", |event| is(event, "auth_failure"));
+        }
         forger.finish_well();
     }
     let remains = observer.stop();
-    assert_eq!(remains.counter("beats"), 0, "{}", remains.counters);
-    assert!(remains.counter("unattested") > 0, "{}", remains.counters);
+    let is_believed = |event: &Value| is(event, "beat") && event["pid"] == victim;
+    assert!(!remains.events.iter().any(is_believed));
+    if are_pages_sent() {
+        assert_eq!(remains.counter("beats"), 0, "{}", remains.counters);
+        assert!(remains.counter("unattested") > 0, "{}", remains.counters);
+    }
+}
+
+/// Whether a datagram is sent from the pages that are spliced into its socket,
+/// and not from a copy (`MSG_SPLICE_PAGES`, Linux 6.5).
+fn are_pages_sent() -> bool {
+    is_at_least((6, 5))
 }
 
 /// Who takes over a port does not take over a beat that was sent from it and

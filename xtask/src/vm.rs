@@ -56,7 +56,7 @@ pub(crate) struct Args {
     jobs: usize,
 
     /// Time that each guest has, in seconds
-    #[arg(long, value_name = "S", default_value_t = 900)]
+    #[arg(long, value_name = "S", default_value_t = 1500)]
     time_limit_s: u64,
 }
 
