@@ -15,7 +15,6 @@ use crate::{
     constants::{gate, layout},
     loss,
     output::{self, load_bytes},
-    rights,
 };
 
 /// Drops the datagram; the sender sees success (`sk_filter_trim_cap`,
@@ -37,7 +36,11 @@ pub(crate) fn pass(ctx: &SkBuffContext) -> i64 {
 /// to deliver them; the rest goes on to the socket. Nothing of what is dropped
 /// or taken ever has one of the few places of the receive queue.
 #[inline(always)]
-pub(crate) fn run(ctx: &SkBuffContext, describe: impl FnOnce(&mut Record)) -> i64 {
+pub(crate) fn run(
+    ctx: &SkBuffContext,
+    has_descriptors: impl FnOnce(&SkBuffContext) -> bool,
+    describe: impl FnOnce(&mut Record),
+) -> i64 {
     #[cfg(feature = "log")]
     aya_log_ebpf::debug!(ctx, "{} bytes", ctx.len());
     let mut memory = MaybeUninit::uninit();
@@ -59,7 +62,7 @@ pub(crate) fn run(ctx: &SkBuffContext, describe: impl FnOnce(&mut Record)) -> i6
         record.limit = limit as u8;
         return throttle(record, dropped, tell);
     }
-    if rights::are_attached(ctx) {
+    if has_descriptors(ctx) {
         return refuse_descriptors(ctx, record);
     }
     if !is_frame {
