@@ -46,8 +46,7 @@ pub(crate) struct Args {
     lockdown: Vec<Lockdown>,
 
     /// How a kernel preempts; may be given several times. Such guests run the
-    /// tests that are about it, without lockdown [default: full and voluntary,
-    /// beside the guests in each state of lockdown]
+    /// tests that are about it, without lockdown [default: no such guests]
     #[arg(long, value_name = "HOW", value_enum)]
     preempt: Vec<Preempt>,
 
@@ -70,13 +69,13 @@ enum Lockdown {
 }
 
 impl Args {
-    /// Those that were asked for; all, if none was.
+    /// Those that were asked for; each state of lockdown, if none was.
     fn modes(&self) -> Vec<Mode> {
         let is_choice = !self.lockdown.is_empty() || !self.preempt.is_empty();
         let (lockdown, preempt) = if is_choice {
             (&self.lockdown[..], &self.preempt[..])
         } else {
-            (Lockdown::value_variants(), Preempt::value_variants())
+            (Lockdown::value_variants(), &[][..])
         };
         let locked = lockdown.iter().map(|&lockdown| Mode::Locked(lockdown));
         let preempting = preempt.iter().map(|&preempt| Mode::Preempting(preempt));
