@@ -11,7 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 
-/// The user that attackers are.
+/// The user that attackers are, and the least privileged observer.
 pub const NOBODY: u32 = 65534;
 
 /// A helper binary where anybody can execute it.

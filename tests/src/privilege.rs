@@ -9,12 +9,10 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
+    attacker::NOBODY,
     observer::{Observer, Remains, Setup},
     observer_binary,
 };
-
-/// The user whom the least privileged observer runs as.
-const NOBODY: u32 = 65534;
 
 /// With what rights an observer runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

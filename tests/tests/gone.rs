@@ -8,24 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use observer_common::frame::{FRAME_LEN, Frame, Status};
 use observer_tests::{
+    frame::frame,
     kernel::{self, HELPER_TIER},
     need_kernel,
     observer::{PATIENCE, Setup, is},
 };
-
-fn beat(pid: u32, nonce: u64) -> [u8; FRAME_LEN] {
-    let (status, timestamp, payload) = (Status::Ok, 0, 0);
-    Frame {
-        status,
-        pid,
-        timestamp,
-        nonce,
-        payload,
-    }
-    .encode()
-}
 
 /// A filter that goes on taking or dropping would let these sends succeed for
 /// ever: beats that it takes, lies that it refuses, what is no frame, and what
@@ -34,8 +22,8 @@ fn beat(pid: u32, nonce: u64) -> [u8; FRAME_LEN] {
 fn sends_to_an_observer_that_has_gone_are_refused() {
     const LONG: u64 = 60_000;
     need_kernel!();
-    let honest = beat(process::id(), 2);
-    let lie = beat(1 << 20, 2);
+    let honest = frame(process::id(), 2);
+    let lie = frame(1 << 20, 2);
     let cases: [(&str, &[&str], &[u8]); 4] = [
         ("a beat", &["--ingest", "ring"], &honest),
         ("a lie", &["--refuse", "kernel"], &lie),
@@ -53,7 +41,7 @@ fn sends_to_an_observer_that_has_gone_are_refused() {
                 let observer = setup.start();
                 let socket = UnixDatagram::unbound().expect("a socket");
                 socket.connect(observer.socket()).expect("it is there");
-                socket.send(&beat(process::id(), 1)).expect("sends");
+                socket.send(&frame(process::id(), 1)).expect("sends");
                 observer.expect("a beat", |event| is(event, "beat"));
                 for _ in 0..10 {
                     socket.send(bytes).expect("sends");

@@ -12,6 +12,7 @@ use std::{
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use observer_tests::{
     agent::Agent,
+    attacker::NOBODY,
     need_kernel,
     observer::{Observer, PATIENCE, Remains, Setup, is},
     observer_binary,
@@ -22,7 +23,6 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const THRESHOLD_MS: u64 = 1_500;
-const NOBODY: u32 = 65_534;
 /// The user that honest agents are.
 const SERVICE: u32 = 4242;
 /// Beats that fill what they may of the queue: some 400 bytes each.

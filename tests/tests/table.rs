@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use observer_tests::{
     agent::Agent,
+    attacker::NOBODY,
     need_kernel,
     observer::{Observer, Setup, is},
     prometheus::{get, metrics_port},
@@ -12,7 +13,6 @@ use serde_json::Value;
 
 const LONG: u64 = 60_000;
 const PLACES: u64 = 64;
-const NOBODY: u32 = 65_534;
 /// The user that honest agents are.
 const SERVICE: u32 = 4242;
 
