@@ -101,7 +101,8 @@ fn end_to_end_tests(workspace: &Workspace, args: &Args) -> Command {
         ),
     ];
     let mut cargo = process::cargo(workspace);
-    cargo.args(["test", "--package", END_TO_END]);
+    // One file's failure hides nothing of the others.
+    cargo.args(["test", "--package", END_TO_END, "--no-fail-fast"]);
     if !root::is_root() {
         cargo.arg("--config").arg(sudo_runner(&variables));
     }
