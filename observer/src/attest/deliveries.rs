@@ -28,6 +28,15 @@ pub(crate) enum Reason {
     Descriptors,
 }
 
+/// How many datagrams of a sender the program has not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    pub(crate) count: u64,
+    /// Since when it says so, nanoseconds of `CLOCK_MONOTONIC`: records that it
+    /// wrote until then tell of no more.
+    pub(crate) told_ns: u64,
+}
+
 /// A sender whose datagrams the program does not let in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Throttled {
@@ -38,7 +47,7 @@ pub(crate) struct Throttled {
     /// What it was too much for, if it was a flood.
     pub(crate) limit: Limit,
     /// How many datagrams that were so far.
-    pub(crate) dropped: u64,
+    pub(crate) dropped: Dropped,
     /// The last of them; zeros if it was no frame by its length.
     pub(crate) frame: [u8; FRAME_LEN],
     /// Who sent that.
@@ -200,7 +209,10 @@ impl Attestor {
                 Reason::Flood
             },
             limit: Limit::try_from(record.limit).unwrap_or(Limit::Process),
-            dropped: record.dropped,
+            dropped: Dropped {
+                count: record.dropped,
+                told_ns: record.time_ns,
+            },
             frame: record.frame,
             sender: self.attestation(&record, None),
         })
@@ -220,16 +232,13 @@ impl Attestor {
 
     /// How many datagrams of a sender the program has not let in by now; `None`
     /// if nobody knows any more.
-    pub(crate) fn dropped(&self, payer: Payer, reason: Reason) -> Option<u64> {
-        let Budget {
-            dropped,
-            with_descriptors,
-            ..
-        } = self.kernel.as_ref()?.budget(payer)?;
-        Some(match reason {
-            Reason::Flood => dropped,
-            Reason::Descriptors => with_descriptors,
-        })
+    pub(crate) fn dropped(&self, payer: Payer, reason: Reason) -> Option<Dropped> {
+        let budget: Budget = self.kernel.as_ref()?.budget(payer)?;
+        let (count, told_ns) = match reason {
+            Reason::Flood => (budget.dropped, budget.told_ns),
+            Reason::Descriptors => (budget.with_descriptors, budget.descriptors_told_ns),
+        };
+        Some(Dropped { count, told_ns })
     }
 
     /// What is readable once the program has rung. Without a program there is

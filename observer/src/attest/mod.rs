@@ -41,7 +41,7 @@ use observer_common::{
 };
 
 pub use cgroup::{Cgroup, CgroupError};
-pub(crate) use deliveries::{Reason, Taken, Throttled};
+pub(crate) use deliveries::{Dropped, Reason, Taken, Throttled};
 pub use join::{Hint, Join, JoinCounts, MAX_RIVALS, MAX_WAITING, Otherwise, RECORD_LIFETIME_NS};
 pub use kernel::KernelError;
 pub(crate) use kernel::{DEFAULT_RING_BYTES, DELIVERING_RING_BYTES, Route, UdpRoute};

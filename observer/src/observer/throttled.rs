@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 
 use observer_common::gate::{Payer, TELL_EVERY_NS};
 
-use crate::attest::{Reason, Throttled};
+use crate::attest::{Dropped, Reason, Throttled};
 
 /// How long after the last word of a sender the rest is asked for,
 /// nanoseconds: the next word would have come by then.
@@ -52,6 +52,14 @@ impl Account {
     pub(super) fn tell(&mut self, told: Throttled, now: u64) -> Option<More> {
         let key = (told.payer, told.reason);
         let before = self.known.get(&key).map(|known| known.told.dropped);
+        if let Some(known) = self.known.get_mut(&key)
+            && told.dropped.told_ns <= known.told.dropped.told_ns
+        {
+            // An old word, read late: the program has been asked since.
+            known.at = Some(now);
+            self.open.push_back((now, key));
+            return None;
+        }
         if before.is_none() && self.known.len() >= MAX_KNOWN {
             self.known.retain(|_, known| known.at.is_some());
         }
@@ -60,7 +68,7 @@ impl Account {
             self.known.insert(key, Known { told, at });
             self.open.push_back((now, key));
         }
-        more(told, before.unwrap_or_default())
+        more(told, before.map_or(0, |before| before.count))
     }
 
     /// When the next sender is to be asked about, in nanoseconds since the
@@ -76,7 +84,7 @@ impl Account {
         &mut self,
         now: u64,
         all: bool,
-        ask: impl Fn(Payer, Reason) -> Option<u64>,
+        ask: impl Fn(Payer, Reason) -> Option<Dropped>,
     ) -> Option<More> {
         while all || self.next_due().is_some_and(|due| due <= now) {
             let (at, key) = self.open.pop_front()?;
@@ -89,8 +97,15 @@ impl Account {
             known.at = None;
             let before = known.told.dropped;
             let (payer, reason) = key;
-            known.told.dropped = ask(payer, reason).unwrap_or(before);
-            let more = more(known.told, before);
+            let Some(dropped) = ask(payer, reason) else {
+                continue;
+            };
+            known.told.dropped = Dropped {
+                count: dropped.count,
+                // A budget that was begun anew has told nothing yet.
+                told_ns: dropped.told_ns.max(before.told_ns),
+            };
+            let more = more(known.told, before.count);
             if more.is_some() {
                 return more;
             }
@@ -102,7 +117,8 @@ impl Account {
 /// What was dropped beyond `before`. A count that fell is that of a budget
 /// that was forgotten meanwhile, and begun anew.
 fn more(sender: Throttled, before: u64) -> Option<More> {
-    let count = sender.dropped.checked_sub(before).unwrap_or(sender.dropped);
+    let dropped = sender.dropped.count;
+    let count = dropped.checked_sub(before).unwrap_or(dropped);
     (count > 0).then_some(More { sender, count })
 }
 
@@ -113,7 +129,12 @@ mod tests {
     use super::*;
     use crate::event::{Attestation, TaskKind, Via};
 
-    fn told(pid: u32, dropped: u64) -> Throttled {
+    /// The program's first word of a sender, or a later one.
+    fn told(pid: u32, count: u64) -> Throttled {
+        told_at(pid, count, count)
+    }
+
+    fn told_at(pid: u32, count: u64, told_ns: u64) -> Throttled {
         Throttled {
             payer: Payer {
                 start_ns: 1,
@@ -122,7 +143,7 @@ mod tests {
             },
             reason: Reason::Flood,
             limit: Limit::Process,
-            dropped,
+            dropped: Dropped { count, told_ns },
             frame: [0; 32],
             sender: Attestation {
                 pid: Some(pid),
@@ -143,6 +164,10 @@ mod tests {
         }
     }
 
+    fn asked(count: u64) -> Option<Dropped> {
+        Some(Dropped { count, told_ns: 0 })
+    }
+
     fn count(more: Option<More>) -> u64 {
         more.map_or(0, |more| more.count)
     }
@@ -154,7 +179,24 @@ mod tests {
         assert_eq!(count(account.tell(told(6, 7), 1)), 7);
         assert_eq!(count(account.tell(told(5, 101), 2)), 100);
         // Its budget was forgotten and begun anew.
-        assert_eq!(count(account.tell(told(5, 3), 3)), 3);
+        assert_eq!(count(account.tell(told_at(5, 3, 102), 3)), 3);
+    }
+
+    #[test]
+    fn an_old_word_that_is_read_late_tells_nothing() {
+        let mut account = Account::default();
+        assert_eq!(count(account.tell(told_at(5, 10, 1000), 0)), 10);
+        let more = account.settle(u64::MAX, false, |_, _| {
+            Some(Dropped {
+                count: 30,
+                told_ns: 2000,
+            })
+        });
+        assert_eq!(count(more), 20);
+        assert_eq!(count(account.tell(told_at(5, 25, 2000), 1)), 0);
+        // What came after is asked for all the same.
+        assert_eq!(count(account.settle(1, true, |_, _| asked(31))), 1);
+        assert_eq!(count(account.tell(told_at(5, 35, 3000), 2)), 4);
     }
 
     #[test]
@@ -169,7 +211,7 @@ mod tests {
         assert!(account.settle(REST_AFTER_NS, false, nobody).is_none());
         let more = account.settle(1 + REST_AFTER_NS, false, |payer, _| {
             assert_eq!(payer.host_pid, 6);
-            Some(15)
+            asked(15)
         });
         assert_eq!(count(more), 5);
         // Whose budget is forgotten has no more to tell.
@@ -177,8 +219,8 @@ mod tests {
         assert_eq!(account.next_due(), None);
         // Nothing is told twice when it begins again.
         assert_eq!(count(account.tell(told(6, 16), 10)), 1);
-        assert_eq!(count(account.settle(10, true, |_, _| Some(18))), 2);
-        assert!(account.settle(10, true, |_, _| Some(19)).is_none());
+        assert_eq!(count(account.settle(10, true, |_, _| asked(18))), 2);
+        assert!(account.settle(10, true, |_, _| asked(19)).is_none());
     }
 
     #[test]
@@ -192,8 +234,8 @@ mod tests {
         assert_eq!(count(account.tell(with_descriptors(3), 1)), 3);
         assert_eq!(count(account.tell(with_descriptors(5), 2)), 2);
         let more = account.settle(u64::MAX, false, |_, reason| match reason {
-            Reason::Flood => Some(10),
-            Reason::Descriptors => Some(9),
+            Reason::Flood => asked(10),
+            Reason::Descriptors => asked(9),
         });
         assert_eq!(count(more), 4);
     }
@@ -205,7 +247,7 @@ mod tests {
             assert_eq!(count(account.tell(told(pid, 1), 0)), 1);
         }
         assert_eq!(account.known.len(), MAX_KNOWN);
-        while account.settle(0, true, |_, _| Some(2)).is_some() {}
+        while account.settle(0, true, |_, _| asked(2)).is_some() {}
         assert_eq!(count(account.tell(told(20_000, 1), 0)), 1);
         assert_eq!(account.known.len(), 1);
     }
