@@ -2,7 +2,7 @@
 //! none costs an honest agent its beats.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::net::UnixDatagram,
     process::{self, Command},
     thread,
@@ -36,11 +36,23 @@ fn threshold_ms() -> u64 {
 /// What sets a network namespace of an attacker's own up.
 const LOOPBACK_UP: &str = "ip link set lo up";
 
-/// The same with a device by which datagrams leave to `10.99.0.7`, where nobody
+/// The same with a device by which datagrams leave to an address where nobody
 /// is.
-const TOWARD_NOBODY: &str = "ip link add va type veth peer name vb && ip link set va up && \
-                             ip link set vb up && ip address add 10.99.0.1/24 dev va && \
-                             ip neigh add 10.99.0.7 lladdr 02:00:00:00:00:07 dev va nud permanent";
+fn toward_nobody(own: &str, address: &str) -> String {
+    format!(
+        "ip link add va type veth peer name vb && ip link set va up && \
+         ip link set vb up && ip address add {own} dev va && \
+         ip neigh add {address} lladdr 02:00:00:00:00:07 dev va nud permanent"
+    )
+}
+
+/// Such an address.
+const NOBODY_THERE: [u8; 4] = [10, 99, 0, 7];
+
+/// An attacker's own network from which datagrams leave to it.
+fn own_network_toward_nobody() -> String {
+    toward_nobody("10.99.0.1/24", &Ipv4Addr::from(NOBODY_THERE).to_string())
+}
 
 fn listening(setup: Setup, addresses: &[&str]) -> Observer {
     addresses
@@ -188,10 +200,10 @@ fn junk_toward_the_listener_costs_nobody_here_a_record() {
     let observer = setup.arg("0.0.0.0:0").start();
     let port = observer.udp()[0].port();
     let to = SocketAddr::new([127, 0, 0, 1].into(), port);
-    let away = SocketAddr::new([10, 99, 0, 7].into(), port);
+    let away = SocketAddr::new(NOBODY_THERE.into(), port);
     let attacker = Attacker::new(ATTACKER);
     let milliseconds = if is_emulated() { 1500 } else { 3000 };
-    let command = attacker.in_own_network(TOWARD_NOBODY);
+    let command = attacker.in_own_network(&own_network_toward_nobody());
     let (flood, _) = start(command, "junk", away, &[milliseconds, 2]);
     let remains = beats_and_forgeries_beside(flood, observer, &attacker, to);
     assert!(remains.counter("others_over_budget") > 0);
@@ -260,10 +272,10 @@ fn strangers_elsewhere_use_up_no_budget_here() {
     let flags = ["--trust-udp", "0.0.0.0:0", "--max-group-rate", "1"];
     let observer = Setup::new(LONG).args(flags).start();
     let port = observer.udp()[0].port();
-    let away = SocketAddr::new([10, 99, 0, 7].into(), port);
+    let away = SocketAddr::new(NOBODY_THERE.into(), port);
     let attacker = Attacker::new(ATTACKER);
     let (mut flood, _) = attack(
-        attacker.in_own_network(TOWARD_NOBODY),
+        attacker.in_own_network(&own_network_toward_nobody()),
         "unseen",
         away,
         &[500, 20],
@@ -401,6 +413,47 @@ fn over_its_budget_a_container_is_not_the_network() {
             remains.counter("unattested")
         );
     }
+}
+
+/// Whoever sends toward the listener from a network of its own costs no agent its
+/// record that the listener is to name over a declared device.
+#[test]
+fn junk_elsewhere_costs_no_container_its_record() {
+    const AGENTS: usize = 5;
+    const BEATS: u32 = 100;
+    need_kernel!();
+    if !is_at_least(ATTESTED_IPV4) {
+        return;
+    }
+    let network = Network::new();
+    let setup = Setup::in_command(network.at_observer(observer_binary()), threshold_ms())
+        .args(["--trust-udp", &format!("{}:0", network::OBSERVER)])
+        .args(["--attest-device", "observer0"]);
+    let observer = setup.start();
+    let to = observer.udp()[0];
+    let pulse = || start(network.at_agents(SENDER), "pulse", to, &[20, BEATS]);
+    let mut agents: Vec<_> = (0..AGENTS).map(|_| pulse()).collect();
+    for (_, pid) in &agents {
+        observer.expect("a first beat", beats_of(*pid));
+    }
+    let attacker = Attacker::new(ATTACKER);
+    let own = toward_nobody("10.213.7.9/24", network::OBSERVER);
+    let milliseconds = if is_emulated() { 1500 } else { 3000 };
+    let command = attacker.in_own_network(&own);
+    let (mut flood, _) = start(command, "junk", to, &[milliseconds, 4]);
+    println!("{} junk datagrams", flood.line());
+    flood.finish_well();
+    for (agent, pid) in &mut agents {
+        observer.expect_count("beats", BEATS as usize, beats_of(*pid));
+        agent.finish_well();
+    }
+    let remains = observer.stop();
+    let counters = &remains.counters;
+    assert_eq!(remains.counter("unattested"), 0, "{counters}");
+    assert_eq!(remains.counter("stalls"), 0, "{counters}");
+    let mut beats = remains.events.iter().filter(|event| is(event, "beat"));
+    assert!(beats.all(|beat| beat["origin"] == "kernel_attested"));
+    assert!(remains.counter("others_over_budget") > 0, "{counters}");
 }
 
 /// Over a declared device too a record serves what came from where it left:
