@@ -28,5 +28,29 @@ pub const RDONLY_CAST: Kfunc = Kfunc {
     placeholder: 0x6b66_0002,
 };
 
+/// `void bpf_preempt_disable(void)` (`kernel/bpf/helpers.c`, Linux 6.10): the
+/// task keeps its CPU until the next.
+pub const PREEMPT_DISABLE: Kfunc = Kfunc {
+    name: "bpf_preempt_disable",
+    placeholder: 0x6b66_0003,
+};
+
+/// `void bpf_preempt_enable(void)` (likewise).
+pub const PREEMPT_ENABLE: Kfunc = Kfunc {
+    name: "bpf_preempt_enable",
+    placeholder: 0x6b66_0004,
+};
+
+/// What it takes to look behind a pointer.
+pub const CASTS: [Kfunc; 2] = [CAST_TO_KERN_CTX, RDONLY_CAST];
+
+/// What it takes to keep a CPU.
+pub const PREEMPTION: [Kfunc; 2] = [PREEMPT_DISABLE, PREEMPT_ENABLE];
+
 /// All that the object calls.
-pub const ALL: [Kfunc; 2] = [CAST_TO_KERN_CTX, RDONLY_CAST];
+pub const ALL: [Kfunc; 4] = [
+    CAST_TO_KERN_CTX,
+    RDONLY_CAST,
+    PREEMPT_DISABLE,
+    PREEMPT_ENABLE,
+];

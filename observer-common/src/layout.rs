@@ -56,8 +56,10 @@ pub struct Layout {
     pub kernfs_node_id: u32,
     /// `unix_sock.sk.sk_shutdown`
     pub unix_sock_shutdown: u32,
-    /// BTF id of `struct unix_skb_parms`; 0: the program cannot see what is
-    /// attached to a datagram, and the two offsets below are of no use.
+    /// How the program sees what is attached to a datagram: an [`Access`] as a
+    /// number.
+    pub attached: u32,
+    /// BTF id of `struct unix_skb_parms`, for [`Access::Cast`].
     pub unix_skb_parms: u32,
     /// `unix_skb_parms.fp`
     pub unix_skb_parms_fp: u32,
@@ -70,6 +72,9 @@ pub struct Layout {
     /// 1 if the three cgroup offsets are known, else 0 and no cgroup id is
     /// recorded. A `u32` and not a `bool`: no padding, no invalid value.
     pub has_cgroup: u32,
+    /// 1: a sender keeps its CPU while its record is copied; 0: this kernel has
+    /// no functions for that.
+    pub holds_cpu: u32,
     /// Device of the observer's pid namespace file, as
     /// `bpf_get_ns_current_pid_tgid` wants it (`new_encode_dev`).
     pub observer_ns_dev: u64,
@@ -101,14 +106,29 @@ impl Layout {
         cgroup_kn: 0,
         kernfs_node_id: 0,
         unix_sock_shutdown: 0,
+        attached: Access::None as u32,
         unix_skb_parms: 0,
         unix_skb_parms_fp: 0,
         skb_cb: 0,
         observer_level: 0,
         observer_ns_inode: 0,
         has_cgroup: 0,
+        holds_cpu: 0,
         observer_ns_dev: 0,
     };
 }
 
-const _: () = assert!(size_of::<Layout>() == 28 * 4 + 8);
+/// How a program reads what no typed pointer leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Access {
+    /// It does not.
+    None = 0,
+    /// By a pointer that a kernel function gave a type (Linux 6.2 and later).
+    Cast = 1,
+    /// By a copy of the kernel's memory (`bpf_probe_read_kernel`), which
+    /// `lockdown=confidentiality` forbids.
+    Copy = 2,
+}
+
+const _: () = assert!(size_of::<Layout>() == 30 * 4 + 8);

@@ -27,7 +27,7 @@ static ASLEEP: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// the record has been committed before it was known that one is due, so that
 /// a busy program does not touch the shared word but to read it.
 #[inline(always)]
-pub(crate) fn ring() {
+pub(crate) fn ring<const HAS_KFUNCS: bool>() {
     let Some(asleep) = ASLEEP.get_ptr_mut(0) else {
         return;
     };
@@ -37,7 +37,7 @@ pub(crate) fn ring() {
     if asleep.load() == 0 || asleep.swap(0) == 0 {
         return;
     }
-    if !output::wake(u64::from(BPF_RB_FORCE_WAKEUP)) {
+    if !output::wake::<HAS_KFUNCS>(u64::from(BPF_RB_FORCE_WAKEUP)) {
         // The ring filled up in this moment: the next one tries again.
         asleep.swap(1);
     }

@@ -15,6 +15,7 @@ use crate::{
     constants::{gate, layout},
     loss,
     output::{self, load_bytes},
+    rights,
 };
 
 /// Drops the datagram; the sender sees success (`sk_filter_trim_cap`,
@@ -36,9 +37,8 @@ pub(crate) fn pass(ctx: &SkBuffContext) -> i64 {
 /// to deliver them; the rest goes on to the socket. Nothing of what is dropped
 /// or taken ever has one of the few places of the receive queue.
 #[inline(always)]
-pub(crate) fn run(
+pub(crate) fn run<const HAS_KFUNCS: bool>(
     ctx: &SkBuffContext,
-    has_descriptors: impl FnOnce(&SkBuffContext) -> bool,
     describe: impl FnOnce(&mut Record),
 ) -> i64 {
     #[cfg(feature = "log")]
@@ -60,10 +60,10 @@ pub(crate) fn run(
     } = budget::charge(record, &sent)
     {
         record.limit = limit as u8;
-        return throttle(record, dropped, tell);
+        return throttle::<HAS_KFUNCS>(record, dropped, tell);
     }
-    if has_descriptors(ctx) {
-        return refuse_descriptors(ctx, record);
+    if HAS_KFUNCS && rights::are_attached(ctx) {
+        return refuse_descriptors::<HAS_KFUNCS>(ctx, record);
     }
     if !is_frame {
         loss::count(Loss::WrongLength);
@@ -74,19 +74,19 @@ pub(crate) fn run(
         return pass(ctx);
     }
     if gate!(refuse_lies) != 0 && is_lie(record) {
-        return refuse(record);
+        return refuse::<HAS_KFUNCS>(record);
     }
-    deliver(ctx, record)
+    deliver::<HAS_KFUNCS>(ctx, record)
 }
 
 /// By the ring or by the socket.
 #[inline(always)]
-fn deliver(ctx: &SkBuffContext, record: &mut Record) -> i64 {
+fn deliver<const HAS_KFUNCS: bool>(ctx: &SkBuffContext, record: &mut Record) -> i64 {
     let room = gate!(take_below);
     if room != 0 && output::unread_bytes() <= room {
         record.fate = Fate::Taken as u8;
-        if output::write(record) {
-            bell::ring();
+        if output::write::<HAS_KFUNCS>(record) {
+            bell::ring::<HAS_KFUNCS>();
             return DROP;
         }
         loss::count(Loss::RingFull);
@@ -95,7 +95,7 @@ fn deliver(ctx: &SkBuffContext, record: &mut Record) -> i64 {
     if room != 0 {
         loss::count(Loss::PassedOn);
     }
-    if !output::write(record) {
+    if !output::write::<HAS_KFUNCS>(record) {
         loss::count(Loss::RingFull);
     }
     pass(ctx)
@@ -104,10 +104,10 @@ fn deliver(ctx: &SkBuffContext, record: &mut Record) -> i64 {
 /// A lie takes no place in the queue even where the ring has no room for it:
 /// whoever fills the ring with lies must not gain by it.
 #[inline(always)]
-fn refuse(record: &mut Record) -> i64 {
+fn refuse<const HAS_KFUNCS: bool>(record: &mut Record) -> i64 {
     record.fate = Fate::Taken as u8;
-    if output::write(record) {
-        bell::ring();
+    if output::write::<HAS_KFUNCS>(record) {
+        bell::ring::<HAS_KFUNCS>();
     } else {
         loss::count(Loss::RefusedUnseen);
     }
@@ -121,14 +121,14 @@ fn refuse(record: &mut Record) -> i64 {
 /// A socket that refuses them itself is left to it: the sender is to know. It
 /// never lets such a datagram in, so there is no record of it.
 #[inline(always)]
-fn refuse_descriptors(ctx: &SkBuffContext, record: &mut Record) -> i64 {
+fn refuse_descriptors<const HAS_KFUNCS: bool>(ctx: &SkBuffContext, record: &mut Record) -> i64 {
     loss::count(Loss::Descriptors);
     if let Some(refused) = budget::note_descriptors(record) {
         record.fate = Fate::Descriptors as u8;
         record.dropped = refused;
         // What is not said now is counted all the same, and said with the next.
-        if output::write(record) {
-            bell::ring();
+        if output::write::<HAS_KFUNCS>(record) {
+            bell::ring::<HAS_KFUNCS>();
         }
     }
     if gate!(socket_refuses_descriptors) != 0 {
@@ -139,14 +139,14 @@ fn refuse_descriptors(ctx: &SkBuffContext, record: &mut Record) -> i64 {
 }
 
 #[inline(always)]
-fn throttle(record: &mut Record, dropped: u64, tell: bool) -> i64 {
+fn throttle<const HAS_KFUNCS: bool>(record: &mut Record, dropped: u64, tell: bool) -> i64 {
     loss::count(Loss::Throttled);
     if tell {
         record.fate = Fate::Throttled as u8;
         record.dropped = dropped;
         // Untold it is counted all the same, and told with the next.
-        if output::write(record) {
-            bell::ring();
+        if output::write::<HAS_KFUNCS>(record) {
+            bell::ring::<HAS_KFUNCS>();
         }
     }
     DROP

@@ -46,6 +46,7 @@ mod budget;
 mod constants;
 mod filter;
 mod helper;
+mod kernel;
 mod listener;
 mod loss;
 mod output;
@@ -62,13 +63,15 @@ use aya_ebpf::{
 };
 use observer_common::record::Program;
 
+use crate::kernel::{KFUNCS, NO_KFUNCS};
+
 /// Records each datagram with all that the sending task's own structures say.
 #[socket_filter]
 pub fn unix_btf(ctx: SkBuffContext) -> i64 {
     if !receiver::is_open(&ctx) {
         return filter::pass(&ctx);
     }
-    filter::run(&ctx, rights::are_attached, |record| {
+    filter::run::<KFUNCS>(&ctx, |record| {
         task::describe(record, Program::UnixBtf);
     })
 }
@@ -83,11 +86,7 @@ pub fn unix_helper(ctx: SkBuffContext) -> i64 {
 /// Records each datagram with what helper functions say of the sender.
 #[socket_filter]
 pub fn unix_helper_run(ctx: SkBuffContext) -> i64 {
-    // Not even a call that is never made: without CAP_PERFMON the verifier
-    // follows both ways of every branch, speculatively, and refuses a function
-    // that it does not know (Linux up to 6.15).
-    let no_rights = |_: &SkBuffContext| false;
-    filter::run(&ctx, no_rights, |record| {
+    filter::run::<NO_KFUNCS>(&ctx, |record| {
         helper::describe(record, Program::UnixHelper);
     })
 }

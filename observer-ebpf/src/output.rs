@@ -14,7 +14,10 @@ use aya_ebpf::{
 };
 use observer_common::record::{Record, UNKNOWN_ID};
 
-use crate::constants::network;
+use crate::{
+    constants::network,
+    kernel::{KFUNCS, on_one_cpu},
+};
 
 const _: () = assert!(size_of::<Record>().is_multiple_of(size_of::<u64>()));
 
@@ -30,18 +33,18 @@ static OTHERS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// Writes a record; false if the ring has no room for it.
 ///
 /// The record is made on the stack and copied by the kernel, not written in
-/// place: a sender that is preempted before this has reserved nothing. One that
-/// is preempted within the copy holds no other sender's record up, for the
-/// observer reads past it; but the ring's room behind it is not used again
-/// until it is back.
+/// place: a sender that is preempted before this has reserved nothing, and
+/// within the copy it is not, where the kernel lets a program see to that. Where
+/// it is, it holds no other sender's record up, for the observer reads past it;
+/// but the ring's room behind it is not used again until it is back.
 ///
 /// It wakes nobody. Where the datagram goes on, it does so itself, and the
 /// observer drains the ring beside every receive; where it does not, see
 /// [`bell`](crate::bell).
 #[inline(always)]
-pub(crate) fn write(record: &Record) -> bool {
+pub(crate) fn write<const HAS_KFUNCS: bool>(record: &Record) -> bool {
     let flags = u64::from(BPF_RB_NO_WAKEUP);
-    RECORDS.output::<Record>(record, flags).is_ok()
+    on_one_cpu::<HAS_KFUNCS, _>(|| RECORDS.output::<Record>(record, flags).is_ok())
 }
 
 /// The same of a UDP datagram, which may never reach a listener and wake the
@@ -49,14 +52,16 @@ pub(crate) fn write(record: &Record) -> bool {
 #[inline(always)]
 pub(crate) fn write_udp(record: &Record) -> bool {
     let unread = RECORDS.query(u64::from(BPF_RB_AVAIL_DATA));
-    RECORDS.output::<Record>(record, wake_flags(unread)).is_ok()
+    let flags = wake_flags(unread);
+    on_one_cpu::<KFUNCS, _>(|| RECORDS.output::<Record>(record, flags).is_ok())
 }
 
 /// The same of a datagram that another network namespace sends.
 #[inline(always)]
 pub(crate) fn write_others(record: &Record) -> bool {
     let unread = OTHERS.query(u64::from(BPF_RB_AVAIL_DATA));
-    OTHERS.output::<Record>(record, wake_flags(unread)).is_ok()
+    let flags = wake_flags(unread);
+    on_one_cpu::<KFUNCS, _>(|| OTHERS.output::<Record>(record, flags).is_ok())
 }
 
 #[inline(always)]
@@ -90,14 +95,14 @@ pub(crate) fn positions(is_own: bool) -> (u64, u64) {
 /// Wakes whoever waits for the ring, by an entry that is none; false if there
 /// is no room even for that.
 #[inline(always)]
-pub(crate) fn wake(flags: u64) -> bool {
-    match RECORDS.reserve::<u64>(0) {
+pub(crate) fn wake<const HAS_KFUNCS: bool>(flags: u64) -> bool {
+    on_one_cpu::<HAS_KFUNCS, _>(|| match RECORDS.reserve::<u64>(0) {
         Some(entry) => {
             entry.discard(flags);
             true
         }
         None => false,
-    }
+    })
 }
 
 /// Makes a record of which only the time is known.

@@ -3,16 +3,13 @@
 //! Its network namespace is what counts, and not the sending task's: a task
 //! may enter another namespace with its sockets (`setns`), and send as before.
 
-use core::ffi::c_void;
-
-use aya_ebpf::{
-    EbpfContext as _, bindings::__sk_buff, helpers::bpf_skc_to_udp6_sock, programs::SkBuffContext,
-};
-use observer_common::kfunc;
-
 use crate::{
     constants::network,
+    kernel::{cast_to_kern_ctx, rdonly_cast},
     task::{Kernel, load},
+};
+use aya_ebpf::{
+    EbpfContext as _, bindings::__sk_buff, helpers::bpf_skc_to_udp6_sock, programs::SkBuffContext,
 };
 
 /// What of the sending socket is of interest.
@@ -104,28 +101,4 @@ fn net_inode(sk: Kernel) -> u32 {
 #[inline(always)]
 fn is_pending(udp: Kernel) -> bool {
     load::<u32>(udp, network!(udp_pending)) != 0
-}
-
-/// The `struct sk_buff` behind a program's context.
-#[inline(always)]
-pub(crate) fn cast_to_kern_ctx(ctx: *mut c_void) -> Kernel {
-    type Function = unsafe extern "C" fn(*mut c_void) -> Kernel;
-    // SAFETY: userspace puts the kernel's function in this number's place, or
-    // the program does not load.
-    let function: Function =
-        unsafe { core::mem::transmute(kfunc::CAST_TO_KERN_CTX.placeholder as usize) };
-    // SAFETY: it takes a program's context.
-    unsafe { function(ctx) }
-}
-
-/// A pointer to read a structure by, given the BTF id of its type.
-#[inline(always)]
-pub(crate) fn rdonly_cast(object: Kernel, type_id: u32) -> Kernel {
-    type Function = unsafe extern "C" fn(Kernel, u32) -> Kernel;
-    // SAFETY: likewise.
-    let function: Function =
-        unsafe { core::mem::transmute(kfunc::RDONLY_CAST.placeholder as usize) };
-    // SAFETY: it reads nothing, and what it returns is read by loads that
-    // survive a fault (`PTR_UNTRUSTED`, `kernel/bpf/verifier.c`).
-    unsafe { function(object, type_id) }
 }

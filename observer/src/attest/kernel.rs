@@ -31,7 +31,7 @@ use zerocopy::{IntoBytes as _, transmute};
 use super::{
     bell::Bell,
     cgroup::{Cgroup, CgroupError},
-    kfunc,
+    kfunc::{self, Kfuncs},
     layout::{KernelTypes, LayoutError, SocketTypes},
     namespace::PidNamespace,
     object,
@@ -344,25 +344,27 @@ fn link(plan: &Plan<'_>) -> Result<Link, KernelError> {
     let object = object::bytes().ok_or(KernelError::NoObject)?;
     let Route::Udp(route) = plan.route else {
         let (name, kfuncs) = match plan.program {
-            Program::UnixHelper => ("unix_helper", None),
+            Program::UnixHelper => ("unix_helper", Kfuncs::default()),
             Program::UnixBtf | Program::UdpBtf => ("unix_btf", plan.types.kfuncs()?),
         };
         return Ok(Link {
             name,
-            object: kfunc::link(object, kfuncs),
+            object: kfunc::link(object, &kfuncs),
             network: Network::UNRESOLVED,
         });
     };
     let types = plan.types.socket()?;
     let network = network(plan, route, &types)?;
-    let name = match types.kfuncs {
-        Some(_) => "udp_btf",
-        None if route.listeners.iter().any(SocketAddr::is_ipv6) => UDP_BTF_V6,
-        None => return Err(KernelError::UdpNeedsIpv6),
+    let name = if types.kfuncs.can_cast() {
+        "udp_btf"
+    } else if route.listeners.iter().any(SocketAddr::is_ipv6) {
+        UDP_BTF_V6
+    } else {
+        return Err(KernelError::UdpNeedsIpv6);
     };
     Ok(Link {
         name,
-        object: kfunc::link(object, types.kfuncs),
+        object: kfunc::link(object, &types.kfuncs),
         network,
     })
 }

@@ -5,8 +5,10 @@
 //! its relocations. The verifier checks each call against the function's own
 //! type in BTF (`check_kfunc_call`, `kernel/bpf/verifier.c`).
 
-use observer_common::kfunc;
+use observer_common::kfunc::{ALL, CASTS, Kfunc, PREEMPTION};
 use zerocopy::IntoBytes as _;
+
+use super::btf::Btf;
 
 /// `BPF_JMP | BPF_CALL` (`include/uapi/linux/bpf.h`)
 const CALL: u8 = 0x85;
@@ -21,21 +23,50 @@ const KFUNC: u8 = if cfg!(target_endian = "big") {
 /// Length of `struct bpf_insn`.
 const INSTRUCTION: usize = 8;
 
+/// BTF ids of [`ALL`], of those that this kernel has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kfuncs([Option<u32>; ALL.len()]);
+
+impl Kfuncs {
+    pub(super) fn of(types: &Btf) -> Self {
+        Self(ALL.map(|kfunc| types.function_id(kfunc.name)))
+    }
+
+    /// Whether a program can look behind any pointer (Linux 6.2 and later).
+    pub(super) fn can_cast(&self) -> bool {
+        self.have(&CASTS)
+    }
+
+    /// Whether a program can keep its CPU (Linux 6.10 and later).
+    pub(super) fn can_hold_cpu(&self) -> bool {
+        self.have(&PREEMPTION)
+    }
+
+    fn have(&self, wanted: &[Kfunc]) -> bool {
+        wanted.iter().all(|wanted| {
+            let mut found = self.iter().filter(|(kfunc, _)| kfunc == wanted);
+            found.next().is_some()
+        })
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (Kfunc, u32)> + '_ {
+        let ids = ALL.into_iter().zip(self.0);
+        ids.filter_map(|(kfunc, id)| Some((kfunc, id?)))
+    }
+}
+
 /// A copy of the object, aligned as the original, in which the placeholders of
-/// [`kfunc::ALL`] call the kernel functions with these BTF ids; with none they
-/// stay, and what has them in it does not load.
-pub(super) fn link(object: &[u8], ids: Option<[u32; kfunc::ALL.len()]>) -> Vec<u64> {
+/// [`ALL`] call the kernel functions with these BTF ids. The others stay, and a
+/// program that gets to one does not load.
+pub(super) fn link(object: &[u8], kfuncs: &Kfuncs) -> Vec<u64> {
     let mut copy = vec![0_u64; object.len().div_ceil(INSTRUCTION)];
     let bytes = copy.as_mut_bytes();
     for (to, from) in bytes.iter_mut().zip(object) {
         *to = *from;
     }
-    let Some(ids) = ids else {
-        return copy;
-    };
     let (instructions, _) = bytes.as_chunks_mut::<INSTRUCTION>();
     for instruction in instructions {
-        for (kfunc::Kfunc { placeholder, .. }, id) in kfunc::ALL.into_iter().zip(ids) {
+        for (Kfunc { placeholder, .. }, id) in kfuncs.iter() {
             if *instruction == call(0, placeholder) {
                 *instruction = call(KFUNC, id);
             }
@@ -57,13 +88,15 @@ mod tests {
 
     #[test]
     fn placeholders_and_nothing_else_are_replaced() {
-        let [first, second] = kfunc::ALL.map(|found| found.placeholder);
+        let [first, second, third, _] = ALL.map(|found| found.placeholder);
         let helper = call(0, 25);
         let other = call(1, first);
-        let object = [call(0, first), helper, call(0, second), other].concat();
-        let linked = link(&object, Some([1000, 2000]));
-        let expected = [call(KFUNC, 1000), helper, call(KFUNC, 2000), other].concat();
-        assert_eq!(linked.as_bytes(), expected);
-        assert_eq!(link(&object, None).as_bytes(), object);
+        let absent = call(0, third);
+        let object = [call(0, first), helper, call(0, second), other, absent].concat();
+        let kfuncs = Kfuncs([Some(1000), Some(2000), None, Some(4000)]);
+        let expected = [call(KFUNC, 1000), helper, call(KFUNC, 2000), other, absent];
+        assert_eq!(link(&object, &kfuncs).as_bytes(), expected.concat());
+        assert!(kfuncs.can_cast() && !kfuncs.can_hold_cpu());
+        assert_eq!(link(&object, &Kfuncs::default()).as_bytes(), object);
     }
 }

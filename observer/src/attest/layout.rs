@@ -6,11 +6,19 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use observer_common::{kfunc, layout::Layout, listener::Network};
+use aya::{
+    programs::ProgramType,
+    sys::{BpfHelper, is_helper_supported},
+};
+use observer_common::{
+    layout::{Access, Layout},
+    listener::Network,
+};
 use thiserror::Error;
 
 use super::{
     btf::{Btf, Structure},
+    kfunc::Kfuncs,
     namespace::PidNamespace,
 };
 
@@ -62,22 +70,16 @@ pub(crate) struct KernelTypes {
 #[derive(Clone, Debug)]
 struct Offsets {
     task: Layout,
-    /// BTF ids of the kernel functions that the programs call, in the order of
-    /// [`kfunc::ALL`]; `None`: this kernel has them not (Linux before 6.2).
-    kfuncs: Option<Kfuncs>,
+    kfuncs: Kfuncs,
     socket: Result<SocketTypes, Arc<LayoutError>>,
 }
-
-/// BTF ids of [`kfunc::ALL`].
-pub(super) type Kfuncs = [u32; kfunc::ALL.len()];
 
 /// How to read of a socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SocketTypes {
     /// The offsets, with nothing of the observer.
     pub(super) network: Network,
-    /// [`KernelTypes::kfuncs`]
-    pub(super) kfuncs: Option<Kfuncs>,
+    pub(super) kfuncs: Kfuncs,
 }
 
 impl KernelTypes {
@@ -118,15 +120,14 @@ impl KernelTypes {
     /// Whether a program can see what is attached to a datagram.
     pub(super) fn show_attached(&self) -> bool {
         let offsets = self.offsets();
-        offsets.is_ok_and(|offsets| offsets.task.unix_skb_parms != 0)
+        offsets.is_ok_and(|offsets| offsets.task.attached != Access::None as u32)
     }
 
-    /// BTF ids of the kernel functions that the programs call; `None`: this
-    /// kernel has them not (Linux before 6.2).
+    /// The kernel functions that the programs may call.
     ///
     /// # Errors
     /// As [`KernelTypes::layout`].
-    pub(super) fn kfuncs(&self) -> Result<Option<Kfuncs>, Arc<LayoutError>> {
+    pub(super) fn kfuncs(&self) -> Result<Kfuncs, Arc<LayoutError>> {
         Ok(self.offsets()?.kfuncs)
     }
 
@@ -148,7 +149,7 @@ impl KernelTypes {
 /// `unix_sock` (`include/net/af_unix.h`), `sock` (`include/net/sock.h`).
 fn resolve(btf: &Path) -> Result<Offsets, LayoutError> {
     let types = read(btf)?;
-    let kfuncs = kfuncs(&types);
+    let kfuncs = Kfuncs::of(&types);
     Ok(Offsets {
         task: task(&types, kfuncs)?,
         kfuncs,
@@ -156,13 +157,13 @@ fn resolve(btf: &Path) -> Result<Offsets, LayoutError> {
     })
 }
 
-fn task(types: &Btf, kfuncs: Option<Kfuncs>) -> Result<Layout, LayoutError> {
+fn task(types: &Btf, kfuncs: Kfuncs) -> Result<Layout, LayoutError> {
     let task = Fields::of("task_struct", types);
     let cred = Fields::of("cred", types);
     let pid = Fields::of("pid", types);
     let upid = Fields::of("upid", types);
     let cgroup = cgroup(&task, types);
-    let attached = kfuncs.and_then(|_| attached(types));
+    let attached = attached(types, kfuncs);
     Ok(Layout {
         task_pid: task.offset("pid")?,
         task_tgid: task.offset("tgid")?,
@@ -186,35 +187,43 @@ fn task(types: &Btf, kfuncs: Option<Kfuncs>) -> Result<Layout, LayoutError> {
         cgroup_kn: cgroup.map_or(0, |offsets| offsets.cgroup_kn),
         kernfs_node_id: cgroup.map_or(0, |offsets| offsets.kernfs_node_id),
         unix_sock_shutdown: Fields::of("unix_sock", types).offset("sk.sk_shutdown")?,
+        attached: attached.map_or(Access::None, |offsets| offsets.access) as u32,
         unix_skb_parms: attached.map_or(0, |offsets| offsets.unix_skb_parms),
         unix_skb_parms_fp: attached.map_or(0, |offsets| offsets.unix_skb_parms_fp),
         skb_cb: attached.map_or(0, |offsets| offsets.skb_cb),
         has_cgroup: u32::from(cgroup.is_some()),
+        holds_cpu: u32::from(kfuncs.can_hold_cpu()),
         ..Layout::UNRESOLVED
     })
 }
 
-/// BTF ids of the kernel functions that the programs call; `None`: this kernel
-/// has them not (Linux before 6.2).
-fn kfuncs(types: &Btf) -> Option<Kfuncs> {
-    let mut ids = [0; kfunc::ALL.len()];
-    for (id, kfunc) in ids.iter_mut().zip(kfunc::ALL) {
-        *id = types.function_id(kfunc.name)?;
-    }
-    Some(ids)
-}
-
 /// The way to what is attached to a datagram of a Unix socket
-/// (`UNIXCB`, `include/net/af_unix.h`, read in 6.12 and 6.18).
+/// (`UNIXCB`, `include/net/af_unix.h`, read in 6.1, 6.12 and 6.18).
 #[derive(Clone, Copy)]
 struct AttachedOffsets {
+    access: Access,
     unix_skb_parms: u32,
     unix_skb_parms_fp: u32,
     skb_cb: u32,
 }
 
-fn attached(types: &Btf) -> Option<AttachedOffsets> {
+/// The copy is for Linux before 6.2: whether a program may is asked of the
+/// kernel (`bpf_base_func_proto`, `kernel/bpf/helpers.c`, read in 6.1: not
+/// without `CAP_PERFMON`, nor under `lockdown=confidentiality`).
+fn attached(types: &Btf, kfuncs: Kfuncs) -> Option<AttachedOffsets> {
+    let may_copy = || {
+        let helper = BpfHelper::BPF_FUNC_probe_read_kernel;
+        is_helper_supported(ProgramType::SocketFilter, helper).is_ok_and(|supported| supported)
+    };
+    let access = if kfuncs.can_cast() {
+        Access::Cast
+    } else if may_copy() {
+        Access::Copy
+    } else {
+        return None;
+    };
     Some(AttachedOffsets {
+        access,
         unix_skb_parms: types.structure_id("unix_skb_parms")?,
         unix_skb_parms_fp: types.structure("unix_skb_parms")?.offset("fp")?,
         skb_cb: types.structure("sk_buff")?.offset("cb")?,
@@ -224,7 +233,7 @@ fn attached(types: &Btf) -> Option<AttachedOffsets> {
 /// Read in Linux 6.1, 6.12 and 6.18: `sk_buff` (`include/linux/skbuff.h`),
 /// `sock` and `sock_common` (`include/net/sock.h`), `net`
 /// (`include/net/net_namespace.h`), `udp_sock` (`include/linux/udp.h`).
-fn socket(types: &Btf, kfuncs: Option<Kfuncs>) -> Result<SocketTypes, LayoutError> {
+fn socket(types: &Btf, kfuncs: Kfuncs) -> Result<SocketTypes, LayoutError> {
     let sock = Fields::of("sock", types);
     Ok(SocketTypes {
         network: Network {

@@ -126,7 +126,8 @@ pub enum Descriptors {
     /// The socket refuses them, with an error to the sender (`SO_PASSRIGHTS`,
     /// Linux 6.16 and later).
     Refused,
-    /// Tier `btf` drops what they are attached to (Linux 6.2 and later).
+    /// Tier `btf` drops what they are attached to (Linux 6.2 and later; before,
+    /// unless lockdown is `confidentiality`).
     Dropped,
     /// The kernel closes them when the observer receives.
     Closed,

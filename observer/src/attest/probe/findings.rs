@@ -191,7 +191,8 @@ impl HostReport {
             Descriptors::Closed => Finding {
                 action: Some(
                     "use --ingest ring, or keep strangers out with --socket-mode; tier btf drops \
-                     such datagrams from Linux 6.2 on, the socket refuses them from 6.16 on"
+                     such datagrams (before Linux 6.2 not under lockdown=confidentiality), the \
+                     socket refuses them from 6.16 on"
                         .into(),
                 ),
                 ..finding(
