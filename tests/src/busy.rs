@@ -105,6 +105,36 @@ pub fn keep_off(pid: u32) {
     }
 }
 
+/// Has a process, and what it forks, run only where nothing else wants to
+/// (`SCHED_IDLE`).
+///
+/// # Panics
+/// If there is none.
+pub fn make_idle(pid: u32) {
+    // SAFETY: any bytes make the structure, which is a number.
+    let parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure outlives the call.
+    let status = unsafe {
+        libc::sched_setscheduler(pid.cast_signed(), libc::SCHED_IDLE, &raw const parameters)
+    };
+    assert_eq!(status, 0, "{}", io::Error::last_os_error());
+}
+
+/// Has the calling thread run on the holder's CPU, or on the other one.
+///
+/// # Panics
+/// If there is only one.
+pub fn run_beside_holder(is_beside: bool) {
+    pin(
+        None,
+        if is_beside {
+            HOLDER_CPU
+        } else {
+            HOLDER_CPU + 1
+        },
+    );
+}
+
 fn pin(thread: Option<Pid>, cpu: usize) {
     let mut cpus = CpuSet::new();
     cpus.set(cpu);

@@ -13,10 +13,27 @@ pub const HELPER_TIER: (u32, u32) = (6, 10);
 /// (`SO_PASSRIGHTS`, `net/core/sock.c`).
 pub const REFUSES_DESCRIPTORS: (u32, u32) = (6, 16);
 
-/// The first kernel whose programs can see descriptors that are attached to a
-/// datagram (`bpf_cast_to_kern_ctx`, `kernel/bpf/helpers.c`): tier btf lets none
-/// in.
-pub const SEES_DESCRIPTORS: (u32, u32) = (6, 2);
+/// The first kernel on which a program can keep its CPU
+/// (`bpf_preempt_disable`, `kernel/bpf/helpers.c`).
+pub const HOLDS_CPU: (u32, u32) = (6, 10);
+
+/// Whether tier btf sees descriptors that are attached to a datagram, and lets
+/// none in: by `bpf_cast_to_kern_ctx` from Linux 6.2 on, before by
+/// `bpf_probe_read_kernel` where lockdown does not forbid it (`kernel/bpf/helpers.c`).
+#[must_use]
+pub fn sees_descriptors() -> bool {
+    is_at_least((6, 2)) || lockdown() != "confidentiality"
+}
+
+/// State of the kernel's lockdown; `unknown` where it does not say.
+#[must_use]
+pub fn lockdown() -> String {
+    let states = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    let state = states
+        .split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'));
+    state.map_or("unknown", |(state, _)| state).to_owned()
+}
 
 /// Whether the running kernel is of this version or a later one.
 ///

@@ -15,6 +15,7 @@ pub mod observer;
 pub mod privilege;
 pub mod procfs;
 pub mod prometheus;
+pub mod ring_head;
 pub mod trail;
 
 use std::{

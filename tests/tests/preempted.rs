@@ -1,16 +1,21 @@
 //! A sender that loses the CPU while the kernel copies its record costs nobody
 //! else anything.
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use observer_tests::{
     agent::Agent,
-    busy::{Holder, keep_off, rings_of},
+    busy::{self, Holder, keep_off, rings_of},
     is_emulated,
-    kernel::attested_loopback,
+    kernel::{self, attested_loopback},
     need_kernel,
     observer::{Observer, Setup, is},
     observer_binary, procfs,
+    ring_head::RingHead,
 };
 use serde_json::Value;
 
@@ -143,6 +148,64 @@ fn senders_that_push_each_other_off_the_cpu_cost_no_beat() {
             assert!(told.is_empty(), "{ingest}: {told:#?} {}", remains.counters);
         }
     }
+}
+
+/// Where the kernel lets a program keep its CPU, a sender that hardly ever gets
+/// one is not without it in the moment that counts: the ring's room is never
+/// held up for long.
+#[test]
+fn a_sender_keeps_its_cpu_while_its_record_is_copied() {
+    const ROUNDS: u32 = 100;
+    const BUSY: Duration = Duration::from_millis(60);
+    const IDLE: Duration = Duration::from_millis(10);
+    need_kernel!();
+    if !kernel::is_at_least(kernel::HOLDS_CPU) {
+        return;
+    }
+    let setup = Setup::with_queue_limit(512, 60_000);
+    let setup = setup.arg("--events").arg("notable");
+    let setup = setup.arg("--max-beat-rate").arg("0");
+    let observer = setup.arg("--max-group-rate").arg("0").start();
+    let socket = observer.socket().display().to_string();
+    let milliseconds = (BUSY + IDLE).as_millis() * u128::from(ROUNDS);
+    let milliseconds = milliseconds.to_string();
+    let crowd = ["honest", &socket, "4", "1000000000", &milliseconds, "65534"];
+    let mut crowd = Agent::start(env!("CARGO_BIN_EXE_crowd"), crowd);
+    assert_eq!(crowd.number(), u64::from(crowd.pid()));
+    keep_off(crowd.pid());
+    busy::make_idle(crowd.pid());
+    let rings: Vec<RingHead> = rings_of(observer.pid()).iter().map(RingHead::of).collect();
+    crowd.tell("");
+    let other = thread::spawn(move || {
+        busy::run_beside_holder(false);
+        for _ in 0..ROUNDS {
+            let end = Instant::now() + BUSY;
+            while Instant::now() < end {}
+            thread::sleep(IDLE);
+        }
+    });
+    busy::run_beside_holder(true);
+    let mut held = 0;
+    let mut first: Option<(Instant, Vec<Option<u64>>)> = None;
+    while !other.is_finished() {
+        let heads: Vec<Option<u64>> = rings.iter().map(RingHead::busy).collect();
+        match &first {
+            Some((since, seen)) if *seen == heads && heads.iter().any(Option::is_some) => {
+                if since.elapsed() > BUSY / 2 {
+                    held += 1;
+                    first = None;
+                }
+            }
+            _ => first = Some((Instant::now(), heads)),
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    other.join().expect("it waits");
+    println!("held up {held} times in {ROUNDS}");
+    assert!(crowd.number() > 0);
+    crowd.finish_well();
+    // A hypervisor may take the CPU away itself.
+    assert!(held <= 1, "{held} times");
 }
 
 /// Who is silent is called so while the writer is still at it, and the observer
