@@ -7,7 +7,7 @@ use std::{
 
 use observer_tests::{
     agent::Agent,
-    kernel::{self, REFUSES_DESCRIPTORS, SEES_DESCRIPTORS},
+    kernel::{self, REFUSES_DESCRIPTORS},
     need_kernel,
     observer::{Observer, Setup, is},
     trail::Trail,
@@ -27,7 +27,7 @@ const SOON: Duration = Duration::from_secs(10);
 fn a_lingering_socket_stops_nothing() {
     need_kernel!();
     let mut cases: Vec<&[&str]> = vec![&["--ingest", "ring"]];
-    if kernel::is_at_least(SEES_DESCRIPTORS) {
+    if kernel::sees_descriptors() {
         cases.push(&[]);
     }
     if kernel::is_at_least(REFUSES_DESCRIPTORS) {
@@ -68,7 +68,7 @@ fn a_lingering_socket_stops_nothing() {
 fn who_attaches_descriptors_is_told() {
     const COUNT: u64 = 300;
     need_kernel!();
-    if !kernel::is_at_least(SEES_DESCRIPTORS) {
+    if !kernel::sees_descriptors() {
         return;
     }
     for ingest in ["socket", "ring"] {

@@ -97,12 +97,7 @@ fn the_facts_are_those_of_the_kernel() {
     need_kernel!();
     let (report, _) = report(&Binary::new(), Privilege::Root);
     assert_eq!(report["kernel_release"], kernel::release());
-    let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").ok();
-    let lockdown = lockdown.as_deref().and_then(|states| {
-        let (_, state) = states.split_once('[')?;
-        Some(state.split_once(']')?.0.to_owned())
-    });
-    let lockdown = lockdown.as_deref().unwrap_or("unknown");
+    let lockdown = kernel::lockdown();
     assert_eq!(report["lockdown"], lockdown);
     assert_eq!(report["btf"]["state"], "readable");
     assert_eq!(report["cgroup"]["is_root"], true);
@@ -112,12 +107,12 @@ fn the_facts_are_those_of_the_kernel() {
     assert_eq!(report["pid_ns_inode"], namespace);
     let descriptors = if kernel::is_at_least(kernel::REFUSES_DESCRIPTORS) {
         "refused"
-    } else if kernel::is_at_least(kernel::SEES_DESCRIPTORS) {
+    } else if kernel::sees_descriptors() {
         "dropped"
     } else {
         "closed"
     };
     assert_eq!(report["descriptors"], descriptors);
     fact::tell("release", &kernel::release());
-    fact::tell("lockdown", lockdown);
+    fact::tell("lockdown", &lockdown);
 }

@@ -13,7 +13,7 @@ use std::{
 use observer_common::frame::{FRAME_LEN, Frame, Status};
 use observer_tests::{
     agent::Agent,
-    kernel::{self, REFUSES_DESCRIPTORS, SEES_DESCRIPTORS},
+    kernel::{self, REFUSES_DESCRIPTORS},
     need_kernel,
     observer::{Observer, PATIENCE, Setup, is},
     observer_binary, procfs, workspace,
@@ -139,8 +139,8 @@ fn hex(bytes: &[u8; FRAME_LEN]) -> String {
 }
 
 /// 253 is as many as the kernel passes on (`SCM_MAX_FD`, `include/net/scm.h`).
-/// From Linux 6.2 on none gets to the observer; from 6.16 on the sender is told
-/// so. Before, the kernel drops them on the way in.
+/// Where they can be seen none gets to the observer; from Linux 6.16 on the
+/// sender is told so. Else the kernel drops them on the way in.
 #[test]
 fn attached_descriptors_are_not_taken() {
     need_kernel!();
@@ -152,7 +152,7 @@ fn attached_descriptors_are_not_taken() {
         let mut sender = flood(&observer, what, count);
         let pid = sender.pid();
         let fits = |event: &Value| event["sender"]["pid"] == pid;
-        if kernel::is_at_least(SEES_DESCRIPTORS) {
+        if kernel::sees_descriptors() {
             let is_told = kernel::is_at_least(REFUSES_DESCRIPTORS);
             assert_eq!(sender.number(), if is_told { count } else { 0 }, "{what}");
             sender.finish_well();
@@ -171,11 +171,7 @@ fn attached_descriptors_are_not_taken() {
         sender.finish_well();
     }
     assert_works(&observer);
-    let refused = if kernel::is_at_least(SEES_DESCRIPTORS) {
-        2100
-    } else {
-        0
-    };
+    let refused = if kernel::sees_descriptors() { 2100 } else { 0 };
     assert_eq!(observer.stop().counter("descriptors_refused"), refused);
 }
 
@@ -336,11 +332,7 @@ fn every_event_has_a_name_and_fields_of_the_contract() {
     flood(&observer, "forging", 2).finish_well();
     assert_works(&observer);
     // The frames of who attaches something, where the kernel lets them pass.
-    let attached = if kernel::is_at_least(SEES_DESCRIPTORS) {
-        0
-    } else {
-        2
-    };
+    let attached = if kernel::sees_descriptors() { 0 } else { 2 };
     let agents = if attached > 0 { 2 } else { 1 };
     observer.expect_count("stalls", agents, |event| is(event, "stall"));
     let remains = observer.stop();

@@ -12,9 +12,7 @@ use std::{
 use observer_common::frame::{Frame, Status};
 use observer_tests::{
     agent::Agent,
-    is_emulated,
-    kernel::{self, SEES_DESCRIPTORS},
-    need_kernel,
+    is_emulated, kernel, need_kernel,
     observer::{Observer, Setup, is},
 };
 use rustix::process::Signal;
@@ -304,14 +302,14 @@ fn lies_are_told_with_their_senders() {
 }
 
 /// Descriptors never reach the observer: the kernel frees them in the sender.
-/// From Linux 6.2 on what they are attached to is refused.
+/// What they are attached to is refused where that can be seen.
 #[test]
 fn attached_descriptors_are_the_senders_own_affair() {
     need_kernel!();
     let observer = ring(LONG).start();
     let mut sender = flood(&observer, "descriptors", 500);
     sender.finish_well();
-    let (beats, refused) = if kernel::is_at_least(SEES_DESCRIPTORS) {
+    let (beats, refused) = if kernel::sees_descriptors() {
         (0, 500)
     } else {
         (500, 0)
