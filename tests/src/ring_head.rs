@@ -55,9 +55,10 @@ impl RingHead {
             return None;
         }
         let offset = page_size() + usize::try_from(consumer % self.size).expect("small");
+        let header = self.producer.as_ptr().wrapping_byte_add(offset);
         // SAFETY: an entry is aligned to eight bytes, lies within the data
         // behind the page, and begins with this word.
-        let header = unsafe { self.producer.byte_add(offset).cast::<AtomicU32>().as_ref() };
+        let header = unsafe { &*header.cast::<AtomicU32>() };
         (header.load(Ordering::Acquire) & BUSY != 0).then_some(consumer)
     }
 }

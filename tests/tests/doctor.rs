@@ -1,8 +1,6 @@
 //! `observer doctor` says what is so: each of its words is held against what
 //! an observer with the same rights then does.
 
-use std::fs;
-
 use observer_tests::{
     fact, kernel,
     kernel::HELPER_TIER,

@@ -41,12 +41,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SERIES")]
     kernel: Vec<String>,
 
-    /// Lockdown state to boot with; may be given several times [default: all]
+    /// Lockdown state to boot with; may be given several times [default: all,
+    /// or none with --preempt]
     #[arg(long, value_name = "STATE", value_enum)]
     lockdown: Vec<Lockdown>,
 
     /// How a kernel preempts; may be given several times. Such guests run the
-    /// tests that are about it, without lockdown [default: no such guests]
+    /// tests that are about it, without lockdown [default: all, or none with
+    /// --lockdown]
     #[arg(long, value_name = "HOW", value_enum)]
     preempt: Vec<Preempt>,
 
@@ -69,13 +71,13 @@ enum Lockdown {
 }
 
 impl Args {
-    /// Those that were asked for; each state of lockdown, if none was.
+    /// Those that were asked for; all, if none was.
     fn modes(&self) -> Vec<Mode> {
         let is_choice = !self.lockdown.is_empty() || !self.preempt.is_empty();
         let (lockdown, preempt) = if is_choice {
             (&self.lockdown[..], &self.preempt[..])
         } else {
-            (Lockdown::value_variants(), &[][..])
+            (Lockdown::value_variants(), Preempt::value_variants())
         };
         let locked = lockdown.iter().map(|&lockdown| Mode::Locked(lockdown));
         let preempting = preempt.iter().map(|&preempt| Mode::Preempting(preempt));

@@ -164,8 +164,9 @@ mod tests {
         }
     }
 
-    fn asked(count: u64) -> Option<Dropped> {
-        Some(Dropped { count, told_ns: 0 })
+    /// What the program says when it is asked.
+    fn asked(count: u64) -> Dropped {
+        Dropped { count, told_ns: 0 }
     }
 
     fn count(more: Option<More>) -> u64 {
@@ -195,7 +196,7 @@ mod tests {
         assert_eq!(count(more), 20);
         assert_eq!(count(account.tell(told_at(5, 25, 2000), 1)), 0);
         // What came after is asked for all the same.
-        assert_eq!(count(account.settle(1, true, |_, _| asked(31))), 1);
+        assert_eq!(count(account.settle(1, true, |_, _| Some(asked(31)))), 1);
         assert_eq!(count(account.tell(told_at(5, 35, 3000), 2)), 4);
     }
 
@@ -211,7 +212,7 @@ mod tests {
         assert!(account.settle(REST_AFTER_NS, false, nobody).is_none());
         let more = account.settle(1 + REST_AFTER_NS, false, |payer, _| {
             assert_eq!(payer.host_pid, 6);
-            asked(15)
+            Some(asked(15))
         });
         assert_eq!(count(more), 5);
         // Whose budget is forgotten has no more to tell.
@@ -219,8 +220,8 @@ mod tests {
         assert_eq!(account.next_due(), None);
         // Nothing is told twice when it begins again.
         assert_eq!(count(account.tell(told(6, 16), 10)), 1);
-        assert_eq!(count(account.settle(10, true, |_, _| asked(18))), 2);
-        assert!(account.settle(10, true, |_, _| asked(19)).is_none());
+        assert_eq!(count(account.settle(10, true, |_, _| Some(asked(18)))), 2);
+        assert!(account.settle(10, true, |_, _| Some(asked(19))).is_none());
     }
 
     #[test]
@@ -234,8 +235,8 @@ mod tests {
         assert_eq!(count(account.tell(with_descriptors(3), 1)), 3);
         assert_eq!(count(account.tell(with_descriptors(5), 2)), 2);
         let more = account.settle(u64::MAX, false, |_, reason| match reason {
-            Reason::Flood => asked(10),
-            Reason::Descriptors => asked(9),
+            Reason::Flood => Some(asked(10)),
+            Reason::Descriptors => Some(asked(9)),
         });
         assert_eq!(count(more), 4);
     }
@@ -247,7 +248,7 @@ mod tests {
             assert_eq!(count(account.tell(told(pid, 1), 0)), 1);
         }
         assert_eq!(account.known.len(), MAX_KNOWN);
-        while account.settle(0, true, |_, _| asked(2)).is_some() {}
+        while account.settle(0, true, |_, _| Some(asked(2))).is_some() {}
         assert_eq!(count(account.tell(told(20_000, 1), 0)), 1);
         assert_eq!(account.known.len(), 1);
     }
