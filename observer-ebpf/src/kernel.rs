@@ -44,14 +44,15 @@ pub(crate) fn rdonly_cast(object: Kernel, type_id: u32) -> Kernel {
 /// between, and a hypervisor.
 #[inline(always)]
 pub(crate) fn on_one_cpu<const HAS_KFUNCS: bool, T>(work: impl FnOnce() -> T) -> T {
+    // Asked twice, so that the work is there once.
     if HAS_KFUNCS && layout!(holds_cpu) != 0 {
         call(kfunc::PREEMPT_DISABLE.placeholder);
-        let done = work();
-        call(kfunc::PREEMPT_ENABLE.placeholder);
-        done
-    } else {
-        work()
     }
+    let done = work();
+    if HAS_KFUNCS && layout!(holds_cpu) != 0 {
+        call(kfunc::PREEMPT_ENABLE.placeholder);
+    }
+    done
 }
 
 /// A function that takes nothing and returns nothing.

@@ -14,10 +14,7 @@ use aya_ebpf::{
 };
 use observer_common::record::{Record, UNKNOWN_ID};
 
-use crate::{
-    constants::network,
-    kernel::{KFUNCS, on_one_cpu},
-};
+use crate::{constants::network, kernel::on_one_cpu};
 
 const _: () = assert!(size_of::<Record>().is_multiple_of(size_of::<u64>()));
 
@@ -48,20 +45,19 @@ pub(crate) fn write<const HAS_KFUNCS: bool>(record: &Record) -> bool {
 }
 
 /// The same of a UDP datagram, which may never reach a listener and wake the
-/// observer: a ring that fills up does.
+/// observer: a ring that fills up does. To be called
+/// [on one CPU](crate::kernel::on_one_cpu).
 #[inline(always)]
 pub(crate) fn write_udp(record: &Record) -> bool {
     let unread = RECORDS.query(u64::from(BPF_RB_AVAIL_DATA));
-    let flags = wake_flags(unread);
-    on_one_cpu::<KFUNCS, _>(|| RECORDS.output::<Record>(record, flags).is_ok())
+    RECORDS.output::<Record>(record, wake_flags(unread)).is_ok()
 }
 
 /// The same of a datagram that another network namespace sends.
 #[inline(always)]
 pub(crate) fn write_others(record: &Record) -> bool {
     let unread = OTHERS.query(u64::from(BPF_RB_AVAIL_DATA));
-    let flags = wake_flags(unread);
-    on_one_cpu::<KFUNCS, _>(|| OTHERS.output::<Record>(record, flags).is_ok())
+    OTHERS.output::<Record>(record, wake_flags(unread)).is_ok()
 }
 
 #[inline(always)]

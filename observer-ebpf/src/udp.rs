@@ -41,6 +41,7 @@ use observer_common::{
 use crate::{
     budget::{self, Sent, Verdict},
     constants::network,
+    kernel::{KFUNCS, on_one_cpu},
     loss,
     output::{self, load_bytes},
     packet::{self, Datagram},
@@ -147,8 +148,15 @@ fn record(
         record.fate = Fate::Away as u8;
     }
     match budget::charge(record, &sent) {
-        Verdict::Within if route == Route::Here => own(ctx, &frames, record),
-        Verdict::Within => others(ctx, &frames, record),
+        // Around all frames of a send: around each, the verifier would follow
+        // each on its own.
+        Verdict::Within => on_one_cpu::<KFUNCS, _>(|| {
+            if route == Route::Here {
+                own(ctx, &frames, record)
+            } else {
+                others(ctx, &frames, record)
+            }
+        }),
         Verdict::Over {
             dropped,
             tell,
@@ -206,7 +214,7 @@ fn throttle(record: &mut Record, dropped: u64, tell: bool) -> i32 {
         record.fate = Fate::Throttled as u8;
         record.dropped = dropped;
         // What is not said is counted all the same, and said with the next.
-        output::write_udp(record);
+        on_one_cpu::<KFUNCS, _>(|| output::write_udp(record));
     }
     DROP
 }
