@@ -56,10 +56,18 @@ pub struct Layout {
     pub kernfs_node_id: u32,
     /// `unix_sock.sk.sk_shutdown`
     pub unix_sock_shutdown: u32,
-    /// How the program sees what is attached to a datagram: an [`Access`] as a
+    /// How the program reads what no typed pointer leads to: an [`Access`] as a
     /// number.
-    pub attached: u32,
-    /// BTF id of `struct unix_skb_parms`, for [`Access::Cast`].
+    pub access: u32,
+    /// BTF id of `struct io_worker`; 0: this kernel has none.
+    pub io_worker: u32,
+    /// `io_worker.wq`, or `io_worker.wqe` where there is one between them.
+    pub io_worker_wq: u32,
+    /// `io_wqe.wq` (Linux before 6.3), or [`Layout::NO_FIELD`].
+    pub io_wqe_wq: u32,
+    /// `io_wq.task`
+    pub io_wq_task: u32,
+    /// BTF id of `struct unix_skb_parms`; 0: this kernel has none.
     pub unix_skb_parms: u32,
     /// `unix_skb_parms.fp`
     pub unix_skb_parms_fp: u32,
@@ -81,6 +89,9 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// Stands for the offset of a field that a kernel does without.
+    pub const NO_FIELD: u32 = u32::MAX;
+
     /// What stands in the object file: no offset is known, and no namespace
     /// has the inode 0.
     pub const UNRESOLVED: Self = Self {
@@ -106,7 +117,11 @@ impl Layout {
         cgroup_kn: 0,
         kernfs_node_id: 0,
         unix_sock_shutdown: 0,
-        attached: Access::None as u32,
+        access: Access::None as u32,
+        io_worker: 0,
+        io_worker_wq: 0,
+        io_wqe_wq: Self::NO_FIELD,
+        io_wq_task: 0,
         unix_skb_parms: 0,
         unix_skb_parms_fp: 0,
         skb_cb: 0,
@@ -131,4 +146,4 @@ pub enum Access {
     Copy = 2,
 }
 
-const _: () = assert!(size_of::<Layout>() == 30 * 4 + 8);
+const _: () = assert!(size_of::<Layout>() == 34 * 4 + 8);

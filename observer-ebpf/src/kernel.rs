@@ -1,15 +1,20 @@
-//! Functions of the kernel's own (kfuncs).
+//! The kernel's own structures, and functions of its own (kfuncs).
 //!
 //! Userspace puts each in the place of its placeholder, or a program that gets
 //! to the call does not load. So does every program of a loader without
 //! `CAP_PERFMON` that merely has such a call in it: the verifier follows both
 //! ways of every branch then, speculatively (Linux up to 6.15).
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::MaybeUninit};
 
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use observer_common::kfunc;
 
-use crate::{constants::layout, task::Kernel};
+use crate::constants::layout;
+
+/// A pointer into the kernel. The verifier knows the type of what it points to,
+/// unless [`copy`] is to read there.
+pub(crate) type Kernel = *const u8;
 
 /// Whether a program may have calls of these functions in it.
 pub(crate) const KFUNCS: bool = true;
@@ -63,4 +68,34 @@ fn call(placeholder: u32) {
     // SAFETY: the verifier sees to it that they come in pairs
     // (`active_preempt_locks`, `kernel/bpf/verifier.c`, Linux 6.10).
     unsafe { function() };
+}
+
+/// One typed load. Volatile, so that the compiler neither merges loads nor
+/// moves them out of the branch that makes their offset a constant.
+#[inline(always)]
+pub(crate) fn load<T: Copy>(base: Kernel, offset: u32) -> T {
+    // SAFETY: not checkable here, and checked by the verifier for each load:
+    // `base + offset` has to be a field of a kernel structure in BTF, of the
+    // size of `T`, or the program does not load.
+    unsafe { core::ptr::read_volatile(base.add(offset as usize).cast::<T>()) }
+}
+
+/// What lies at an offset from an address in the kernel's memory; `None` if
+/// nothing can be read there.
+#[inline(always)]
+pub(crate) fn copy<T: Copy>(base: Kernel, offset: u32) -> Option<T> {
+    let mut value = MaybeUninit::<T>::zeroed();
+    // SAFETY: the destination has so many bytes; of the source the helper
+    // finds out whether it can be read (`bpf_probe_read_kernel_common`,
+    // `kernel/trace/bpf_trace.c`).
+    let status = unsafe {
+        bpf_probe_read_kernel(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            base.wrapping_add(offset as usize).cast(),
+        )
+    };
+    // SAFETY: it was zeros, and now is bytes of the kernel's memory: this is
+    // for numbers and addresses, of which all are valid.
+    (status == 0).then(|| unsafe { value.assume_init() })
 }

@@ -56,6 +56,7 @@ mod rights;
 mod socket;
 mod task;
 mod udp;
+mod worker;
 
 use aya_ebpf::{
     macros::{cgroup_skb, socket_filter},

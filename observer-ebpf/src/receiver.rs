@@ -13,7 +13,7 @@ use aya_ebpf::{
 
 use crate::{
     constants::layout,
-    task::{Kernel, load},
+    kernel::{Kernel, load},
 };
 
 /// Whether the socket that this filter is attached to has not been closed.

@@ -5,8 +5,7 @@
 
 use crate::{
     constants::network,
-    kernel::{cast_to_kern_ctx, rdonly_cast},
-    task::{Kernel, load},
+    kernel::{Kernel, cast_to_kern_ctx, load, rdonly_cast},
 };
 use aya_ebpf::{
     EbpfContext as _, bindings::__sk_buff, helpers::bpf_skc_to_udp6_sock, programs::SkBuffContext,

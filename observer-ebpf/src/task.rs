@@ -10,14 +10,15 @@
 use aya_ebpf::helpers::bpf_get_current_task_btf;
 use observer_common::record::{Program, Record, TaskKind};
 
-use crate::constants::layout;
+use crate::{
+    constants::layout,
+    kernel::{Kernel, load},
+    worker,
+};
 
 /// `PF_IO_WORKER` of `include/linux/sched.h` (5.12 and later): a thread that
 /// `create_io_thread` made.
-const PF_IO_WORKER: u32 = 0x10;
-
-/// A kernel pointer whose type the verifier knows.
-pub(crate) type Kernel = *const u8;
+pub(crate) const PF_IO_WORKER: u32 = 0x10;
 
 /// Fills in every field that the sending task knows of itself.
 #[inline(always)]
@@ -43,15 +44,19 @@ pub(crate) fn describe(record: &mut Record, program: Program) {
 /// (`io_init_new_worker`, `io_uring/io-wq.c`); an SQPOLL thread has none, and
 /// `io_wq_current_is_worker` draws the line at the same field. The thread's
 /// name would be no ground: its process can change it.
+///
+/// A worker that an SQPOLL thread submits to is to be trusted no more than that
+/// thread is: whoever maps the ring sends through it.
 #[inline(always)]
 fn kind(task: Kernel) -> TaskKind {
     let flags: u32 = load(task, layout!(task_flags));
     if flags & PF_IO_WORKER == 0 {
         return TaskKind::Thread;
     }
-    match load::<u64>(task, layout!(task_worker_private)) {
-        0 => TaskKind::SqPoll,
-        _ => TaskKind::IoWorker,
+    match load::<Kernel>(task, layout!(task_worker_private)) {
+        worker if worker.is_null() => TaskKind::SqPoll,
+        worker if worker::serves_thread(worker) => TaskKind::IoWorker,
+        _ => TaskKind::SqPoll,
     }
 }
 
@@ -134,14 +139,4 @@ fn copy_comm(task: Kernel, record: &mut Record) {
     let (head, tail) = record.comm.split_at_mut(8);
     head.copy_from_slice(&first);
     tail.copy_from_slice(&second);
-}
-
-/// One typed load. Volatile, so that the compiler neither merges loads nor
-/// moves them out of the branch that makes their offset a constant.
-#[inline(always)]
-pub(crate) fn load<T: Copy>(base: Kernel, offset: u32) -> T {
-    // SAFETY: not checkable here, and checked by the verifier for each load:
-    // `base + offset` has to be a field of a kernel structure in BTF, of the
-    // size of `T`, or the program does not load.
-    unsafe { core::ptr::read_volatile(base.add(offset as usize).cast::<T>()) }
 }

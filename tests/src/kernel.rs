@@ -25,6 +25,13 @@ pub fn sees_descriptors() -> bool {
     is_at_least((6, 2)) || lockdown() != "confidentiality"
 }
 
+/// Whether tier btf sees whose work an io-wq worker does; elsewhere nothing is
+/// believed that one sends. The means are the same.
+#[must_use]
+pub fn sees_submitters() -> bool {
+    sees_descriptors()
+}
+
 /// State of the kernel's lockdown; `unknown` where it does not say.
 #[must_use]
 pub fn lockdown() -> String {

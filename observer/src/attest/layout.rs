@@ -120,7 +120,9 @@ impl KernelTypes {
     /// Whether a program can see what is attached to a datagram.
     pub(super) fn show_attached(&self) -> bool {
         let offsets = self.offsets();
-        offsets.is_ok_and(|offsets| offsets.task.attached != Access::None as u32)
+        offsets.is_ok_and(|Offsets { task, .. }| {
+            task.access != Access::None as u32 && task.unix_skb_parms != 0
+        })
     }
 
     /// The kernel functions that the programs may call.
@@ -163,7 +165,8 @@ fn task(types: &Btf, kfuncs: Kfuncs) -> Result<Layout, LayoutError> {
     let pid = Fields::of("pid", types);
     let upid = Fields::of("upid", types);
     let cgroup = cgroup(&task, types);
-    let attached = attached(types, kfuncs);
+    let attached = attached(types);
+    let worker = worker(types);
     Ok(Layout {
         task_pid: task.offset("pid")?,
         task_tgid: task.offset("tgid")?,
@@ -187,7 +190,13 @@ fn task(types: &Btf, kfuncs: Kfuncs) -> Result<Layout, LayoutError> {
         cgroup_kn: cgroup.map_or(0, |offsets| offsets.cgroup_kn),
         kernfs_node_id: cgroup.map_or(0, |offsets| offsets.kernfs_node_id),
         unix_sock_shutdown: Fields::of("unix_sock", types).offset("sk.sk_shutdown")?,
-        attached: attached.map_or(Access::None, |offsets| offsets.access) as u32,
+        access: access(kfuncs) as u32,
+        io_worker: worker.map_or(0, |offsets| offsets.io_worker),
+        io_worker_wq: worker.map_or(0, |offsets| offsets.io_worker_wq),
+        io_wqe_wq: worker
+            .and_then(|offsets| offsets.io_wqe_wq)
+            .unwrap_or(Layout::NO_FIELD),
+        io_wq_task: worker.map_or(0, |offsets| offsets.io_wq_task),
         unix_skb_parms: attached.map_or(0, |offsets| offsets.unix_skb_parms),
         unix_skb_parms_fp: attached.map_or(0, |offsets| offsets.unix_skb_parms_fp),
         skb_cb: attached.map_or(0, |offsets| offsets.skb_cb),
@@ -201,33 +210,60 @@ fn task(types: &Btf, kfuncs: Kfuncs) -> Result<Layout, LayoutError> {
 /// (`UNIXCB`, `include/net/af_unix.h`, read in 6.1, 6.12 and 6.18).
 #[derive(Clone, Copy)]
 struct AttachedOffsets {
-    access: Access,
     unix_skb_parms: u32,
     unix_skb_parms_fp: u32,
     skb_cb: u32,
 }
 
-/// The copy is for Linux before 6.2: whether a program may is asked of the
-/// kernel (`bpf_base_func_proto`, `kernel/bpf/helpers.c`, read in 6.1: not
-/// without `CAP_PERFMON`, nor under `lockdown=confidentiality`).
-fn attached(types: &Btf, kfuncs: Kfuncs) -> Option<AttachedOffsets> {
-    let may_copy = || {
-        let helper = BpfHelper::BPF_FUNC_probe_read_kernel;
-        is_helper_supported(ProgramType::SocketFilter, helper).is_ok_and(|supported| supported)
-    };
-    let access = if kfuncs.can_cast() {
-        Access::Cast
-    } else if may_copy() {
-        Access::Copy
-    } else {
-        return None;
-    };
+fn attached(types: &Btf) -> Option<AttachedOffsets> {
     Some(AttachedOffsets {
-        access,
         unix_skb_parms: types.structure_id("unix_skb_parms")?,
         unix_skb_parms_fp: types.structure("unix_skb_parms")?.offset("fp")?,
         skb_cb: types.structure("sk_buff")?.offset("cb")?,
     })
+}
+
+/// The way from an io-wq worker to the thread whose work it does (`io_worker`,
+/// `io_wqe`, `io_wq`, `io_uring/io-wq.c`, read in 6.1, 6.12 and 6.18).
+#[derive(Clone, Copy)]
+struct WorkerOffsets {
+    io_worker: u32,
+    io_worker_wq: u32,
+    io_wqe_wq: Option<u32>,
+    io_wq_task: u32,
+}
+
+fn worker(types: &Btf) -> Option<WorkerOffsets> {
+    let worker = types.structure("io_worker")?;
+    let direct = worker.offset("wq");
+    let io_wqe_wq = if direct.is_none() {
+        Some(types.structure("io_wqe")?.offset("wq")?)
+    } else {
+        None
+    };
+    Some(WorkerOffsets {
+        io_worker: types.structure_id("io_worker")?,
+        io_worker_wq: direct.or_else(|| worker.offset("wqe"))?,
+        io_wqe_wq,
+        io_wq_task: types.structure("io_wq")?.offset("task")?,
+    })
+}
+
+/// Copies are for Linux before 6.2: whether a program may is asked of the
+/// kernel (`bpf_base_func_proto`, `kernel/bpf/helpers.c`, read in 6.1: not
+/// without `CAP_PERFMON`, nor under `lockdown=confidentiality`).
+fn access(kfuncs: Kfuncs) -> Access {
+    let may_copy = || {
+        let helper = BpfHelper::BPF_FUNC_probe_read_kernel;
+        is_helper_supported(ProgramType::SocketFilter, helper).is_ok_and(|supported| supported)
+    };
+    if kfuncs.can_cast() {
+        Access::Cast
+    } else if may_copy() {
+        Access::Copy
+    } else {
+        Access::None
+    }
 }
 
 /// Read in Linux 6.1, 6.12 and 6.18: `sk_buff` (`include/linux/skbuff.h`),

@@ -14,7 +14,6 @@ mod cgroup;
 #[cfg(feature = "ebpf-log")]
 mod debug_log;
 mod deliveries;
-mod io_worker;
 mod join;
 mod kernel;
 mod kfunc;
@@ -434,7 +433,7 @@ impl Attestor {
             cgroup_id: Some(record.cgroup_id).filter(|&id| id != 0),
             scm_pid,
             via: self.via,
-            task_kind: io_worker::task_kind(record),
+            task_kind: TaskKind::try_from(record.task_kind).unwrap_or(TaskKind::Unknown),
             corked: record.corked != 0,
         }
     }

@@ -9,7 +9,6 @@
 
 use std::{
     env, fs,
-    io::{self, BufRead as _},
     net::{SocketAddr, UdpSocket},
     os::{
         fd::{AsRawFd as _, OwnedFd},
@@ -43,7 +42,6 @@ fn main() {
         "thread" => thread::scope(|scope| {
             scope.spawn(|| {
                 Sender::new(sender.socket, how).send(process::id());
-                wait_for_end();
             });
         }),
         "child" => in_child(sender, process::id(), 1),
@@ -149,14 +147,6 @@ fn rename_kernel_threads() {
             let name = format!("iou-wrk-{}", process::id());
             fs::write(task.path().join("comm"), name).expect("our own thread");
         }
-    }
-}
-
-/// Stays until stdin is closed: of a worker whose submitter is gone nobody
-/// can tell whose doing its send was.
-fn wait_for_end() {
-    for line in io::stdin().lock().lines() {
-        drop(line);
     }
 }
 
