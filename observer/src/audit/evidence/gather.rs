@@ -8,14 +8,21 @@
 //! a thread in it can be neither interrupted nor ended; the end of the whole
 //! process is not held up by it.
 //!
+//! What else is read of a process (`stat`, `exe`) it can hold up on newer
+//! kernels, which take its `exec_update_lock` for that (`do_task_stat`,
+//! `fs/proc/array.c`; backported to 6.18.40): an `execve` keeps that while it
+//! closes files, and a server of its own need not answer that either. And on
+//! each kernel whoever reads `stat` of a process that exits may be left with the
+//! end of its memory (`mmput`).
+//!
 //! So helpers read, and whoever is asked for has [`LIMIT`] until the writer
-//! goes on with what there is. All that nobody can hold up is looked up before
-//! any command line is read, and one helper is always left for that. A helper
-//! that is stuck is replaced, up to [`MAX_READING`] of them; one process can
-//! hold up one, and those of one user [`MAX_OF_USER`](state::MAX_OF_USER), so that no user alone
-//! keeps the command lines of others from the trail. Where the bound is
-//! reached, command lines are missing and their lines say so; executable and
-//! cgroup are there still.
+//! goes on with what there is. Processes are looked up before any command line
+//! is read. A helper that is stuck is replaced, up to [`MAX_HELD_UP`] of them in
+//! either; one process can hold up one, and those of one user
+//! [`MAX_OF_USER`](state::MAX_OF_USER), so that no user alone keeps the evidence
+//! about others from the trail. Where the bound is reached something is missing
+//! and its line says so. One helper is always left for cgroups, which are found
+//! by the kernel's own id, and of no process.
 
 mod state;
 
@@ -26,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use self::state::{Found, MAX_READING, Request, Stage, State, Task};
+use self::state::{Found, MAX_HELD_UP, Request, Stage, State, Task};
 use super::cgroup::{Cgroups, Container};
 use super::process::Process;
 use crate::audit::queue::Bell;
@@ -35,8 +42,8 @@ use crate::event::Attestation;
 /// How long evidence is waited for. What nothing holds up is there within a
 /// millisecond.
 pub(in crate::audit) const LIMIT: Duration = Duration::from_secs(1);
-/// One more, which looks.
-const MAX_HELPERS: usize = MAX_READING + 1;
+/// One more, for what no process holds up.
+const MAX_HELPERS: usize = 2 * MAX_HELD_UP + 1;
 /// Senders that are waited for at most. The trail's budget for lines in full
 /// keeps them below that.
 const MAX_WAITING: usize = 1024;
@@ -121,6 +128,10 @@ impl Gathering {
         if sender.pid.is_none() && sender.cgroup_id.is_none() {
             return true;
         }
+        if let Some(id) = sender.cgroup_id {
+            // Whatever becomes of looking the process up.
+            self.learn_cgroup(id);
+        }
         let mut state = self.desk.lock();
         if state.requests.len() >= MAX_WAITING {
             return false;
@@ -148,7 +159,19 @@ impl Gathering {
 
     /// What was finished, and what is overdue.
     pub(in crate::audit) fn collect(&self, now: Instant) -> Vec<Evidence> {
-        self.desk.lock().take(|request| request.deadline <= now)
+        let ripe = self.desk.lock().take(|request| request.deadline <= now);
+        self.with_cgroups(ripe)
+    }
+
+    /// With what was found of their cgroups though not of themselves.
+    fn with_cgroups(&self, mut evidence: Vec<Evidence>) -> Vec<Evidence> {
+        for evidence in &mut evidence {
+            if evidence.container.is_none() {
+                let id = evidence.sender.cgroup_id;
+                evidence.container = id.and_then(|id| self.known_cgroup(id));
+            }
+        }
+        evidence
     }
 
     /// All that is left, because the end has come. Waits for what may still
@@ -164,7 +187,9 @@ impl Gathering {
                 .unwrap_or_else(PoisonError::into_inner);
             state = next;
         }
-        state.take(|_| true)
+        let rest = state.take(|_| true);
+        drop(state);
+        self.with_cgroups(rest)
     }
 
     /// Sees to it that somebody works.
@@ -208,7 +233,7 @@ fn help(desk: &Arc<Desk>) {
     let mut state = desk.lock();
     while !state.is_over {
         if let Some(task) = state.next_task() {
-            if matches!(task, Task::ReadCommand(..)) && state.has_task() {
+            if !matches!(task, Task::FindCgroup(_)) && state.has_task() {
                 // This one may be stuck in a moment.
                 call_helper(desk, &mut state);
             }
@@ -268,10 +293,15 @@ impl Desk {
     fn conclude(&self, id: u64, found: Found, is_read: bool) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         let State {
-            requests, reading, ..
+            requests,
+            looking,
+            reading,
+            ..
         } = &mut *state;
         if is_read {
-            reading.retain(|reading| reading.id != id);
+            reading.leave(id);
+        } else {
+            looking.leave(id);
         }
         if let Some(request) = requests.iter_mut().find(|request| request.id == id) {
             let is_there = found.process.as_ref().is_some_and(Process::is_there);

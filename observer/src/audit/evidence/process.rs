@@ -45,13 +45,13 @@ pub(crate) struct Process {
 
 impl Process {
     /// Looks the sender up; of what /proc has, all that is to be had without
-    /// waiting for the process. `None` where the kernel did not name one that
+    /// the process's `mmap_lock` (`do_task_stat`, `fs/proc/array.c`;
+    /// `proc_exe_link`, `fs/proc/base.c`; `proc_cgroup_show`,
+    /// `kernel/cgroup/cgroup.c`; run on 6.18 with the lock held:
+    /// `tests/tests/evidence.rs`). `None` where the kernel did not name one that
     /// the observer can see.
     ///
-    /// None of it takes the process's `mmap_lock` (`do_task_stat`,
-    /// `fs/proc/array.c`; `proc_exe_link`, `fs/proc/base.c`;
-    /// `proc_cgroup_show`, `kernel/cgroup/cgroup.c`; run on 6.18 with the lock
-    /// held: `tests/tests/evidence.rs`).
+    /// Other locks it may have to wait for: see [`gather`](super::gather).
     pub(crate) fn look(sender: &Attestation) -> Option<Self> {
         let mut process = Self {
             read: "after_the_fact",

@@ -11,9 +11,10 @@ use super::super::process::Process;
 use super::Evidence;
 use crate::event::Attestation;
 
-/// Command lines that are read at the same time at most, stuck ones included.
-pub(super) const MAX_READING: usize = 16;
-/// Of these, those of processes of one user.
+/// Processes that are looked up at the same time at most, those included that
+/// hold the helper up; and as many whose command lines are read.
+pub(super) const MAX_HELD_UP: usize = 16;
+/// Of these, those of one user.
 pub(super) const MAX_OF_USER: usize = 4;
 
 #[derive(Debug, Default)]
@@ -22,9 +23,10 @@ pub(super) struct State {
     pub(super) requests: VecDeque<Request>,
     /// Cgroups to be looked up for their own sake.
     pub(super) cgroups: VecDeque<u64>,
-    /// Command lines that are being read, those included that nobody waits
-    /// for any more.
-    pub(super) reading: Vec<Reading>,
+    /// Who is being looked up, those included whom nobody waits for any more.
+    pub(super) looking: Crowd,
+    /// Whose command lines are being read, likewise.
+    pub(super) reading: Crowd,
     pub(super) next_id: u64,
     pub(super) helpers: usize,
     pub(super) idle: usize,
@@ -62,12 +64,41 @@ pub(super) struct Found {
     pub(super) at: Option<Timestamp>,
 }
 
+/// Processes that may hold a helper up: each one of them, and those of a user no
+/// more than [`MAX_OF_USER`].
+#[derive(Debug, Default)]
+pub(super) struct Crowd(Vec<Held>);
+
 #[derive(Debug)]
-pub(super) struct Reading {
-    pub(super) id: u64,
+struct Held {
+    /// The request's.
+    id: u64,
     /// Pid and start time.
-    pub(super) process: (Option<u32>, Option<u64>),
-    pub(super) uid: Option<u32>,
+    process: (Option<u32>, Option<u64>),
+    uid: Option<u32>,
+}
+
+impl Crowd {
+    pub(super) fn has_room(&self, sender: &Attestation) -> bool {
+        let Self(held) = self;
+        let process = (sender.pid, sender.start_ns);
+        let of_user = held.iter().filter(|other| other.uid == sender.uid);
+        held.len() < MAX_HELD_UP
+            && of_user.count() < MAX_OF_USER
+            && held.iter().all(|other| other.process != process)
+    }
+
+    fn enter(&mut self, id: u64, sender: &Attestation) {
+        self.0.push(Held {
+            id,
+            process: (sender.pid, sender.start_ns),
+            uid: sender.uid,
+        });
+    }
+
+    pub(super) fn leave(&mut self, id: u64) {
+        self.0.retain(|held| held.id != id);
+    }
 }
 
 /// What a helper is to do.
@@ -81,45 +112,33 @@ pub(super) enum Task {
 impl State {
     /// What to do next, and marks it as being done: command lines come last.
     pub(super) fn next_task(&mut self) -> Option<Task> {
-        let mut requests = self.requests.iter_mut();
-        if let Some(new) = requests.find(|request| request.stage == Stage::New) {
-            new.stage = Stage::Looking;
-            return Some(Task::Look(new.id, new.sender));
+        if let Some(at) = self.first(Stage::New, &self.looking) {
+            let request = self.requests.get_mut(at)?;
+            request.stage = Stage::Looking;
+            self.looking.enter(request.id, &request.sender);
+            return Some(Task::Look(request.id, request.sender));
         }
         if let Some(id) = self.cgroups.pop_front() {
             return Some(Task::FindCgroup(id));
         }
-        let at = self.readable()?;
+        let at = self.first(Stage::Looked, &self.reading)?;
         let request = self.requests.get_mut(at)?;
         request.stage = Stage::Reading;
-        let (id, sender) = (request.id, request.sender);
+        self.reading.enter(request.id, &request.sender);
         let found = Box::new(request.found.clone());
-        self.reading.push(Reading {
-            id,
-            process: (sender.pid, sender.start_ns),
-            uid: sender.uid,
-        });
-        Some(Task::ReadCommand(id, sender, found))
+        Some(Task::ReadCommand(request.id, request.sender, found))
     }
 
     pub(super) fn has_task(&self) -> bool {
-        let is_new = |request: &Request| request.stage == Stage::New;
-        !self.cgroups.is_empty() || self.requests.iter().any(is_new) || self.readable().is_some()
+        !self.cgroups.is_empty()
+            || self.first(Stage::New, &self.looking).is_some()
+            || self.first(Stage::Looked, &self.reading).is_some()
     }
 
-    /// Which request's command line may be read now.
-    fn readable(&self) -> Option<usize> {
+    /// The first request at this stage that there is room for at the next.
+    fn first(&self, stage: Stage, next: &Crowd) -> Option<usize> {
         let mut requests = self.requests.iter();
-        requests
-            .position(|request| request.stage == Stage::Looked && self.may_read(&request.sender))
-    }
-
-    fn may_read(&self, sender: &Attestation) -> bool {
-        let process = (sender.pid, sender.start_ns);
-        let of_user = self.reading.iter().filter(|other| other.uid == sender.uid);
-        self.reading.len() < MAX_READING
-            && of_user.count() < MAX_OF_USER
-            && self.reading.iter().all(|other| other.process != process)
+        requests.position(|request| request.stage == stage && next.has_room(&request.sender))
     }
 
     /// How long there is something to wait for, until `end` at most.

@@ -102,7 +102,7 @@ fn a_process_holds_up_one_reader_and_a_user_four() {
     let read = reads(&mut state);
     assert_eq!(read[..4], [0, 3, 4, 5]);
     assert_eq!(read[4..], [9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]);
-    assert_eq!(read.len(), MAX_READING);
+    assert_eq!(read.len(), MAX_HELD_UP);
     assert!(!state.has_task());
     // What comes meanwhile is looked up all the same.
     let new = Request {
@@ -112,14 +112,40 @@ fn a_process_holds_up_one_reader_and_a_user_four() {
     state.requests.push_back(new);
     assert!(matches!(state.next_task(), Some(Task::Look(99, _))));
     // One of the user's returns: the next of it is let in.
-    state.reading.retain(|reading| reading.id != 4);
+    state.reading.leave(4);
     assert_eq!(reads(&mut state), [6]);
+}
+
+/// Nor do processes that hold up who looks them up.
+#[test]
+fn a_user_holds_up_four_that_look() {
+    let mut state = State::default();
+    let of = |ids: std::ops::Range<u32>, uid| {
+        ids.map(move |id| Request {
+            stage: Stage::New,
+            ..looked_up(id.into(), sender(id, uid))
+        })
+    };
+    state.requests = of(0..20, 1000).chain(of(20..22, 2000)).collect();
+    let mut looked = Vec::new();
+    while let Some(Task::Look(id, _)) = state.next_task() {
+        looked.push(id);
+    }
+    assert_eq!(looked, [0, 1, 2, 3, 20, 21]);
+    assert!(!state.has_task());
+    // Their cgroups are found all the same.
+    state.cgroups.push_back(7);
+    assert!(matches!(state.next_task(), Some(Task::FindCgroup(7))));
+    state.looking.leave(2);
+    assert!(matches!(state.next_task(), Some(Task::Look(4, _))));
 }
 
 #[test]
 fn all_are_looked_up_before_any_command_line_is_read() {
     let mut state = State {
-        requests: (0..4).map(|id| looked_up(id, sender(1, 1))).collect(),
+        requests: (0..4_u32)
+            .map(|id| looked_up(id.into(), sender(id, 1)))
+            .collect(),
         ..State::default()
     };
     for at in [1, 3] {
@@ -167,7 +193,8 @@ fn what_comes_late_is_for_nobody() {
     }
     let overdue = gathering.finish(Duration::ZERO);
     assert!(overdue[0].is_overdue);
-    assert_eq!(desk.lock().reading.len(), 1, "it is still held up");
+    let has_room = |state: &State| state.reading.has_room(&sender(1, 1));
+    assert!(!has_room(&desk.lock()), "it is still held up");
     let state = desk.conclude(1, Found::default(), true);
-    assert!(state.reading.is_empty() && state.requests.is_empty());
+    assert!(has_room(&state) && state.requests.is_empty());
 }
