@@ -16,6 +16,7 @@ use observer_tests::{
     procfs,
     trail::Trail,
 };
+use rustix::process::Signal;
 use serde_json::Value;
 
 const FREEZER: &str = env!("CARGO_BIN_EXE_freezer");
@@ -43,18 +44,18 @@ impl Frozen {
             fs::create_dir(&folder).expect("a directory");
             let trail = Trail::new(&folder);
             let observer = trail.observer(Setup::new(60_000));
-            if let Some(frozen) = Self::start(&observer, count) {
+            if let Some(frozen) = Self::start(&observer, count, "memory") {
                 return (trail, observer, frozen);
             }
         }
         panic!("no {count} processes can be frozen here");
     }
 
-    fn start(observer: &Observer, count: usize) -> Option<Self> {
+    fn start(observer: &Observer, count: usize, how: &str) -> Option<Self> {
         let (folder, file) = place();
         let socket = observer.socket().display().to_string();
         let file = file.display().to_string();
-        let arguments = [socket, file, NOBODY.into(), count.to_string()];
+        let arguments = [socket, file, NOBODY.into(), count.to_string(), how.into()];
         let mut agent = Agent::start(FREEZER, arguments);
         let number = |agent: &mut Agent| agent.next_line()?.parse().ok();
         let pids: Option<Vec<_>> = (0..count).map(|_| number(&mut agent)).collect();
@@ -194,5 +195,31 @@ fn no_user_keeps_the_evidence_of_others_from_the_trail() {
     let remains = observer.stop();
     assert!(remains.status.success(), "{:#?}", remains.log);
     assert_eq!(remains.counter("audit_unread"), 8);
+    trail.assert_clean();
+}
+
+/// Nor by an execution that never comes to its end, which on newer kernels holds
+/// up whoever looks the process up.
+#[test]
+fn nobody_is_held_up_by_who_executes_a_program() {
+    const MANY: u32 = 40;
+    need_kernel!();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let trail = Trail::new(scratch.path());
+    let observer = trail.observer(Setup::with_queue_limit(2 * MANY, 60_000));
+    // It looks when they are all at it.
+    observer.signal(Signal::STOP);
+    let frozen = Frozen::start(&observer, MANY as usize, "exec").expect("all execute");
+    observer.signal(Signal::CONT);
+    let other = forger(&observer, 5000);
+    assert_read(&evidence(&trail, other.pid().into()));
+    let held = frozen.pids.iter().map(|&pid| evidence(&trail, pid));
+    for evidence in held {
+        assert!(evidence["container"]["cgroup"].is_string(), "{evidence}");
+    }
+    println!("{} helpers", helpers(&observer));
+    let remains = observer.stop();
+    frozen.release();
+    assert!(remains.status.success(), "{:#?}", remains.log);
     trail.assert_clean();
 }

@@ -1,7 +1,13 @@
-//! Processes that forge while nobody can read their memory: `freezer SOCKET
-//! FILE UID COUNT`, with FILE an empty file to mount on.
+//! Processes that forge while nobody can read their memory, or their `/proc`
+//! entry: `freezer SOCKET FILE UID COUNT HOW`, with FILE an empty file to mount
+//! on.
 //!
-//! Each maps a page that a FUSE server, this process, is to deliver, and reads
+//! With HOW `exec` each sends a forgery and executes a program. A file that is
+//! closed for that is of a FUSE server, this process, which does not answer
+//! (`fuse_flush`, `fs/fuse/file.c`), and `begin_new_exec` (`fs/exec.c`) keeps
+//! the process's `exec_update_lock` meanwhile.
+//!
+//! With HOW `memory` each maps a page that a FUSE server, this process, is to deliver, and reads
 //! it in one thread. The server fails the first attempt, for which the kernel
 //! drops the `mmap_lock`, and leaves the second unanswered, for which it keeps
 //! it (`filemap_fault`, `mm/filemap.c`: `maybe_unlock_mmap_for_io` unlocks at
@@ -11,8 +17,8 @@
 //!
 //! Opening `/dev/fuse` and mounting are what `fusermount3` does for any user;
 //! all else is done as UID, in a mount namespace of its own. Prints the pid of
-//! each forger that has sent, then `frozen`; lets go and prints `released`
-//! when its stdin closes.
+//! each forger that has sent and is frozen, then `frozen`; lets go and prints
+//! `released` when its stdin closes.
 
 use std::{
     env,
@@ -38,7 +44,7 @@ use nix::{
         signal::{Signal, kill},
         wait::waitpid,
     },
-    unistd::{ForkResult, Gid, Pid, Uid, alarm, close, fork, setgid, setuid},
+    unistd::{ForkResult, Gid, Pid, Uid, alarm, close, execv, fork, setgid, setuid},
 };
 use observer_common::frame::{Frame, Status};
 
@@ -51,14 +57,20 @@ const PAGE: usize = 4096;
 const GETATTR: u32 = 3;
 const OPEN: u32 = 14;
 const READ: u32 = 15;
+const FLUSH: u32 = 25;
 const INIT: u32 = 26;
 /// Those that are not answered.
 const FORGET: [u32; 2] = [2, 42];
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [socket, file, uid, count] = &arguments[..] else {
-        panic!("freezer SOCKET FILE UID COUNT");
+    let [socket, file, uid, count, how] = &arguments[..] else {
+        panic!("freezer SOCKET FILE UID COUNT HOW");
+    };
+    let body = match how.as_str() {
+        "memory" => freeze,
+        "exec" => execute,
+        other => panic!("unknown way {other}"),
     };
     let uid: u32 = uid.parse().expect("a number");
     let count: usize = count.parse().expect("a number");
@@ -68,12 +80,13 @@ fn main() {
     let fuse = mount_fuse(file, uid);
     setgid(Gid::from_raw(uid)).expect("root may");
     setuid(Uid::from_raw(uid)).expect("root may");
-    let forgers = (0..count).map(|page| Forger::start(page, &socket, file, &fuse));
+    let forgers = (0..count).map(|page| Forger::start(page, &socket, file, &fuse, body));
     let forgers: Vec<Forger> = forgers.collect();
     let mut server = Server {
         fuse,
         size: count * PAGE,
         forgers,
+        flushes: 0,
     };
     server.serve();
     for forger in &server.forgers {
@@ -125,7 +138,7 @@ struct Forger {
 }
 
 impl Forger {
-    fn start(page: usize, socket: &UnixDatagram, file: &str, fuse: &File) -> Self {
+    fn start(page: usize, socket: &UnixDatagram, file: &str, fuse: &File, body: Body) -> Self {
         let (steps, go) = io::pipe().expect("a pipe");
         let (sent, done) = io::pipe().expect("a pipe");
         // SAFETY: the process has one thread, so the child may do what it
@@ -141,7 +154,7 @@ impl Forger {
                 drop((go, sent));
                 // Else nobody's end would end what waits for an answer.
                 close(fuse.as_raw_fd()).expect("it is open");
-                freeze(page, socket, file, steps, done);
+                body(page, socket, file, steps, done);
                 process::exit(1);
             }
         }
@@ -171,7 +184,20 @@ impl Forger {
     }
 }
 
-/// The forger itself. Never returns once it has sent.
+/// A forger itself. Never returns once it has sent.
+type Body = fn(usize, &UnixDatagram, &str, PipeReader, PipeWriter);
+
+/// One that executes a program, and never comes to it.
+fn execute(page: usize, socket: &UnixDatagram, file: &str, _: PipeReader, _: PipeWriter) {
+    prctl::set_pdeathsig(Signal::SIGKILL).expect("it may");
+    let _closed_on_the_way = File::open(file).expect("it is mounted");
+    let claimed = 1000 + u32::try_from(page).expect("small");
+    socket.send(&forgery(claimed)).expect("sends");
+    let failed = execv(c"/bin/true", &[c"true"]);
+    panic!("{failed:?}");
+}
+
+/// One whose memory is locked.
 fn freeze(page: usize, socket: &UnixDatagram, file: &str, mut steps: PipeReader, done: PipeWriter) {
     prctl::set_pdeathsig(Signal::SIGKILL).expect("it may");
     let file = File::open(file).expect("it is mounted");
@@ -224,6 +250,7 @@ struct Server {
     fuse: File,
     size: usize,
     forgers: Vec<Forger>,
+    flushes: usize,
 }
 
 impl Server {
@@ -261,6 +288,7 @@ impl Server {
             GETATTR => self.reply(id, &attributes(self.size)),
             OPEN => self.reply(id, &[0; 16]),
             READ => self.read(id, number64(request, 48)),
+            FLUSH => self.note_flush(number(request, 32)),
             operation if FORGET.contains(&operation) => {}
             _ => self.fail(id, Errno::ENOSYS),
         }
@@ -276,6 +304,15 @@ impl Server {
         }
         forger.forge();
         if self.forgers.iter().all(|forger| forger.reads > 1) {
+            println!("frozen");
+        }
+    }
+
+    /// Says nothing to it.
+    fn note_flush(&mut self, pid: u32) {
+        println!("{pid}");
+        self.flushes += 1;
+        if self.flushes == self.forgers.len() {
             println!("frozen");
         }
     }
