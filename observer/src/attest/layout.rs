@@ -191,12 +191,12 @@ fn task(types: &Btf, kfuncs: Kfuncs) -> Result<Layout, LayoutError> {
         kernfs_node_id: cgroup.map_or(0, |offsets| offsets.kernfs_node_id),
         unix_sock_shutdown: Fields::of("unix_sock", types).offset("sk.sk_shutdown")?,
         access: access(kfuncs) as u32,
-        io_worker: worker.map_or(0, |offsets| offsets.io_worker),
-        io_worker_wq: worker.map_or(0, |offsets| offsets.io_worker_wq),
+        io_worker: worker.map_or(0, |offsets| offsets.type_id),
+        io_worker_wq: worker.map_or(0, |offsets| offsets.up),
         io_wqe_wq: worker
-            .and_then(|offsets| offsets.io_wqe_wq)
+            .and_then(|offsets| offsets.between)
             .unwrap_or(Layout::NO_FIELD),
-        io_wq_task: worker.map_or(0, |offsets| offsets.io_wq_task),
+        io_wq_task: worker.map_or(0, |offsets| offsets.submitter),
         unix_skb_parms: attached.map_or(0, |offsets| offsets.unix_skb_parms),
         unix_skb_parms_fp: attached.map_or(0, |offsets| offsets.unix_skb_parms_fp),
         skb_cb: attached.map_or(0, |offsets| offsets.skb_cb),
@@ -227,25 +227,26 @@ fn attached(types: &Btf) -> Option<AttachedOffsets> {
 /// `io_wqe`, `io_wq`, `io_uring/io-wq.c`, read in 6.1, 6.12 and 6.18).
 #[derive(Clone, Copy)]
 struct WorkerOffsets {
-    io_worker: u32,
-    io_worker_wq: u32,
-    io_wqe_wq: Option<u32>,
-    io_wq_task: u32,
+    type_id: u32,
+    /// To the pool or, before Linux 6.3, to what is between.
+    up: u32,
+    between: Option<u32>,
+    submitter: u32,
 }
 
 fn worker(types: &Btf) -> Option<WorkerOffsets> {
     let worker = types.structure("io_worker")?;
     let direct = worker.offset("wq");
-    let io_wqe_wq = if direct.is_none() {
+    let between = if direct.is_none() {
         Some(types.structure("io_wqe")?.offset("wq")?)
     } else {
         None
     };
     Some(WorkerOffsets {
-        io_worker: types.structure_id("io_worker")?,
-        io_worker_wq: direct.or_else(|| worker.offset("wqe"))?,
-        io_wqe_wq,
-        io_wq_task: types.structure("io_wq")?.offset("task")?,
+        type_id: types.structure_id("io_worker")?,
+        up: direct.or_else(|| worker.offset("wqe"))?,
+        between,
+        submitter: types.structure("io_wq")?.offset("task")?,
     })
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Account {
     /// Whom to ask about, and when the program told of them, the longest ago
     /// first. One that it has told of since is here again.
     open: VecDeque<(u64, Key)>,
+    /// When those that have stopped were last forgotten for want of room.
+    cleared: Option<u64>,
 }
 
 /// Whose count it is, and of what.
@@ -61,7 +63,7 @@ impl Account {
             return None;
         }
         if before.is_none() && self.known.len() >= MAX_KNOWN {
-            self.known.retain(|_, known| known.at.is_some());
+            self.forget_stopped(now);
         }
         if before.is_some() || self.known.len() < MAX_KNOWN {
             let at = Some(now);
@@ -69,6 +71,15 @@ impl Account {
             self.open.push_back((now, key));
         }
         more(told, before.map_or(0, |before| before.count))
+    }
+
+    /// Not for each of many senders: that would be work for all of them each time.
+    fn forget_stopped(&mut self, now: u64) {
+        let is_due = |last| now.saturating_sub(last) >= REST_AFTER_NS;
+        if self.cleared.is_none_or(is_due) {
+            self.cleared = Some(now);
+            self.known.retain(|_, known| known.at.is_some());
+        }
     }
 
     /// When the next sender is to be asked about, in nanoseconds since the
@@ -249,7 +260,10 @@ mod tests {
         }
         assert_eq!(account.known.len(), MAX_KNOWN);
         while account.settle(0, true, |_, _| Some(asked(2))).is_some() {}
+        // Not at once: they have just been looked through.
         assert_eq!(count(account.tell(told(20_000, 1), 0)), 1);
+        assert_eq!(account.known.len(), MAX_KNOWN);
+        assert_eq!(count(account.tell(told(20_001, 1), REST_AFTER_NS)), 1);
         assert_eq!(account.known.len(), 1);
     }
 }
