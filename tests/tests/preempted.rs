@@ -134,10 +134,13 @@ fn senders_that_push_each_other_off_the_cpu_cost_no_beat() {
         keep_off(crowd.pid());
         crowd.tell("");
         assert!(crowd.number() > 0);
+        let mut sent = 0;
         for agent in &mut agents {
             assert!(agent.finish().success());
-            assert!(agent.number() > 0);
+            sent += agent.number();
         }
+        // One or another may have had no CPU at all.
+        assert!(sent > 0);
         crowd.finish_well();
         let remains = observer.stop();
         // Routine beats are not told; whatever else is told of an agent is too
