@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use observer::attest::{Hint, Join, Otherwise};
-use observer::event::{Attestation, BeatOrigin, TaskKind, Via};
 use observer::judge::{AttestMode, Channel, Policy, Verdict, judge};
 use observer::tracker::{Now, OriginPolicy, Outcome, Sighting, Tracker};
 use observer_common::frame::{FRAME_LEN, Frame, Status};
 use observer_common::record::Record;
+use observer_events::event::{Attestation, BeatOrigin, TaskKind, Via};
 
 const FLEETS: [usize; 3] = [1, 4096, 100_000];
 

@@ -13,13 +13,13 @@ use crate::{
         AttestOptions, Attestor, Attestors, CannotAttest, DEFAULT_RING_BYTES,
         DELIVERING_RING_BYTES, KERNEL_BTF, KernelError, KernelTypes, PidNamespace, Route, UdpRoute,
     },
-    event::Via,
     judge::{AttestMode, Namespaces, Network, Policy, Senders},
     lsm::SecurityModule,
     observer::{DEFAULT_POLL_INTERVAL, Inlet, Observer},
     tracker::{OriginPolicy, Tracker},
     transport::{BindError, BoundSocket, ClosedUdpListener, SocketOptions, UdpError, Way},
 };
+use observer_events::event::Via;
 
 /// How many agents are known at most where nobody asks for another bound.
 pub const DEFAULT_MAX_AGENTS: usize = 16_384;
@@ -292,7 +292,7 @@ impl Builder {
     /// origin [`OperatorAttestedTransport`] there. A local process that lies
     /// is caught all the same.
     ///
-    /// [`OperatorAttestedTransport`]: crate::event::BeatOrigin
+    /// [`OperatorAttestedTransport`]: observer_events::event::BeatOrigin
     pub fn trust_udp(mut self, address: SocketAddr) -> Self {
         self.trusted_udp.push(address);
         self
@@ -301,7 +301,7 @@ impl Builder {
     /// Agrees to take beats from the network, as [`NetworkUnverified`], and
     /// to UDP listeners that other hosts can reach. Default: no.
     ///
-    /// [`NetworkUnverified`]: crate::event::BeatOrigin
+    /// [`NetworkUnverified`]: observer_events::event::BeatOrigin
     pub fn accept_network_beats(mut self, accept: bool) -> Self {
         self.accept_network_beats = accept;
         self

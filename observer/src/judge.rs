@@ -5,7 +5,7 @@
 
 use observer_common::frame::Frame;
 
-use crate::event::{Attestation, AuthFailureCause, BeatOrigin, TaskKind, Via};
+use observer_events::event::{Attestation, AuthFailureCause, BeatOrigin, TaskKind, Via};
 
 /// How much attestation the operator demands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]

@@ -49,27 +49,18 @@
 //! ```
 //!
 //! A beat flows one way: [`transport`] (bytes in), [`attest`] (join with the
-//! ring), [`judge`] (pure rules), [`tracker`] (slots, silences), [`event`],
-//! [`sinks`]. What an auditor must be able to prove afterwards goes into the
-//! [`audit`] trail.
+//! ring), [`judge`] (pure rules), [`tracker`] (slots, stalls), and out as an
+//! event. What events are, and how they read, is in [`observer_events`].
 
 mod attention;
 pub mod attest;
-pub mod audit;
 
 mod builder;
-mod counters;
-pub mod event;
-pub mod histogram;
 mod index_list;
 pub mod judge;
 pub mod lsm;
-pub mod metrics;
 mod observer;
-pub mod sinks;
-pub mod snapshot;
 mod sockopt;
-pub mod status;
 mod stream;
 pub mod tracker;
 pub mod transport;
@@ -79,7 +70,6 @@ pub use builder::{
     Builder, DEFAULT_MAX_AGENTS, DEFAULT_MAX_BEAT_RATE, DEFAULT_SOCKET_MODE, Ingest,
     MAX_RING_BYTES, Refuse, StartError,
 };
-pub use counters::Counters;
-pub use event::Event;
 pub use judge::AttestMode;
 pub use observer::{DEFAULT_POLL_INTERVAL, Observer, OnRefusal};
+pub use observer_events::{self as events, Counters, Event};

@@ -30,13 +30,15 @@ use self::{
 use crate::{
     attention::{Attention, Now, since},
     attest::{Attestors, Finding},
-    audit::Incident,
     builder::Builder,
-    counters::{Counters, count},
-    event::Event,
     judge::{Channel, Network, Policy},
     tracker::Tracker,
     transport::{BATCH, Datagram, Payload, Way},
+};
+use observer_events::{
+    counters::{Counters, count},
+    event::Event,
+    incident::Incident,
 };
 
 /// An absence that an operator should hear of, nanoseconds. Shorter ones are

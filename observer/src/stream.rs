@@ -19,10 +19,8 @@ use tokio::{
 };
 
 use self::bell::{Bell, Clock};
-use crate::{
-    event::Event,
-    observer::{MAX_INLETS, Observer},
-};
+use crate::observer::{MAX_INLETS, Observer};
+use observer_events::event::Event;
 
 /// How many batches without an event are worked off before other tasks of
 /// the runtime get their turn.

@@ -9,7 +9,7 @@ use std::{
 
 use observer::{
     AttestMode, Observer,
-    event::{BeatOrigin, Event, Status},
+    events::event::{BeatOrigin, Event, Status},
 };
 use observer_common::frame::Frame;
 

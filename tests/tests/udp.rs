@@ -14,7 +14,7 @@ use std::{
 };
 
 use aya::programs::ProgramInfo;
-use observer::{Event, event::BeatOrigin};
+use observer_events::{Event, event::BeatOrigin};
 use observer_tests::{
     agent::Agent,
     is_emulated,

@@ -73,20 +73,20 @@ pub(crate) fn execute(workspace: &Workspace, args: &Args) -> Result<()> {
 }
 
 fn micro(workspace: &Workspace, args: &Args) -> Result<()> {
-    let bench = |name: &str| {
+    let bench = |package: &str, name: &str| {
         let mut cargo = process::cargo(workspace);
-        cargo.args(["bench", "--package", "observer", "--bench", name, "--"]);
+        cargo.args(["bench", "--package", package, "--bench", name, "--"]);
         cargo
     };
-    process::run(bench("beat").args(&args.criterion))?;
-    process::run(&mut bench("audit"))?;
-    process::run(&mut bench("fleet"))?;
+    process::run(bench("observer", "beat").args(&args.criterion))?;
+    process::run(&mut bench("observer-audit", "audit"))?;
+    process::run(&mut bench("observer", "fleet"))?;
     if !root::is_root() {
         say::bad("not run", "the benchmark of UDP needs root");
         return Ok(());
     }
     build_ebpf::execute(workspace, build_ebpf::Args::with_log(false))?;
-    process::run(&mut bench("udp"))
+    process::run(&mut bench("observer", "udp"))
 }
 
 /// Builds as whoever we are, and runs as root.

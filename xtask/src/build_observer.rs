@@ -13,7 +13,7 @@ pub(crate) fn build(workspace: &Workspace, log: bool) -> Result<()> {
         "build",
         "--release",
         "--package",
-        "observer",
+        "observer-cli",
         "--bin",
         "observer",
     ]);

@@ -10,7 +10,7 @@ use observer_common::{
 };
 
 use super::{Attestor, window::Window};
-use crate::event::Attestation;
+use observer_events::event::Attestation;
 
 /// A datagram that the program took off the socket, and who sent it.
 #[derive(Clone, Copy, Debug)]

@@ -37,7 +37,8 @@ use super::{
     object,
     ring::Ring,
 };
-use crate::{snapshot::ProgramRuns, sockopt::switch_on, transport::Way};
+use crate::{sockopt::switch_on, transport::Way};
+use observer_events::snapshot::ProgramRuns;
 
 /// Why a tier cannot be used on this host.
 #[derive(Debug, Error)]

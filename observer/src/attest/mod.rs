@@ -50,12 +50,14 @@ pub use namespace::PidNamespace;
 pub use object::object_is_built_in;
 
 use crate::{
-    event::{Attestation, Comm, TaskKind, Via},
     judge::{AttestMode, Channel, Network},
-    snapshot::ProgramRuns,
     transport::{Credentials, Datagram, Way},
 };
 use kernel::{Kernel, Plan};
+use observer_events::{
+    event::{Attestation, Comm, TaskKind, Via},
+    snapshot::ProgramRuns,
+};
 use ring::Mark;
 use udp::Others;
 use window::Window;

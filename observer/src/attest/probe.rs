@@ -26,10 +26,10 @@ use super::{
     object_is_built_in, program,
 };
 use crate::{
-    event::Via,
     lsm::SecurityModule,
     transport::{BoundSocket, ClosedUdpListener},
 };
+use observer_events::event::Via;
 
 mod findings;
 

@@ -4,7 +4,7 @@ use observer_common::frame::Frame;
 use proptest::prelude::*;
 
 use super::{AttestMode, Channel, Namespaces, Network, Policy, Senders, Verdict, may_claim_pid_1};
-use crate::event::{Attestation, AuthFailureCause, BeatOrigin, Status, TaskKind, Via};
+use observer_events::event::{Attestation, AuthFailureCause, BeatOrigin, Status, TaskKind, Via};
 
 const OBSERVER_NS: u64 = 4_026_531_836;
 

@@ -11,11 +11,13 @@ use super::{Observer, throttled::More};
 use crate::{
     attention::Now,
     attest::{Attestors, Reason, Throttled},
-    audit::{Incident, What},
-    counters::count,
-    event::{Attestation, BeatOrigin, Event},
     judge::{Channel, Policy, Verdict, judge, may_claim_pid_1},
     tracker::{Outcome, Sighting},
+};
+use observer_events::{
+    counters::count,
+    event::{Attestation, BeatOrigin, Event},
+    incident::{Incident, What},
 };
 
 /// A frame and all that is known of it.

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use observer_common::{frame::FRAME_LEN, loss::Loss};
 
 use super::{Inlet, Observer};
-use crate::{
-    attest::{Attestor, Attestors},
+use crate::attest::{Attestor, Attestors};
+use observer_events::{
+    agents::Agent,
     counters::Counters,
     event::Via,
     snapshot::{RouteName, RouteSnapshot, Snapshot},
-    tracker::Agent,
 };
 
 impl Observer {

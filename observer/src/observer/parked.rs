@@ -14,10 +14,10 @@ use super::{Inlet, Observer, conclude::Delivery};
 use crate::{
     attention::Now,
     attest::{Finding, Pending},
-    counters::count,
     judge::{Channel, Network},
     transport::{Datagram, Way},
 };
+use observer_events::counters::count;
 
 /// How long a frame waits for its record, nanoseconds; after this it counts as
 /// lost.

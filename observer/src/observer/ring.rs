@@ -3,7 +3,8 @@
 use std::{os::fd::BorrowedFd, time::Duration};
 
 use super::{Inlet, Observer, Pass, conclude::Delivery};
-use crate::{attention::Now, attest::Taken, event::Event, judge::Channel};
+use crate::{attention::Now, attest::Taken, judge::Channel};
+use observer_events::event::Event;
 
 impl Observer {
     /// Has the next [`Observer::poll`] look at the ring, whatever the time:

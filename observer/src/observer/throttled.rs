@@ -138,7 +138,7 @@ mod tests {
     use observer_common::record::Limit;
 
     use super::*;
-    use crate::event::{Attestation, TaskKind, Via};
+    use observer_events::event::{Attestation, TaskKind, Via};
 
     /// The program's first word of a sender, or a later one.
     fn told(pid: u32, count: u64) -> Throttled {

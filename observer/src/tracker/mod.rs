@@ -22,17 +22,15 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use crate::event::{Attestation, BeatOrigin};
-use crate::histogram::Histogram;
 use crate::index_list::{List, MAX_ELEMENTS};
+use observer_events::event::{Attestation, BeatOrigin};
+use observer_events::histogram::Histogram;
 use shares::{AgentLinks, Shares};
 use slot::{Advance, Slot, known};
 
 pub use crate::attention::Now;
-pub use shares::{Division, Holder, Owner};
-pub use sighting::{
-    Agent, AgentState, Census, OriginPolicy, Outcome, Sighting, Silence, TrackerCounts,
-};
+use observer_events::agents::{Agent, Census, Division, Owner};
+pub use sighting::{OriginPolicy, Outcome, Sighting, Silence, TrackerCounts};
 
 /// A bounded table of agents.
 pub struct Tracker {
@@ -217,7 +215,7 @@ impl Tracker {
         let before = slot.state();
         slot.silent = true;
         let slot = *slot;
-        self.census.change(Some(before), Some(slot.state()));
+        sighting::change(&mut self.census, Some(before), Some(slot.state()));
         self.stall_lateness.note(late);
         let sender = self.senders.get(index as usize).copied().flatten();
         self.live.remove(&mut self.links, index);
@@ -294,7 +292,7 @@ impl Tracker {
         let before = slot.state();
         let age = now.attended_ns.saturating_sub(slot.last.attended_ns);
         slot.beat(sighting, sessions, now);
-        self.census.change(Some(before), Some(slot.state()));
+        sighting::change(&mut self.census, Some(before), Some(slot.state()));
         self.beat_gaps.note(age);
         self.note_session(index, sighting, advance, is_adopted);
         if was_silent {
@@ -314,7 +312,7 @@ impl Tracker {
             return Outcome::TableFull;
         };
         let before = std::mem::replace(slot, Slot::new(sighting, now));
-        self.census.change(Some(before.state()), Some(slot.state()));
+        sighting::change(&mut self.census, Some(before.state()), Some(slot.state()));
         if let Some(sender) = self.senders.get_mut(index as usize) {
             *sender = sighting.sender;
         }
@@ -355,7 +353,7 @@ impl Tracker {
         };
         count(&mut self.counts.new_agents);
         let slot = Slot::new(sighting, now);
-        self.census.change(None, Some(slot.state()));
+        sighting::change(&mut self.census, None, Some(slot.state()));
         self.store(index, slot, sighting.sender);
         self.live.push_back(&mut self.links, index);
         self.shares.enter(&mut self.links, index, owner);
@@ -445,7 +443,7 @@ impl Tracker {
         let Some(slot) = self.slot(index).copied() else {
             return;
         };
-        self.census.change(Some(slot.state()), None);
+        sighting::change(&mut self.census, Some(slot.state()), None);
         let hash = self.hasher.hash_one(slot.pid);
         if let Ok(entry) = self.index.find_entry(hash, |&other| other == index) {
             entry.remove();

@@ -5,11 +5,13 @@
 
 use proptest::prelude::*;
 
+use observer_events::agents::{AgentState, Census, Owner};
+use observer_events::event::{BeatOrigin, Status};
+
 use super::{
-    AgentState, Census, Now, OriginPolicy, Outcome, Owner, Sighting, Silence, Tracker,
-    TrackerCounts, shares::MOST_SHARES, tests::sender_of,
+    Now, OriginPolicy, Outcome, Sighting, Silence, Tracker, TrackerCounts, shares::MOST_SHARES,
+    tests::sender_of,
 };
-use crate::event::{BeatOrigin, Status};
 
 const THRESHOLD: u64 = 10;
 

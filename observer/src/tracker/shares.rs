@@ -20,9 +20,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use serde::{Deserialize, Serialize};
+use observer_events::agents::{Division, Holder, Owner};
 
-use crate::event::BeatOrigin;
 use crate::index_list::{Links, List};
 
 /// Into how many shares the table is divided at most.
@@ -34,37 +33,6 @@ pub(super) type AgentLinks = Links<2>;
 
 /// Which of them is the owners'.
 const LANE: usize = 1;
-
-/// For whom places are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Owner {
-    /// Origin of the beats.
-    pub origin: BeatOrigin,
-    /// Real user id of the process, where known. A process that changes it
-    /// keeps the place that it has.
-    pub uid: Option<u32>,
-}
-
-/// How the table's places are divided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Division {
-    /// Owners that hold a place.
-    pub owners: u64,
-    /// Places that each of them is sure of when the table is full.
-    pub share: u64,
-    /// Who holds the most.
-    pub largest: Option<Holder>,
-}
-
-/// An owner, and how many places it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    /// The owner.
-    #[serde(flatten)]
-    pub owner: Owner,
-    /// Its agents.
-    pub agents: u64,
-}
 
 /// The owners of the agents in a table.
 #[derive(Debug)]

@@ -1,9 +1,7 @@
 //! What goes into the tracker, and what comes out of it.
 
-use serde::{Deserialize, Serialize};
-
-use super::Owner;
-use crate::event::{Attestation, BeatOrigin, Status};
+use observer_events::agents::{AgentState, Census, Owner};
+use observer_events::event::{Attestation, BeatOrigin, Status};
 
 /// A beat of which all is known that can be judged without the tracker.
 #[derive(Clone, Copy, Debug)]
@@ -93,87 +91,6 @@ pub struct Silence {
     pub sender: Option<Attestation>,
 }
 
-/// How an agent is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AgentState {
-    /// It beats, and reports itself healthy.
-    Ok,
-    /// It beats, and reports trouble.
-    Degraded,
-    /// It beats, and reports that it is about to die or needs help.
-    Critical,
-    /// Its silence was surfaced, and no beat came since.
-    Silent,
-}
-
-impl AgentState {
-    pub(super) fn live(status: Status) -> Self {
-        match status {
-            Status::Ok => Self::Ok,
-            Status::Degraded => Self::Degraded,
-            Status::Critical => Self::Critical,
-        }
-    }
-}
-
-/// How many agents there are in each state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Census {
-    /// [`AgentState::Ok`]
-    pub ok: u64,
-    /// [`AgentState::Degraded`]
-    pub degraded: u64,
-    /// [`AgentState::Critical`]
-    pub critical: u64,
-    /// [`AgentState::Silent`]
-    pub silent: u64,
-}
-
-impl Census {
-    /// An agent goes from one state to another; `None`: it was not known, or
-    /// is forgotten.
-    pub(super) fn change(&mut self, before: Option<AgentState>, after: Option<AgentState>) {
-        if before == after {
-            return;
-        }
-        if let Some(count) = before.map(|state| self.of(state)) {
-            *count = count.saturating_sub(1);
-        }
-        if let Some(count) = after.map(|state| self.of(state)) {
-            *count = count.saturating_add(1);
-        }
-    }
-
-    fn of(&mut self, state: AgentState) -> &mut u64 {
-        match state {
-            AgentState::Ok => &mut self.ok,
-            AgentState::Degraded => &mut self.degraded,
-            AgentState::Critical => &mut self.critical,
-            AgentState::Silent => &mut self.silent,
-        }
-    }
-}
-
-/// What is known of an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Agent {
-    /// The process, as the observer's pid namespace sees it.
-    pub pid: u32,
-    /// How it is.
-    pub state: AgentState,
-    /// Origin of its beats.
-    pub origin: BeatOrigin,
-    /// Its pid namespace, where known.
-    pub pid_ns_inode: Option<u64>,
-    /// Nonce of its last beat.
-    pub last_nonce: u64,
-    /// When its last beat was received, nanoseconds of observer time.
-    pub last_ns: u64,
-    /// Who sent when its present session began.
-    pub sender: Option<Attestation>,
-}
-
 /// What the tracker counted so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrackerCounts {
@@ -195,4 +112,27 @@ pub struct TrackerCounts {
     pub evicted_live: u64,
     /// Silent agents forgotten because their pid belongs to a younger process.
     pub superseded: u64,
+}
+
+/// An agent goes from one state to another; `None`: it was not known, or is
+/// forgotten.
+pub(super) fn change(census: &mut Census, before: Option<AgentState>, after: Option<AgentState>) {
+    if before == after {
+        return;
+    }
+    if let Some(count) = before.map(|state| of(census, state)) {
+        *count = count.saturating_sub(1);
+    }
+    if let Some(count) = after.map(|state| of(census, state)) {
+        *count = count.saturating_add(1);
+    }
+}
+
+fn of(census: &mut Census, state: AgentState) -> &mut u64 {
+    match state {
+        AgentState::Ok => &mut census.ok,
+        AgentState::Degraded => &mut census.degraded,
+        AgentState::Critical => &mut census.critical,
+        AgentState::Silent => &mut census.silent,
+    }
 }

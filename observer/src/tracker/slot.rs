@@ -4,8 +4,10 @@ use std::num::NonZeroU64;
 
 use observer_common::frame::NONCE_TERMINAL;
 
-use super::{AgentState, Now, Outcome, Sighting};
-use crate::event::{BeatOrigin, Status};
+use observer_events::agents::AgentState;
+
+use super::{Now, Outcome, Sighting};
+use observer_events::event::{BeatOrigin, Status};
 
 /// One agent: all that a beat reads or writes, in one cache line.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +59,7 @@ impl Slot {
         if self.silent {
             AgentState::Silent
         } else {
-            AgentState::live(self.status)
+            self.status.into()
         }
     }
 

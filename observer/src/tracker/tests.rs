@@ -5,9 +5,9 @@ mod sessions;
 mod shares;
 
 use super::{Now, OriginPolicy, Outcome, Sighting, Silence, Tracker};
-use crate::event::{Attestation, BeatOrigin, Status, TaskKind, Via};
 use BeatOrigin::KernelAttested;
 use Outcome::{Accepted, TableFull};
+use observer_events::event::{Attestation, BeatOrigin, Status, TaskKind, Via};
 
 const THRESHOLD: u64 = 100;
 

@@ -1,13 +1,13 @@
 //! Which agent a beat belongs to, and what is pinned of it.
 
 use super::{THRESHOLD, at, attested, claimed, outcomes, sender, silences, silent_pids, tracker};
-use crate::event::BeatOrigin::{
-    KernelAttested, NetworkUnverified, OperatorAttestedTransport, SocketModeOnly,
-};
 use crate::tracker::{
     OriginPolicy,
     Outcome::{self, Accepted, StaleNonce},
     Sighting, Tracker,
+};
+use observer_events::event::BeatOrigin::{
+    KernelAttested, NetworkUnverified, OperatorAttestedTransport, SocketModeOnly,
 };
 
 #[test]

@@ -1,13 +1,13 @@
 //! Nonces and the sessions that they belong to.
 
 use super::{THRESHOLD, at, attested, claimed, outcomes, sender, silences, silent_pids, tracker};
-use crate::event::{
-    Attestation,
-    BeatOrigin::{NetworkUnverified, OperatorAttestedTransport, SocketModeOnly},
-};
 use crate::tracker::{
     Outcome::{Accepted, StaleNonce},
     Sighting,
+};
+use observer_events::event::{
+    Attestation,
+    BeatOrigin::{NetworkUnverified, OperatorAttestedTransport, SocketModeOnly},
 };
 
 #[test]

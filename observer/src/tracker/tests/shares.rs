@@ -1,11 +1,12 @@
 //! Who makes room for whom in a full table.
 
+use observer_events::agents::{Holder, Owner};
+use observer_events::event::BeatOrigin::{KernelAttested, NetworkUnverified};
+
 use super::{THRESHOLD, at, attested, claimed, sender_of, silent_pids, tracker};
-use crate::event::BeatOrigin::{KernelAttested, NetworkUnverified};
 use crate::tracker::{
-    Holder,
     Outcome::{self, Accepted, TableFull},
-    Owner, Sighting, Tracker,
+    Sighting, Tracker,
 };
 
 const FLEET: u32 = 1000;

@@ -4,13 +4,11 @@
 use std::env;
 
 use super::{Finding, HostReport, State, finding, ok};
-use crate::{
-    attest::{
-        probe::{Capabilities, Support},
-        tier_name,
-    },
-    event::Via,
+use crate::attest::{
+    probe::{Capabilities, Support},
+    tier_name,
 };
+use observer_events::event::Via;
 
 impl HostReport {
     pub(super) fn object(&self) -> Finding {

@@ -1,7 +1,8 @@
 //! What UDP listeners need beyond the Unix socket.
 
 use super::{Finding, HostReport, State, finding, ok};
-use crate::{attest::tier_name, event::Via};
+use crate::attest::tier_name;
+use observer_events::event::Via;
 
 impl HostReport {
     pub(super) fn cgroup(&self) -> Finding {

@@ -1,0 +1,231 @@
+//! What a line of the trail says.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use observer_common::frame::{FRAME_LEN, Frame};
+use observer_events::event::{Attestation, Status};
+use observer_events::incident::{Incident, What};
+use serde::{Serialize, Serializer};
+
+use super::evidence::{Container, Evidence, Process};
+
+/// An incident in full, with all that is known of its sender at once.
+#[derive(Serialize)]
+pub(super) struct FullLine<'a> {
+    #[serde(flatten)]
+    what: What,
+    #[serde(skip_serializing_if = "is_one")]
+    count: u64,
+    claimed_pid: Option<u32>,
+    claim: Option<Claim>,
+    #[serde(serialize_with = "as_hex")]
+    frame: Option<[u8; FRAME_LEN]>,
+    observer_ns: u64,
+    sender: Option<Attestation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<SocketAddr>,
+    /// Found by the kernel's own cgroup id; what is not known yet comes with
+    /// the evidence.
+    container: Option<&'a Container>,
+}
+
+impl<'a> FullLine<'a> {
+    pub(super) fn new(incident: &Incident, container: Option<&'a Container>) -> Self {
+        let Incident {
+            what,
+            count,
+            claimed_pid,
+            observer_ns,
+            frame,
+            sender,
+            source,
+        } = *incident;
+        Self {
+            what,
+            count,
+            claimed_pid,
+            claim: frame.as_ref().and_then(Claim::of),
+            frame,
+            observer_ns,
+            sender,
+            source,
+            container,
+        }
+    }
+}
+
+/// What was found out about the sender on another line.
+#[derive(Serialize)]
+pub(super) struct EvidenceLine<'a> {
+    kind: &'static str,
+    /// Number of that line.
+    line: u64,
+    /// How long after the incident this was read.
+    late_ms: u64,
+    sender: &'a Attestation,
+    container: Option<&'a Container>,
+    process: Option<&'a Process>,
+}
+
+impl<'a> EvidenceLine<'a> {
+    pub(super) fn new(evidence: &'a Evidence) -> Self {
+        let Evidence {
+            line,
+            sender,
+            container,
+            process,
+            late,
+            is_overdue: _,
+        } = evidence;
+        Self {
+            kind: "evidence",
+            line: *line,
+            late_ms: u64::try_from(late.as_millis()).unwrap_or(u64::MAX),
+            sender,
+            container: container.as_ref(),
+            process: process.as_ref(),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_one(count: &u64) -> bool {
+    *count == 1
+}
+
+/// What the frame says of itself.
+#[derive(Serialize)]
+struct Claim {
+    pid: u32,
+    status: &'static str,
+    nonce: u64,
+    payload: u32,
+    timestamp: u64,
+}
+
+impl Claim {
+    fn of(bytes: &[u8; FRAME_LEN]) -> Option<Self> {
+        let Frame {
+            status,
+            pid,
+            timestamp,
+            nonce,
+            payload,
+        } = Frame::decode(bytes).ok()?;
+        let status = match status {
+            Status::Ok => "ok",
+            Status::Degraded => "degraded",
+            Status::Critical => "critical",
+        };
+        Some(Self {
+            pid,
+            status,
+            nonce,
+            payload,
+            timestamp,
+        })
+    }
+}
+
+/// How alike the incidents are that a `repeat` line counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Alike {
+    /// The same sender with the same claim.
+    SenderAndClaim,
+    /// The same sender.
+    Sender,
+    /// Senders of the same user and cgroup.
+    UserAndCgroup,
+    /// The kind only.
+    Kind,
+}
+
+/// Incidents that were counted instead of written in full.
+#[derive(Serialize)]
+pub(super) struct RepeatLine<'a> {
+    pub(super) kind: &'static str,
+    /// The kind of incident, as its own lines have it.
+    pub(super) of: &'static str,
+    /// The line that has one of them in full.
+    pub(super) first_line: Option<u64>,
+    pub(super) alike: Alike,
+    pub(super) count: u64,
+    #[serde(serialize_with = "as_text")]
+    pub(super) first: Timestamp,
+    #[serde(serialize_with = "as_text")]
+    pub(super) last: Timestamp,
+    /// One of them, for all that they have in common.
+    pub(super) sample: FullLine<'a>,
+}
+
+/// Lines about the trail and the observer themselves.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(super) enum Notice {
+    /// The observer begins to write.
+    Start {
+        /// Public name of the trail.
+        trail: String,
+        version: &'static str,
+        pid: u32,
+        kernel: String,
+        /// Names this boot: pids and start times are of it.
+        boot_id: Option<String>,
+        /// Whether the line before is the seal of an ordered stop, or there is
+        /// none.
+        clean: bool,
+    },
+    /// It ends in order.
+    Stop { reason: String },
+    /// The epoch ends: its lines, this one included.
+    Seal { lines: u64 },
+    /// A new file begins.
+    Rotation { previous: String },
+    /// An old file was removed.
+    Retention { removed: String, through_seq: u64 },
+    /// A write that a crash tore was cut off.
+    Repair {
+        removed_bytes: u64,
+        sha256: String,
+        /// How it began, hexadecimal.
+        begin: String,
+    },
+    /// Incidents that found the queue full.
+    Lost { count: u64 },
+    /// The trail's file was changed by somebody else while it was written.
+    Altered {
+        how: &'static str,
+        expected_bytes: u64,
+        found_bytes: u64,
+    },
+    /// From here on senders may pass without a kernel record.
+    AttestationLost { reason: String },
+    /// No longer.
+    AttestationRegained { reason: String },
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it so")]
+fn as_hex<S: Serializer>(
+    frame: &Option<[u8; FRAME_LEN]>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match frame {
+        Some(bytes) => serializer.collect_str(&format_args!("{}", Hex(bytes))),
+        None => serializer.serialize_none(),
+    }
+}
+
+struct Hex<'a>(&'a [u8; FRAME_LEN]);
+
+impl std::fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(bytes) = self;
+        bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+fn as_text<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{time:.9}"))
+}

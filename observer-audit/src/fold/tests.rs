@@ -1,0 +1,113 @@
+//! What is written in full, what is counted, and that nothing is forgotten.
+
+use super::*;
+use observer_events::event::{Attestation, AuthFailureCause, TaskKind};
+
+fn incident(pid: u32, claimed: u32) -> Incident {
+    Incident {
+        what: What::AuthFailure {
+            cause: AuthFailureCause::PidMismatch,
+        },
+        count: 1,
+        claimed_pid: Some(claimed),
+        observer_ns: 1,
+        frame: None,
+        sender: Some(Attestation {
+            pid: Some(pid),
+            own_pid: None,
+            host_pid: Some(pid),
+            tid: None,
+            pid_ns_inode: None,
+            uid: Some(1000),
+            gid: None,
+            start_ns: Some(1),
+            comm: None,
+            cgroup_id: Some(7),
+            scm_pid: None,
+            via: Via::Btf,
+            task_kind: TaskKind::Thread,
+            corked: false,
+        }),
+        source: None,
+    }
+}
+
+fn seconds(start: Instant, seconds: u64) -> Instant {
+    start.checked_add(Duration::from_secs(seconds)).unwrap()
+}
+
+#[test]
+fn the_first_is_written_and_the_next_are_counted() {
+    let start = Instant::now();
+    let mut fold = Fold::new(start);
+    let time = Timestamp::now();
+    assert_eq!(fold.note(&incident(1, 2), time, 17, start), Noted::InFull);
+    for _ in 0..9 {
+        assert_eq!(fold.note(&incident(1, 2), time, 18, start), Noted::Counted);
+    }
+    // Another claim and another sender are something else.
+    assert_eq!(fold.note(&incident(1, 3), time, 18, start), Noted::InFull);
+    assert_eq!(fold.note(&incident(2, 2), time, 19, start), Noted::InFull);
+    assert!(fold.due(start).is_empty());
+    let repeats = fold.due(seconds(start, 1));
+    let [repeat] = &repeats[..] else {
+        panic!("{repeats:?}");
+    };
+    assert_eq!((repeat.count, repeat.line), (9, Some(17)));
+    assert_eq!(repeat.alike, Alike::SenderAndClaim);
+}
+
+#[test]
+fn counts_of_one_sender_come_ever_more_rarely_and_a_pause_ends_that() {
+    let start = Instant::now();
+    let mut fold = Fold::new(start);
+    let mut lines = 0;
+    let mut counted = 0;
+    for second in 0..1000 {
+        let now = seconds(start, second);
+        let noted = fold.note(&incident(1, 2), Timestamp::now(), 1, now);
+        lines += u64::from(noted == Noted::InFull);
+        for repeat in fold.due(now) {
+            lines += 1;
+            counted += repeat.count;
+        }
+    }
+    assert!(lines < 30, "{lines}");
+    // A first quiet minute shows what was left to count, a second ends it.
+    let rest = fold.due(seconds(start, 1100));
+    counted += rest.iter().map(|repeat| repeat.count).sum::<u64>();
+    assert_eq!(counted, 999);
+    assert!(fold.due(seconds(start, 1200)).is_empty());
+    assert!(fold.tallies.is_empty());
+    assert_eq!(fold.used, [0; 3]);
+    let noted = fold.note(&incident(1, 2), Timestamp::now(), 1, seconds(start, 1200));
+    assert_eq!(noted, Noted::InFull);
+}
+
+#[test]
+fn a_flood_of_ever_new_senders_and_claims_is_bounded_and_all_of_it_counted() {
+    let start = Instant::now();
+    let mut fold = Fold::new(start);
+    let (mut full, mut first, mut counted, mut lines) = (0_u64, 0_usize, 0_u64, 0_u64);
+    for number in 0..200_000_u32 {
+        let now = start + Duration::from_micros(u64::from(number) * 50);
+        let sender = incident(number / 2, number);
+        match fold.note(&sender, Timestamp::now(), 1, now) {
+            Noted::InFull => full += 1,
+            Noted::First => first += 1,
+            Noted::Counted => {}
+        }
+        for repeat in fold.due(now) {
+            lines += 1;
+            counted += repeat.count;
+        }
+    }
+    let bound = MAX_EXACT + MAX_SENDERS + MAX_CROWDS + 10;
+    assert!(fold.tallies.len() <= bound, "{}", fold.tallies.len());
+    // Ten seconds, in each of which every entry could begin anew.
+    assert!((2..=11 * bound).contains(&first), "{first}");
+    assert!(full <= 256 + 11 * 16, "{full}");
+    assert!(lines <= 10 * 1600, "{lines}");
+    counted += fold.rest().iter().map(|repeat| repeat.count).sum::<u64>();
+    assert_eq!(full + counted, 200_000);
+}

@@ -1,0 +1,55 @@
+//! `observer audit follow`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use observer_audit::follow::Follower;
+use observer_audit::report::Line;
+use observer_events::format::Plain;
+
+/// How often a file without news is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// `observer audit follow`
+#[derive(Debug, Args)]
+pub(crate) struct Follow {
+    /// The trail
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Begin with the first line of the present file instead of the next to
+    /// come
+    #[arg(long)]
+    from_start: bool,
+
+    /// Write the lines as they are. Nothing is verified
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs until interrupted, or until nobody reads.
+pub(super) fn execute(args: &Follow) -> anyhow::Result<()> {
+    let mut follower = Follower::new(&args.file, args.from_start);
+    loop {
+        match follower.next_line()? {
+            Some(line) => match show(line, args.json) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                result => result?,
+            },
+            None => std::thread::sleep(LOOK_EVERY),
+        }
+    }
+}
+
+fn show(line: &[u8], json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match Line::parse(line) {
+        Some(line) if !json => writeln!(out, "{}", Plain(line))?,
+        // The observer writes nothing but printable ASCII; whatever else stands
+        // in the file must not reach a terminal as it is.
+        _ => writeln!(out, "{}", Plain(String::from_utf8_lossy(line)))?,
+    }
+    out.flush()
+}

@@ -1,0 +1,29 @@
+//! `observer audit keygen`.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// `observer audit keygen`
+#[derive(Debug, Args)]
+pub(crate) struct Keygen {
+    /// Key file for `observer run --audit-key`; stays on this host
+    #[arg(long, value_name = "FILE")]
+    audit_key: PathBuf,
+
+    /// Verification key for `observer audit verify --key`; take it off this
+    /// host, for who has it can forge the trail
+    #[arg(long, value_name = "FILE")]
+    verify_key: PathBuf,
+}
+
+pub(super) fn execute(args: &Keygen) -> anyhow::Result<()> {
+    let trail = observer_audit::generate(&args.audit_key, &args.verify_key)?;
+    writeln!(io::stdout(), "trail {trail}")?;
+    crate::say(format_args!(
+        "now take {} off this host and delete it here: who has it can forge the trail",
+        args.verify_key.display()
+    ));
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! `observer audit report`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use observer_audit::report::{Summary, summarize};
+
+use crate::plain::{PlainText, write_document};
+use crate::table::Table;
+use crate::until_read;
+
+/// `observer audit report`
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// The trail; its rotated files are found beside it. Nothing is verified:
+    /// that is `observer audit verify`
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Write one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn execute(args: &Report) -> anyhow::Result<()> {
+    let summary = summarize(&args.file)?;
+    let mut out = PlainText(io::stdout().lock());
+    let written = if args.json {
+        write_document(&mut out, &summary)
+    } else {
+        describe(&mut out, &summary)
+    };
+    Ok(until_read(written)?)
+}
+
+fn describe(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+    let mut attackers = Table::new(["count", "first", "last", "attacker", "how", "victims"]);
+    for attacker in &summary.attackers {
+        attackers.row([
+            attacker.tally.count.to_string(),
+            attacker.tally.first.clone(),
+            attacker.tally.last.clone(),
+            attacker.who.to_string(),
+            attacker.tally.how(),
+            attacker.victims(),
+        ]);
+    }
+    attackers.write(out)?;
+    writeln!(out)?;
+    let mut victims = Table::new(["count", "first", "last", "victim", "how", "attackers"]);
+    for victim in &summary.victims {
+        victims.row([
+            victim.tally.count.to_string(),
+            victim.tally.first.clone(),
+            victim.tally.last.clone(),
+            victim.name(),
+            victim.tally.how(),
+            victim.attackers.to_string(),
+        ]);
+    }
+    victims.write(out)?;
+    writeln!(
+        out,
+        "\n{} incidents on {} lines; not verified",
+        summary.incidents, summary.lines
+    )?;
+    for (count, what) in [
+        (summary.lost, "incidents lost by the observer's own account"),
+        (summary.unreadable, "lines that cannot be read"),
+        (
+            summary.not_listed,
+            "incidents of attackers or victims beyond those listed",
+        ),
+    ] {
+        if count > 0 {
+            writeln!(out, "note: {count} {what}")?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,407 @@
+//! From the sockets to everyone who is told, until told to stop.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::daemon_status::{AgentStatus, Attacks, AuditStatus, DaemonStatus, SinkStatus};
+use anyhow::{anyhow, bail};
+use futures_core::Stream as _;
+use jiff::Timestamp;
+use observer::Observer;
+use observer::attest::probe;
+use observer_audit::{Counts, Handle, Incident, Trail};
+use observer_events::agents::Owner;
+use observer_events::format::{Format, Sink};
+use observer_events::{Counters, Event};
+use serde::Serialize;
+use tokio::time::{Interval, MissedTickBehavior};
+
+use super::args::{Events, Run};
+use super::log::Log;
+use super::output::{Culprit, Failure, Output, Plan, Rank};
+use super::run::{DRAIN_TIME, close_trail};
+use super::serve::{Question, Serving};
+use super::signals::Shutdown;
+use super::stream::Stream;
+use super::watch::Watch;
+
+/// Events that are collected before they are written.
+const BATCH: usize = 256;
+/// Bytes of events that wait for stdout's reader at most. What one process may
+/// be accused of at once, twice the default of `--max-beat-rate`, fits.
+const EVENTS_WAITING: Plan = Plan {
+    common: 4 << 20,
+    accusations: 3 << 20,
+    reserve: 1 << 20,
+};
+/// How soon a frame is asked about again, at the end, that waits for its
+/// record.
+const UNDECIDED_TIME: Duration = Duration::from_millis(1);
+/// How often the counters are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The observer with its outputs and those who ask about it.
+pub(super) struct Daemon {
+    pipeline: Pipeline,
+    /// Says that stdout cannot be written.
+    failure: Failure,
+    log: Log,
+    serving: Serving,
+    watch: Watch,
+    tick: Interval,
+    /// Something happened since the counters were last looked at. What can be
+    /// lost is lost of what comes in or goes out: when nothing does, nothing
+    /// ticks.
+    is_active: bool,
+    identity: Identity,
+}
+
+/// The parts that an event passes, in this order.
+struct Pipeline {
+    /// Finds events. Its socket is removed when it is dropped.
+    observer: Observer,
+    /// Takes the forgeries down.
+    witnesses: Witnesses,
+    /// Where they are kept, if they are to be.
+    trail: Option<Trail>,
+    /// Formats events, one at a time.
+    sink: Sink,
+    /// Takes them away; makes nobody wait.
+    output: Output,
+    /// Whether beats are among them.
+    beats: bool,
+    /// Something was put in line for it since it was last told.
+    is_output_due: bool,
+}
+
+/// Who is told of forgeries and refusals.
+#[derive(Clone)]
+struct Witnesses {
+    trail: Option<Handle>,
+    /// The last ones, for those who ask.
+    attacks: Arc<Mutex<Attacks>>,
+}
+
+/// What does not change while the observer runs.
+struct Identity {
+    started: Timestamp,
+    kernel: String,
+    lockdown: String,
+    socket: String,
+    udp: Vec<SocketAddr>,
+}
+
+/// Everything that was counted.
+#[derive(Serialize)]
+struct Totals {
+    #[serde(flatten)]
+    observer: Counters,
+    /// Events that stdout's reader was too slow for.
+    stdout_lost: u64,
+    /// Lines of the log that stderr's reader was too slow for.
+    log_lost: u64,
+    #[serde(flatten)]
+    audit: Counts,
+}
+
+impl Daemon {
+    /// Brings the parts together.
+    ///
+    /// # Errors
+    /// If there can be no thread that writes to stdout.
+    pub(super) fn new(
+        args: &Run,
+        log: &Log,
+        mut observer: Observer,
+        trail: Option<Trail>,
+        serving: Serving,
+    ) -> anyhow::Result<Self> {
+        let witnesses = Witnesses {
+            trail: trail.as_ref().map(Trail::handle),
+            attacks: Arc::default(),
+        };
+        let others = witnesses.clone();
+        observer.on_refusal(Box::new(move |incident| others.note(incident)));
+        let format = if args.json() {
+            Format::Json
+        } else {
+            Format::Human {
+                color: Stream::Stdout.color(),
+            }
+        };
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (output, failure) = Output::start(Stream::Stdout, EVENTS_WAITING)?;
+        Ok(Self {
+            watch: Watch::begin(&observer, trail.as_ref()),
+            identity: Identity::new(args, &observer),
+            pipeline: Pipeline {
+                observer,
+                trail,
+                witnesses,
+                sink: Sink::new(format),
+                output,
+                beats: args.events == Events::All,
+                is_output_due: false,
+            },
+            failure,
+            log: log.clone(),
+            serving,
+            tick,
+            is_active: true,
+        })
+    }
+
+    /// Passes events on until asked to stop, then empties what is waiting.
+    ///
+    /// # Errors
+    /// If stdout fails, or is not read at the end.
+    pub(super) async fn serve(&mut self, shutdown: &mut Shutdown) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                biased;
+                signal = shutdown.requested() => {
+                    tracing::info!("{signal}: stopping");
+                    return self.drain();
+                }
+                error = self.failure.happened() => return Err(stdout_failed(error)),
+                _ = self.tick.tick(), if self.is_active => self.look(),
+                question = self.serving.asked() => self.answer(question),
+                result = poll_fn(|cx| self.pipeline.collect(cx)) => {
+                    self.is_active = true;
+                    // Signals are noticed only when the runtime has its turn,
+                    // which a socket that is never empty would deny it.
+                    if result?.is_full() {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let Pipeline {
+            observer,
+            trail,
+            output,
+            ..
+        } = &self.pipeline;
+        let lost = (output.lost(), self.log.lost());
+        let counters = observer.counters();
+        self.is_active = !self.watch.look(&counters, lost, trail.as_ref());
+    }
+
+    /// Takes what has been received already, for [`DRAIN_TIME`] at most: a
+    /// sender that never pauses must not keep the observer alive.
+    fn drain(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now().checked_add(DRAIN_TIME);
+        self.pipeline.observer.hurry();
+        while deadline.is_some_and(|deadline| Instant::now() < deadline) {
+            if self.pipeline.take_waiting() {
+                continue;
+            }
+            if !self.pipeline.observer.is_undecided() {
+                break;
+            }
+            self.pipeline.observer.wait(Some(UNDECIDED_TIME))?;
+        }
+        self.pipeline.observer.settle();
+        let left = self.pipeline.output.drain(DRAIN_TIME);
+        match self.failure.reason() {
+            Some(error) => Err(stdout_failed(error)),
+            None if left > 0 => {
+                bail!("stdout is not being read: {left} bytes of events are lost")
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Closes the trail and says what was counted.
+    ///
+    /// # Errors
+    /// `result`, or that the trail could not be closed.
+    pub(super) fn end(mut self, result: anyhow::Result<()>) -> anyhow::Result<()> {
+        self.look();
+        let Pipeline {
+            observer,
+            trail,
+            output,
+            ..
+        } = self.pipeline;
+        let kept = trail.as_ref().map(Trail::counts).unwrap_or_default();
+        let closed = close_trail(trail, &result);
+        let totals = Totals {
+            observer: observer.counters(),
+            stdout_lost: output.lost(),
+            log_lost: self.log.lost(),
+            audit: *closed.as_ref().unwrap_or(&kept),
+        };
+        match serde_json::to_string(&totals) {
+            Ok(totals) => self.log.say(format_args!("counters {totals}")),
+            Err(error) => tracing::warn!("no counters: {error}"),
+        }
+        result.and(closed.map(drop))
+    }
+
+    /// Tells how things are. Whoever asked may be gone.
+    fn answer(&self, Question { rows, reply }: Question) {
+        drop(reply.send(self.status(rows)));
+    }
+
+    fn status(&self, rows: usize) -> DaemonStatus {
+        let Pipeline {
+            observer,
+            trail,
+            witnesses,
+            output,
+            ..
+        } = &self.pipeline;
+        let Identity {
+            started,
+            kernel,
+            lockdown,
+            socket,
+            udp,
+        } = &self.identity;
+        let snapshot = observer.snapshot();
+        let agents = observer.agents().take(rows);
+        let audit = trail.as_ref().map(|trail| AuditStatus {
+            trail: trail.name().to_owned(),
+            counts: trail.counts(),
+        });
+        let sink = |sink: &str, lost| SinkStatus {
+            sink: sink.to_owned(),
+            lost,
+        };
+        let mut sinks = vec![sink("stdout", output.lost()), sink("log", self.log.lost())];
+        sinks.extend(
+            audit
+                .iter()
+                .map(|audit| sink("audit", audit.counts.audit_lost)),
+        );
+        DaemonStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started: *started,
+            time: Timestamp::now(),
+            kernel: kernel.clone(),
+            lockdown: lockdown.clone(),
+            socket: socket.clone(),
+            udp: udp.clone(),
+            agents: agents
+                .map(|agent| AgentStatus::new(&agent, snapshot.observer_ns))
+                .collect(),
+            observer: snapshot,
+            sinks,
+            audit,
+            attacks: witnesses.attacks().list().collect(),
+        }
+    }
+}
+
+/// How many events were collected.
+struct Collected(usize);
+
+impl Collected {
+    /// There may be more.
+    fn is_full(&self) -> bool {
+        self.0 >= BATCH
+    }
+}
+
+impl Witnesses {
+    /// To the trail first: it is the one that has to prove something.
+    fn note(&self, incident: Incident) {
+        if let Some(trail) = &self.trail {
+            trail.incident(incident);
+        }
+        self.attacks().note(&incident, Timestamp::now());
+    }
+
+    fn attacks(&self) -> MutexGuard<'_, Attacks> {
+        self.attacks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Identity {
+    fn new(args: &Run, observer: &Observer) -> Self {
+        Self {
+            started: Timestamp::now(),
+            kernel: probe::kernel_release(),
+            lockdown: probe::lockdown().to_string(),
+            socket: args.socket.display().to_string(),
+            udp: observer.udp_listeners().collect(),
+        }
+    }
+}
+
+impl Pipeline {
+    /// Waits for events and passes on those that are there.
+    fn collect(&mut self, cx: &mut Context<'_>) -> Poll<anyhow::Result<Collected>> {
+        let mut collected = Collected(0);
+        while !collected.is_full() {
+            match Pin::new(&mut self.observer).poll_next(cx) {
+                Poll::Ready(Some(event)) => self.pass_on(&event),
+                Poll::Ready(None) => return Poll::Ready(Err(anyhow!("the event stream ended"))),
+                Poll::Pending if collected.0 == 0 => return Poll::Pending,
+                Poll::Pending => break,
+            }
+            collected.0 = collected.0.saturating_add(1);
+        }
+        if std::mem::take(&mut self.is_output_due) {
+            self.output.flush();
+        }
+        Poll::Ready(Ok(collected))
+    }
+
+    /// One batch without waiting; whether there may be more.
+    fn take_waiting(&mut self) -> bool {
+        for _ in 0..BATCH {
+            let Some(event) = self.observer.poll() else {
+                return false;
+            };
+            self.pass_on(&event);
+        }
+        true
+    }
+
+    fn pass_on(&mut self, event: &Event) {
+        if let Some(incident) = Incident::of(event, self.observer.last_frame()) {
+            self.witnesses.note(incident);
+        }
+        if matches!(event, Event::Beat { .. }) && !self.beats {
+            return;
+        }
+        self.sink.event(event);
+        self.output.push(self.sink.buffer(), rank(event));
+        self.sink.buffer().clear();
+        self.is_output_due = true;
+    }
+}
+
+/// No flood may crowd out a silence, or who is accused of a lie; of neither may
+/// one sender cause so much that no room is left for others'.
+fn rank(event: &Event) -> Rank {
+    match event {
+        Event::Stall { origin, sender, .. } => Rank::Silence(Owner {
+            origin: *origin,
+            uid: sender.as_ref().and_then(|sender| sender.uid),
+        }),
+        Event::AuthFailure { sender, .. }
+        | Event::NamespaceConflict { sender, .. }
+        | Event::OriginConflict { sender, .. } => Rank::Accusation(Culprit::of(sender.as_ref())),
+        _ => Rank::Common,
+    }
+}
+
+fn stdout_failed(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => anyhow!("stdout was closed by its reader"),
+        _ => anyhow!(error).context("cannot write events to stdout"),
+    }
+}

@@ -1,0 +1,278 @@
+//! The status of an observer in words and tables.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use crate::daemon_status::{AgentStatus, Attack, DaemonStatus};
+use jiff::Timestamp;
+use observer::attest::tier_name;
+use observer_events::agents::{AgentState, Division};
+use observer_events::event::BeatOrigin;
+use observer_events::format::Plain;
+use observer_events::snapshot::Snapshot;
+
+use super::table::Table;
+
+/// Writes all of it.
+pub(super) fn write(out: &mut impl Write, status: &DaemonStatus) -> io::Result<()> {
+    for line in summary(status) {
+        writeln!(out, "{line}")?;
+    }
+    if !status.agents.is_empty() {
+        writeln!(out)?;
+        let mut table = Table::new(AGENT_COLUMNS);
+        for agent in &status.agents {
+            table.row(agent_row(agent));
+        }
+        table.write(out)?;
+    }
+    let known = known(&status.observer);
+    let told = status.agents.len() as u64;
+    if known > told {
+        writeln!(out, "... and {} more", known.saturating_sub(told))?;
+    }
+    if !status.attacks.is_empty() {
+        writeln!(out)?;
+        let mut table = Table::new(ATTACK_COLUMNS);
+        for attack in &status.attacks {
+            table.row(attack_row(attack, status.time));
+        }
+        table.write(out)?;
+    }
+    Ok(())
+}
+
+/// The lines above the tables. Who answers at the control socket may not be an
+/// observer: what does not print is escaped.
+pub(super) fn summary(status: &DaemonStatus) -> Vec<String> {
+    let lines = lines(status).into_iter();
+    lines.map(|line| Plain(line).to_string()).collect()
+}
+
+fn lines(status: &DaemonStatus) -> Vec<String> {
+    let observer = &status.observer;
+    let up = between(status.started, status.time);
+    let mut lines = vec![format!(
+        "observer {}, pid {}, up {}, kernel {}, lockdown {}",
+        status.version,
+        status.pid,
+        span(up),
+        status.kernel,
+        status.lockdown,
+    )];
+    lines.extend(observer.routes.iter().map(|route| {
+        let place = match route.route.as_str() {
+            "unix" => status.socket.clone(),
+            _ => list(status.udp.iter().map(ToString::to_string)),
+        };
+        let weaker = route.weaker.as_deref().map(|why| format!(": {why}"));
+        let tier = tier_name(route.tier);
+        let weaker = weaker.unwrap_or_default();
+        format!("{} {place}, tier {tier}{weaker}", route.route.as_str())
+    }));
+    lines.push(agents_line(observer));
+    lines.push(findings_line(observer));
+    lines.push(losses_line(status));
+    if let Some(audit) = &status.audit {
+        lines.push(format!(
+            "audit trail {}: {} incidents in {} lines, {} writes failed",
+            audit.trail,
+            audit.counts.audit_incidents,
+            audit.counts.audit_lines,
+            audit.counts.audit_failures
+        ));
+    }
+    lines
+}
+
+fn agents_line(observer: &Snapshot) -> String {
+    let census = &observer.agents;
+    format!(
+        "agents: {} ok, {} degraded, {} critical, {} silent, of {} at most; threshold {}{}",
+        census.ok,
+        census.degraded,
+        census.critical,
+        census.silent,
+        observer.max_agents,
+        span(Duration::from_nanos(observer.threshold_ns)),
+        crowd(observer),
+    )
+}
+
+/// Who fills the table, once it is full.
+fn crowd(observer: &Snapshot) -> String {
+    let Division { share, largest, .. } = &observer.division;
+    let holder = largest.filter(|_| known(observer) >= observer.max_agents);
+    holder.map_or_else(String::new, |holder| {
+        format!(
+            "; FULL, {} of uid {} by {}, of whom {share} are sure of a place",
+            holder.agents,
+            shown(holder.owner.uid.as_ref()),
+            origin(holder.owner.origin),
+        )
+    })
+}
+
+fn findings_line(observer: &Snapshot) -> String {
+    let counters = &observer.counters;
+    let others = [
+        ("auth failures", counters.auth_failures),
+        ("namespace conflicts", counters.namespace_conflicts),
+        ("origin conflicts", counters.origin_conflicts),
+        ("refused", counters.refused_senders),
+        ("throttled", counters.throttled),
+        ("with descriptors", counters.descriptors_refused),
+        ("no frames", counters.decode_errors),
+        ("stale", counters.stale_nonces),
+    ];
+    let beats_and_stalls = [("beats", counters.beats), ("stalls", counters.stalls)];
+    let found = beats_and_stalls
+        .into_iter()
+        .chain(others.into_iter().filter(|&(_, count)| count > 0));
+    let found = list(found.map(|(what, count)| format!("{count} {what}")));
+    format!("found: {found}")
+}
+
+fn losses_line(status: &DaemonStatus) -> String {
+    let lost = status.losses().filter(|&(_, count)| count > 0);
+    let lost = list(lost.map(|(stage, count)| format!("{count} {stage}")));
+    if lost.is_empty() {
+        return "lost: nothing".into();
+    }
+    format!("lost: {lost}")
+}
+
+/// How many agents are known.
+pub(super) fn known(observer: &Snapshot) -> u64 {
+    let census = &observer.agents;
+    [census.ok, census.degraded, census.critical, census.silent]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+}
+
+pub(super) const AGENT_COLUMNS: [&str; 8] = [
+    "agent",
+    "state",
+    "last beat",
+    "nonce",
+    "origin",
+    "uid",
+    "name",
+    "pid namespace",
+];
+
+pub(super) fn agent_row(agent: &AgentStatus) -> [String; 8] {
+    [
+        agent.pid.to_string(),
+        state(agent.state).into(),
+        span(Duration::from_nanos(agent.age_ns)),
+        agent.last_nonce.to_string(),
+        origin(agent.origin).into(),
+        shown(agent.uid.as_ref()),
+        shown(agent.comm.as_ref()),
+        shown(agent.pid_ns_inode.as_ref()),
+    ]
+    .map(|cell| Plain(cell).to_string())
+}
+
+pub(super) const ATTACK_COLUMNS: [&str; 8] = [
+    "times", "last", "attack", "claims", "sent by", "uid", "name", "from",
+];
+
+pub(super) fn attack_row(attack: &Attack, now: Timestamp) -> [String; 8] {
+    let what = match &attack.cause {
+        Some(cause) => cause.name(),
+        None => attack.kind.as_str(),
+    };
+    let sender = match (attack.pid, attack.host_pid) {
+        (Some(pid), _) => pid.to_string(),
+        (None, Some(pid)) => format!("host {pid}"),
+        (None, None) => UNKNOWN.into(),
+    };
+    [
+        attack.count.to_string(),
+        format!("{} ago", span(between(attack.last, now))),
+        what.into(),
+        shown(attack.claimed_pid.as_ref()),
+        sender,
+        shown(attack.uid.as_ref()),
+        shown(attack.comm.as_ref()),
+        match (&attack.source, attack.pid_ns_inode) {
+            (Some(source), _) => source.to_string(),
+            (None, Some(inode)) => format!("pid:[{inode}]"),
+            (None, None) => UNKNOWN.into(),
+        },
+    ]
+    .map(|cell| Plain(cell).to_string())
+}
+
+/// Stands for what is not known.
+const UNKNOWN: &str = "-";
+
+fn shown(value: Option<&impl ToString>) -> String {
+    value.map_or_else(|| UNKNOWN.into(), ToString::to_string)
+}
+
+pub(super) fn state(state: AgentState) -> &'static str {
+    match state {
+        AgentState::Ok => "ok",
+        AgentState::Degraded => "degraded",
+        AgentState::Critical => "critical",
+        AgentState::Silent => "SILENT",
+    }
+}
+
+fn origin(origin: BeatOrigin) -> &'static str {
+    match origin {
+        BeatOrigin::KernelAttested => "kernel",
+        BeatOrigin::OperatorAttestedTransport => "operator",
+        BeatOrigin::NetworkUnverified => "network",
+        BeatOrigin::SocketModeOnly => "socket mode",
+    }
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
+}
+
+/// How long after one moment another was; nothing, if it was before.
+pub(super) fn between(one: Timestamp, other: Timestamp) -> Duration {
+    Duration::try_from(other.duration_since(one)).unwrap_or_default()
+}
+
+/// A span of time in its two largest units.
+fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let units = |number: u64, unit: &str, rest: u64, small: &str| match rest {
+        0 => format!("{number}{unit}"),
+        rest => format!("{number}{unit} {rest}{small}"),
+    };
+    match seconds {
+        0 => format!("{}ms", time.as_millis()),
+        // Not rounded: a minute is no 60.0 seconds.
+        1..60 => format!("{seconds}.{}s", time.subsec_millis() / 100),
+        60..3600 => units(seconds / 60, "m", seconds % 60, "s"),
+        3600..86_400 => units(seconds / 3600, "h", seconds / 60 % 60, "m"),
+        _ => units(seconds / 86_400, "d", seconds / 3600 % 24, "h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans() {
+        for (milliseconds, text) in [
+            (7, "7ms"),
+            (1500, "1.5s"),
+            (59_999, "59.9s"),
+            (60_000, "1m"),
+            (3_599_000, "59m 59s"),
+            (7_260_000, "2h 1m"),
+            (90_000_000, "1d 1h"),
+        ] {
+            assert_eq!(span(Duration::from_millis(milliseconds)), text);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! `observer doctor`: the facts about this host, for a person or a program.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use anyhow::Context as _;
+use observer::attest::probe::{Finding, HostReport, State, probe};
+use observer::attest::tier_name;
+use observer_events::event::Via;
+use observer_events::format::Plain;
+use serde::Serialize;
+
+use super::args::Doctor;
+use super::plain::write_document;
+use super::stream::Stream;
+
+/// Looks at the host and writes what it finds to stdout.
+///
+/// # Errors
+/// If stdout cannot be written.
+pub(super) fn execute(args: &Doctor) -> anyhow::Result<ExitCode> {
+    let report = probe(&args.btf);
+    let mut text = Vec::new();
+    if args.json {
+        write_json(&mut text, &report)
+    } else {
+        write_table(&mut text, &report, Stream::Stdout.color())
+    }
+    .and_then(|()| io::stdout().write_all(&text))
+    .context("cannot write the report to stdout")?;
+    Ok(match report.attested_tier() {
+        Some(_) => ExitCode::SUCCESS,
+        None => ExitCode::from(super::CANNOT_ATTEST),
+    })
+}
+
+/// The facts, with what they mean.
+#[derive(Serialize)]
+struct Json<'a> {
+    #[serde(flatten)]
+    report: &'a HostReport,
+    /// What `--attest prefer` uses.
+    tier: Via,
+    /// Whether `--attest require` starts.
+    can_attest: bool,
+    findings: Vec<Finding>,
+}
+
+fn write_json(mut out: impl Write, report: &HostReport) -> io::Result<()> {
+    let json = Json {
+        report,
+        tier: report.tier(),
+        can_attest: report.attested_tier().is_some(),
+        findings: report.findings(),
+    };
+    write_document(&mut out, &json)
+}
+
+fn write_table(mut out: impl Write, report: &HostReport, color: bool) -> io::Result<()> {
+    for Finding {
+        check,
+        state,
+        found,
+        action,
+    } in report.findings()
+    {
+        let (word, style) = appearance(state);
+        let style = if color { style } else { Style::new() };
+        let found = Plain(found);
+        writeln!(out, "{style}{word:<7}{style:#}  {check:<25}  {found}")?;
+        if let Some(action) = action {
+            writeln!(out, "{:>36}-> {}", "", Plain(action))?;
+        }
+    }
+    writeln!(out, "\n{}", verdict(report))
+}
+
+fn appearance(state: State) -> (&'static str, Style) {
+    match state {
+        State::Ok => ("ok", AnsiColor::Green.on_default()),
+        State::Limited => ("limited", AnsiColor::Yellow.on_default()),
+        State::Missing => ("MISSING", AnsiColor::Red.on_default().bold()),
+        State::Unknown => ("unknown", Style::new().dimmed()),
+    }
+}
+
+fn verdict(report: &HostReport) -> String {
+    match report.attested_tier() {
+        Some(via) => format!(
+            "tier {}: the kernel attests senders on this host",
+            tier_name(via)
+        ),
+        None => {
+            "no eBPF tier works: `run` will not start here, and `run --attest prefer` would use \
+                 tier scm, which a privileged sender can deceive"
+                .into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use observer::attest::KERNEL_BTF;
+
+    use super::*;
+
+    #[test]
+    fn both_forms_tell_the_same() {
+        let report = probe(Path::new(KERNEL_BTF));
+        let mut table = Vec::new();
+        write_table(&mut table, &report, false).unwrap();
+        let table = String::from_utf8(table).unwrap();
+        let mut json = Vec::new();
+        write_json(&mut json, &report).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        for finding in json["findings"].as_array().unwrap() {
+            assert!(
+                table.contains(finding["found"].as_str().unwrap()),
+                "{finding}\n{table}"
+            );
+        }
+        assert!(!table.contains('\x1b'));
+        assert!(table.contains(&format!(
+            "{}tier",
+            if json["can_attest"] == true {
+                ""
+            } else {
+                "no eBPF "
+            }
+        )));
+    }
+}

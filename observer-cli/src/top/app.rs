@@ -1,0 +1,134 @@
+//! What the view shows, and what keys do to it.
+
+use crate::daemon_status::DaemonStatus;
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+
+/// The state of the view.
+pub(super) struct App {
+    /// What was seen last.
+    pub(super) status: Option<DaemonStatus>,
+    /// Beats a second between the last two looks.
+    pub(super) rate: Option<f64>,
+    /// Why the last look saw nothing.
+    pub(super) trouble: Option<String>,
+    pub(super) paused: bool,
+    /// The first agent that is shown.
+    pub(super) first: usize,
+    /// How many agents fit, as the last drawing found.
+    pub(super) fitting: usize,
+}
+
+/// What comes after a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Stop,
+    GoOn,
+}
+
+/// Agents that are asked for before it is known how many fit.
+const FIRST_GUESS: usize = 64;
+
+impl App {
+    pub(super) fn new() -> Self {
+        Self {
+            status: None,
+            rate: None,
+            trouble: None,
+            paused: false,
+            first: 0,
+            fitting: FIRST_GUESS,
+        }
+    }
+
+    /// How many agents the next look needs to fill the view.
+    pub(super) fn rows(&self) -> usize {
+        self.first.saturating_add(self.fitting)
+    }
+
+    /// Takes in what was seen.
+    pub(super) fn saw(&mut self, seen: anyhow::Result<DaemonStatus>) {
+        match seen {
+            Ok(_) if self.paused => self.trouble = None,
+            Ok(status) => {
+                self.rate = self
+                    .status
+                    .as_ref()
+                    .and_then(|before| rate(before, &status));
+                self.status = Some(status);
+                self.trouble = None;
+            }
+            Err(error) => {
+                self.trouble = Some(format!("{error:#}"));
+                self.rate = None;
+            }
+        }
+    }
+
+    /// Does what a key says.
+    pub(super) fn heed(&mut self, event: &Event) -> Next {
+        let Event::Key(KeyEvent {
+            code,
+            modifiers,
+            kind: KeyEventKind::Press | KeyEventKind::Repeat,
+            ..
+        }) = *event
+        else {
+            return Next::GoOn;
+        };
+        let page = self.fitting.max(1);
+        match code {
+            KeyCode::Char('q') | KeyCode::Esc => return Next::Stop,
+            KeyCode::Char('c') if modifiers.contains(KeyModifiers::CONTROL) => return Next::Stop,
+            KeyCode::Char('p' | ' ') => self.paused = !self.paused,
+            KeyCode::Down | KeyCode::Char('j') => self.first = self.first.saturating_add(1),
+            KeyCode::Up | KeyCode::Char('k') => self.first = self.first.saturating_sub(1),
+            KeyCode::PageDown => self.first = self.first.saturating_add(page),
+            KeyCode::PageUp => self.first = self.first.saturating_sub(page),
+            KeyCode::Home | KeyCode::Char('g') => self.first = 0,
+            _ => {}
+        }
+        Next::GoOn
+    }
+}
+
+/// Beats a second between two looks at the same observer.
+#[expect(clippy::cast_precision_loss, reason = "it is shown in whole beats")]
+fn rate(before: &DaemonStatus, after: &DaemonStatus) -> Option<f64> {
+    if before.started != after.started {
+        return None;
+    }
+    let (before, after) = (&before.observer, &after.observer);
+    let ns = after.observer_ns.checked_sub(before.observer_ns)?;
+    let beats = after.counters.beats.checked_sub(before.counters.beats)?;
+    (ns > 0).then(|| beats as f64 * 1e9 / ns as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+    use super::*;
+
+    fn press(app: &mut App, code: KeyCode) -> Next {
+        app.heed(&Event::Key(KeyEvent::new(code, KeyModifiers::NONE)))
+    }
+
+    #[test]
+    fn keys_scroll_pause_and_stop() {
+        let mut app = App::new();
+        app.fitting = 10;
+        for code in [KeyCode::PageDown, KeyCode::Down, KeyCode::Down, KeyCode::Up] {
+            assert_eq!(press(&mut app, code), Next::GoOn);
+        }
+        assert_eq!((app.first, app.rows()), (11, 21));
+        press(&mut app, KeyCode::PageUp);
+        press(&mut app, KeyCode::PageUp);
+        assert_eq!(app.first, 0);
+        press(&mut app, KeyCode::Char('p'));
+        assert!(app.paused);
+        assert_eq!(press(&mut app, KeyCode::Char('c')), Next::GoOn);
+        assert_eq!(press(&mut app, KeyCode::Char('q')), Next::Stop);
+        let interrupt = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+        assert_eq!(app.heed(&Event::Key(interrupt)), Next::Stop);
+    }
+}
