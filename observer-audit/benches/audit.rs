@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use observer_audit::{Incident, Options, Trail, What, generate};
-use observer_events::Event;
 use observer_events::event::{Attestation, AuthFailureCause, TaskKind, Via};
+use observer_events::{Event, Evidence, Observation, Report};
 
 /// Incidents through the trail for one figure.
 const MANY: u32 = 1_000_000;
@@ -64,13 +64,21 @@ fn sender(pid: u32) -> Attestation {
     }
 }
 
-fn forgery(claimed_pid: u32) -> Event {
-    Event::AuthFailure {
-        claimed_pid,
-        observer_ns: 1,
-        cause: AuthFailureCause::PidMismatch,
-        sender: Some(sender(1 << 30)),
-        source: None,
+fn forgery(claimed_pid: u32) -> Report {
+    Report::Observation(Observation {
+        event: Event::AuthFailure {
+            claimed_pid,
+            observer_ns: 1,
+            cause: AuthFailureCause::PidMismatch,
+        },
+        evidence: Evidence::new(Some(sender(1 << 30)), None, Some([7; 32])),
+    })
+}
+
+/// As the daemon does with each report.
+fn pass(trail: &Trail, report: &Report) {
+    if let Some(incident) = Incident::of(black_box(report)) {
+        trail.incident(incident);
     }
 }
 
@@ -79,7 +87,7 @@ fn leave(trail: &Trail, many: u64, claims: u32) -> Duration {
     let began = Instant::now();
     for number in 0..many {
         let claimed = u32::try_from(number % u64::from(claims)).unwrap();
-        trail.event(black_box(&forgery(claimed)), Some(&[7; 32]));
+        pass(trail, &forgery(claimed));
     }
     began.elapsed()
 }
@@ -121,8 +129,11 @@ fn each(criterion: &mut Criterion) {
     });
     group.bench_function("pass over a beat", |bencher| {
         let scene = Scene::new(8192);
-        let event = Event::Io(std::io::ErrorKind::Other.into(), 1);
-        bencher.iter(|| scene.trail.event(black_box(&event), None));
+        let report = Report::Observation(Observation {
+            event: Event::Io(std::io::ErrorKind::Other.into(), 1),
+            evidence: Evidence::default(),
+        });
+        bencher.iter(|| pass(&scene.trail, &report));
     });
     group.bench_function("a refused sender", |bencher| {
         let scene = Scene::new(8192);

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
+use crate::incident::{Incident, What};
 use jiff::Timestamp;
 use observer_common::frame::{FRAME_LEN, Frame};
-use observer_events::event::{Attestation, Status};
-use observer_events::incident::{Incident, What};
+use observer_events::event::Attestation;
 use serde::{Serialize, Serializer};
 
 use super::evidence::{Container, Evidence, Process};
@@ -113,14 +113,9 @@ impl Claim {
             nonce,
             payload,
         } = Frame::decode(bytes).ok()?;
-        let status = match status {
-            Status::Ok => "ok",
-            Status::Degraded => "degraded",
-            Status::Critical => "critical",
-        };
         Some(Self {
             pid,
-            status,
+            status: status.name(),
             nonce,
             payload,
             timestamp,

@@ -14,9 +14,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use observer_events::incident::{Incident, What};
-
 use super::entry::Alike;
+use super::incident::{Incident, What};
 use observer_events::event::Via;
 
 /// Senders with their claims that are told apart at most.

@@ -90,6 +90,7 @@ mod evidence;
 mod files;
 mod fold;
 pub mod follow;
+mod incident;
 mod key;
 mod line;
 mod queue;
@@ -103,8 +104,8 @@ mod writer;
 
 pub use chain::{Link, MAX_EPOCH};
 pub use files::FileError;
+pub use incident::{Incident, What};
 pub use key::{KeyError, generate};
-pub use observer_events::incident::{Incident, What};
 pub use queue::{CloseError, Counts, Handle, Trail};
 pub use reader::MAX_LINE;
 pub use recover::OpenError;

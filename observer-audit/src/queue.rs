@@ -7,10 +7,8 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
+use crate::incident::Incident;
 use jiff::Timestamp;
-use observer_common::frame::FRAME_LEN;
-use observer_events::event::Event;
-use observer_events::incident::Incident;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -153,14 +151,6 @@ impl Trail {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// Takes an event down if it is an [`Incident`]; `frame` is the datagram
-    /// that it is about. Never waits.
-    pub fn event(&self, event: &Event, frame: Option<&[u8; FRAME_LEN]>) {
-        if let Some(incident) = Incident::of(event, frame) {
-            self.incident(incident);
-        }
     }
 
     /// Takes an incident down, as [`Handle::incident`] does.

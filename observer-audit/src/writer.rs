@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
+use crate::incident::Incident;
 use jiff::Timestamp;
-use observer_events::incident::Incident;
 use serde::Serialize;
 
 use super::Options;

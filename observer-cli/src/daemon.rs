@@ -4,24 +4,23 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::daemon_status::{AgentStatus, Attacks, AuditStatus, DaemonStatus, SinkStatus};
 use anyhow::{anyhow, bail};
 use futures_core::Stream as _;
 use jiff::Timestamp;
 use observer::Observer;
 use observer::attest::probe;
-use observer_audit::{Counts, Handle, Incident, Trail};
+use observer_audit::{Counts, Incident, Trail};
 use observer_events::agents::Owner;
-use observer_events::format::{Format, Sink};
-use observer_events::{Counters, Event};
+use observer_events::format::{Format, Formatter};
+use observer_events::{Counters, Event, Notice, Observation, Report};
 use serde::Serialize;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::args::{Events, Run};
+use super::daemon_status::{AgentStatus, Attacks, AuditStatus, DaemonStatus, SinkStatus};
 use super::log::Log;
 use super::output::{Culprit, Failure, Output, Plan, Rank};
 use super::run::{DRAIN_TIME, close_trail};
@@ -39,9 +38,6 @@ const EVENTS_WAITING: Plan = Plan {
     accusations: 3 << 20,
     reserve: 1 << 20,
 };
-/// How soon a frame is asked about again, at the end, that waits for its
-/// record.
-const UNDECIDED_TIME: Duration = Duration::from_millis(1);
 /// How often the counters are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -65,26 +61,18 @@ pub(super) struct Daemon {
 struct Pipeline {
     /// Finds events. Its socket is removed when it is dropped.
     observer: Observer,
-    /// Takes the forgeries down.
-    witnesses: Witnesses,
-    /// Where they are kept, if they are to be.
+    /// Keeps the incidents, if they are to be kept.
     trail: Option<Trail>,
-    /// Formats events, one at a time.
-    sink: Sink,
+    /// The last ones, for those who ask.
+    attacks: Attacks,
+    /// Formats reports, one at a time.
+    formatter: Formatter,
     /// Takes them away; makes nobody wait.
     output: Output,
     /// Whether beats are among them.
     beats: bool,
     /// Something was put in line for it since it was last told.
     is_output_due: bool,
-}
-
-/// Who is told of forgeries and refusals.
-#[derive(Clone)]
-struct Witnesses {
-    trail: Option<Handle>,
-    /// The last ones, for those who ask.
-    attacks: Arc<Mutex<Attacks>>,
 }
 
 /// What does not change while the observer runs.
@@ -117,16 +105,10 @@ impl Daemon {
     pub(super) fn new(
         args: &Run,
         log: &Log,
-        mut observer: Observer,
+        observer: Observer,
         trail: Option<Trail>,
         serving: Serving,
     ) -> anyhow::Result<Self> {
-        let witnesses = Witnesses {
-            trail: trail.as_ref().map(Trail::handle),
-            attacks: Arc::default(),
-        };
-        let others = witnesses.clone();
-        observer.on_refusal(Box::new(move |incident| others.note(incident)));
         let format = if args.json() {
             Format::Json
         } else {
@@ -143,8 +125,8 @@ impl Daemon {
             pipeline: Pipeline {
                 observer,
                 trail,
-                witnesses,
-                sink: Sink::new(format),
+                attacks: Attacks::default(),
+                formatter: Formatter::new(format),
                 output,
                 beats: args.events == Events::All,
                 is_output_due: false,
@@ -196,21 +178,13 @@ impl Daemon {
         self.is_active = !self.watch.look(&counters, lost, trail.as_ref());
     }
 
-    /// Takes what has been received already, for [`DRAIN_TIME`] at most: a
-    /// sender that never pauses must not keep the observer alive.
+    /// Takes what has been received already, for [`DRAIN_TIME`] at most.
     fn drain(&mut self) -> anyhow::Result<()> {
-        let deadline = Instant::now().checked_add(DRAIN_TIME);
-        self.pipeline.observer.hurry();
-        while deadline.is_some_and(|deadline| Instant::now() < deadline) {
-            if self.pipeline.take_waiting() {
-                continue;
-            }
-            if !self.pipeline.observer.is_undecided() {
-                break;
-            }
-            self.pipeline.observer.wait(Some(UNDECIDED_TIME))?;
+        let now = Instant::now();
+        let until = now.checked_add(DRAIN_TIME).unwrap_or(now);
+        while let Some(report) = self.pipeline.observer.drain(until)? {
+            self.pipeline.pass_on(&report);
         }
-        self.pipeline.observer.settle();
         let left = self.pipeline.output.drain(DRAIN_TIME);
         match self.failure.reason() {
             Some(error) => Err(stdout_failed(error)),
@@ -257,7 +231,7 @@ impl Daemon {
         let Pipeline {
             observer,
             trail,
-            witnesses,
+            attacks,
             output,
             ..
         } = &self.pipeline;
@@ -299,7 +273,7 @@ impl Daemon {
             observer: snapshot,
             sinks,
             audit,
-            attacks: witnesses.attacks().list().collect(),
+            attacks: attacks.list().collect(),
         }
     }
 }
@@ -311,20 +285,6 @@ impl Collected {
     /// There may be more.
     fn is_full(&self) -> bool {
         self.0 >= BATCH
-    }
-}
-
-impl Witnesses {
-    /// To the trail first: it is the one that has to prove something.
-    fn note(&self, incident: Incident) {
-        if let Some(trail) = &self.trail {
-            trail.incident(incident);
-        }
-        self.attacks().note(&incident, Timestamp::now());
-    }
-
-    fn attacks(&self) -> MutexGuard<'_, Attacks> {
-        self.attacks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -341,12 +301,12 @@ impl Identity {
 }
 
 impl Pipeline {
-    /// Waits for events and passes on those that are there.
+    /// Waits for reports and passes on those that are there.
     fn collect(&mut self, cx: &mut Context<'_>) -> Poll<anyhow::Result<Collected>> {
         let mut collected = Collected(0);
         while !collected.is_full() {
             match Pin::new(&mut self.observer).poll_next(cx) {
-                Poll::Ready(Some(event)) => self.pass_on(&event),
+                Poll::Ready(Some(report)) => self.pass_on(&report),
                 Poll::Ready(None) => return Poll::Ready(Err(anyhow!("the event stream ended"))),
                 Poll::Pending if collected.0 == 0 => return Poll::Pending,
                 Poll::Pending => break,
@@ -359,43 +319,53 @@ impl Pipeline {
         Poll::Ready(Ok(collected))
     }
 
-    /// One batch without waiting; whether there may be more.
-    fn take_waiting(&mut self) -> bool {
-        for _ in 0..BATCH {
-            let Some(event) = self.observer.poll() else {
-                return false;
-            };
-            self.pass_on(&event);
+    /// To the trail first: it is the one that has to prove something.
+    fn pass_on(&mut self, report: &Report) {
+        if let Some(incident) = Incident::of(report) {
+            if let Some(trail) = &self.trail {
+                trail.incident(incident);
+            }
+            self.attacks.note(&incident, Timestamp::now());
         }
-        true
-    }
-
-    fn pass_on(&mut self, event: &Event) {
-        if let Some(incident) = Incident::of(event, self.observer.last_frame()) {
-            self.witnesses.note(incident);
-        }
-        if matches!(event, Event::Beat { .. }) && !self.beats {
+        if is_beat(report) && !self.beats {
             return;
         }
-        self.sink.event(event);
-        self.output.push(self.sink.buffer(), rank(event));
-        self.sink.buffer().clear();
+        self.formatter.report(report);
+        self.output.push(self.formatter.buffer(), rank(report));
+        self.formatter.buffer().clear();
         self.is_output_due = true;
     }
 }
 
-/// No flood may crowd out a silence, or who is accused of a lie; of neither may
+fn is_beat(report: &Report) -> bool {
+    matches!(report, Report::Observation(observation)
+        if matches!(observation.event, Event::Beat { .. }))
+}
+
+/// No flood may crowd out a stall, or who is accused of a lie; of neither may
 /// one sender cause so much that no room is left for others'.
-fn rank(event: &Event) -> Rank {
+fn rank(report: &Report) -> Rank {
+    let Observation { event, evidence } = match report {
+        Report::Observation(observation) => observation,
+        Report::Notice(notice) => return rank_of_notice(notice),
+    };
+    let sender = evidence.sender.as_ref();
     match event {
-        Event::Stall { origin, sender, .. } => Rank::Silence(Owner {
+        Event::Stall { origin, .. } => Rank::Silence(Owner {
             origin: *origin,
-            uid: sender.as_ref().and_then(|sender| sender.uid),
+            uid: sender.and_then(|sender| sender.uid),
         }),
-        Event::AuthFailure { sender, .. }
-        | Event::NamespaceConflict { sender, .. }
-        | Event::OriginConflict { sender, .. } => Rank::Accusation(Culprit::of(sender.as_ref())),
+        Event::AuthFailure { .. }
+        | Event::NamespaceConflict { .. }
+        | Event::OriginConflict { .. } => Rank::Accusation(Culprit::of(sender)),
         _ => Rank::Common,
+    }
+}
+
+fn rank_of_notice(notice: &Notice) -> Rank {
+    match notice.evidence() {
+        Some(evidence) => Rank::Accusation(Culprit::of(evidence.sender.as_ref())),
+        None => Rank::Common,
     }
 }
 

@@ -37,6 +37,19 @@ pub enum Status {
     Critical = 2,
 }
 
+#[cfg(feature = "user")]
+impl Status {
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded => "degraded",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// The process that 32 bytes claim as their sender, be they a frame or not:
 /// what the filter compares, which has no time for a checksum.
 #[must_use]

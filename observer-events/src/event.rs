@@ -2,19 +2,19 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 
 pub use observer_common::frame::{DecodeError, Status};
 use observer_common::record::COMM_LEN;
 pub use observer_common::record::TaskKind;
 use serde::{Deserialize, Serialize};
 
-/// One finding of the observer.
+/// What the observer found out: the specification's eight events, and the cause
+/// of an [`Event::AuthFailure`].
 ///
 /// `observer_ns` is nanoseconds since the observer started
-/// (`CLOCK_MONOTONIC`).
+/// (`CLOCK_MONOTONIC`). What is known beside an event is its
+/// [`Evidence`](crate::Evidence).
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Event {
     /// An agent is alive.
     Beat {
@@ -32,13 +32,9 @@ pub enum Event {
         pid_ns_inode: Option<u64>,
         /// When the observer received the frame.
         observer_ns: u64,
-        /// The kernel's record of who sent it.
-        sender: Option<Attestation>,
-        /// Address that it came from by UDP; anyone can write any there.
-        source: Option<SocketAddr>,
     },
-    /// An agent has been silent for longer than the threshold. Surfaced once
-    /// per silence.
+    /// An agent has been silent for longer than the threshold. Reported once
+    /// per stall.
     Stall {
         /// The silent agent.
         pid: u32,
@@ -50,15 +46,12 @@ pub enum Event {
         origin: BeatOrigin,
         /// Its pid namespace, where known.
         pid_ns_inode: Option<u64>,
-        /// When the silence was found.
+        /// When the stall was found.
         observer_ns: u64,
-        /// Who sent when the agent's present session began.
-        sender: Option<Attestation>,
     },
-    /// A 32-byte payload that is no valid VLP frame: why it is none, when it
-    /// was received (`observer_ns`), the kernel's record of who sent it, and
-    /// the address that it came from by UDP.
-    Decode(DecodeError, u64, Option<Attestation>, Option<SocketAddr>),
+    /// A 32-byte payload that is no valid VLP frame: why it is none, and when
+    /// it was received (`observer_ns`).
+    Decode(DecodeError, u64),
     /// The frame's pid is not the kernel-verified sender's.
     AuthFailure {
         /// Process that the frame claims as its sender.
@@ -67,17 +60,13 @@ pub enum Event {
         observer_ns: u64,
         /// What did not hold.
         cause: AuthFailureCause,
-        /// The kernel's record of who sent it.
-        sender: Option<Attestation>,
-        /// Address that it came from by UDP; anyone can write any there.
-        source: Option<SocketAddr>,
     },
     /// An agent's beat came by another way than the one that it is known by.
     /// The slot is not changed, the beat is dropped.
     ///
-    /// Under the origin policy `strongest` also
-    /// the claim of an unverified origin that had to give way: the event
-    /// comes before the beat that displaced it.
+    /// Under the origin policy `strongest` also the claim of an unverified
+    /// origin that had to give way: the event comes before the beat that
+    /// displaced it.
     OriginConflict {
         /// Process that the frame claims as its sender.
         claimed_pid: u32,
@@ -87,10 +76,6 @@ pub enum Event {
         slot_origin: BeatOrigin,
         /// When the observer received the frame.
         observer_ns: u64,
-        /// The kernel's record of who sent it.
-        sender: Option<Attestation>,
-        /// Address that it came from by UDP; anyone can write any there.
-        source: Option<SocketAddr>,
     },
     /// The sender is in another pid namespace. The beat is dropped, the
     /// tracker is not touched.
@@ -103,18 +88,58 @@ pub enum Event {
         observer_ns_inode: Option<u64>,
         /// When the observer received the frame.
         observer_ns: u64,
-        /// The kernel's record of who sent it.
-        sender: Option<Attestation>,
-        /// Address that it came from by UDP; anyone can write any there.
-        source: Option<SocketAddr>,
     },
     /// A receive failed with something other than "would block": the error,
     /// and when (`observer_ns`).
     Io(io::Error, u64),
     /// `MSG_CTRUNC`, the ancillary buffer was too small: the sender attached
-    /// control data that was not taken. The condition as an error, when it
-    /// was received (`observer_ns`), and the kernel's record of who sent it.
-    CtrlTruncated(io::Error, u64, Option<Attestation>),
+    /// control data that was not taken. The condition as an error, and when it
+    /// was received (`observer_ns`).
+    CtrlTruncated(io::Error, u64),
+}
+
+impl Event {
+    /// When it was, in nanoseconds since the observer started.
+    #[must_use]
+    pub fn observer_ns(&self) -> u64 {
+        match *self {
+            Self::Beat { observer_ns, .. }
+            | Self::Stall { observer_ns, .. }
+            | Self::Decode(_, observer_ns)
+            | Self::AuthFailure { observer_ns, .. }
+            | Self::OriginConflict { observer_ns, .. }
+            | Self::NamespaceConflict { observer_ns, .. }
+            | Self::Io(_, observer_ns)
+            | Self::CtrlTruncated(_, observer_ns) => observer_ns,
+        }
+    }
+
+    /// The process that it is about: the agent, or the one that was claimed.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        match *self {
+            Self::Beat { pid, .. } | Self::Stall { pid, .. } => Some(pid),
+            Self::AuthFailure { claimed_pid, .. }
+            | Self::OriginConflict { claimed_pid, .. }
+            | Self::NamespaceConflict { claimed_pid, .. } => Some(claimed_pid),
+            Self::Decode(..) | Self::Io(..) | Self::CtrlTruncated(..) => None,
+        }
+    }
+
+    /// The name as it is serialized.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Beat { .. } => "beat",
+            Self::Stall { .. } => "stall",
+            Self::Decode(..) => "decode",
+            Self::AuthFailure { .. } => "auth_failure",
+            Self::OriginConflict { .. } => "origin_conflict",
+            Self::NamespaceConflict { .. } => "namespace_conflict",
+            Self::Io(..) => "io",
+            Self::CtrlTruncated(..) => "ctrl_truncated",
+        }
+    }
 }
 
 /// How far a sender's name can be believed.

@@ -9,8 +9,9 @@ pub mod counters;
 pub mod event;
 pub mod format;
 pub mod histogram;
-pub mod incident;
+pub mod report;
 pub mod snapshot;
 
 pub use counters::Counters;
 pub use event::Event;
+pub use report::{Evidence, Notice, Observation, Report};

@@ -9,7 +9,7 @@
 //! use std::time::Duration;
 //!
 //! use futures_util::StreamExt as _;
-//! use observer::{Event, Observer};
+//! use observer::{Event, Observer, Report};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), observer::StartError> {
@@ -17,11 +17,16 @@
 //!     .socket("/run/observer/observer.sock")
 //!     .threshold(Duration::from_secs(2))
 //!     .bind()?;
-//! while let Some(event) = observer.next().await {
-//!     match event {
+//! while let Some(report) = observer.next().await {
+//!     let Report::Observation(observation) = report else {
+//!         println!("{report:?}");
+//!         continue;
+//!     };
+//!     let sender = observation.evidence.sender;
+//!     match observation.event {
 //!         Event::Beat { pid, nonce, .. } => println!("{pid} is alive: beat {nonce}"),
 //!         Event::Stall { pid, .. } => println!("{pid} went silent"),
-//!         Event::AuthFailure { claimed_pid, cause, sender, .. } => {
+//!         Event::AuthFailure { claimed_pid, cause, .. } => {
 //!             println!("not {claimed_pid}: {cause:?}, sent by {sender:?}");
 //!         }
 //!         other => println!("{other:?}"),
@@ -71,5 +76,5 @@ pub use builder::{
     MAX_RING_BYTES, Refuse, StartError,
 };
 pub use judge::AttestMode;
-pub use observer::{DEFAULT_POLL_INTERVAL, Observer, OnRefusal};
-pub use observer_events::{self as events, Counters, Event};
+pub use observer::{DEFAULT_POLL_INTERVAL, Observer};
+pub use observer_events::{self as events, Counters, Event, Evidence, Notice, Observation, Report};

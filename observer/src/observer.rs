@@ -6,6 +6,7 @@ mod inlet;
 mod inspect;
 mod moderation;
 mod parked;
+mod refused;
 mod ring;
 mod throttled;
 
@@ -13,10 +14,10 @@ use std::{
     collections::VecDeque,
     io,
     os::fd::{AsFd, BorrowedFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use observer_common::{frame::FRAME_LEN, listener::MAX_LISTENERS};
+use observer_common::listener::MAX_LISTENERS;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub(crate) use self::inlet::Inlet;
@@ -24,6 +25,7 @@ use self::{
     conclude::Delivery,
     moderation::Moderation,
     parked::{PARK_RETRY_NS, Queue},
+    refused::Refusals,
     ring::Found,
     throttled::Account,
 };
@@ -36,9 +38,9 @@ use crate::{
     transport::{BATCH, Datagram, Payload, Way},
 };
 use observer_events::{
+    Evidence, Notice, Observation, Report,
     counters::{Counters, count},
     event::Event,
-    incident::Incident,
 };
 
 /// An absence that an operator should hear of, nanoseconds. Shorter ones are
@@ -49,14 +51,12 @@ const WORTH_A_WARNING_NS: u64 = 500_000_000;
 /// nobody asks for another time.
 pub const DEFAULT_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Takes down beats of someone who is not to be an agent, or sends too much.
-pub type OnRefusal = Box<dyn FnMut(Incident) + Send>;
-
 /// Tells which agents are alive, which went silent, and which beats were
 /// lies.
 ///
-/// Drive it with [`Observer::poll`] and [`Observer::wait`], or as a
-/// [`Stream`](futures_core::Stream) in a tokio runtime.
+/// Drive it with [`Observer::observe`] (or [`Observer::poll`], for events alone)
+/// and [`Observer::wait`], or as a [`Stream`](futures_core::Stream) in a tokio
+/// runtime.
 pub struct Observer {
     inlets: Vec<Inlet>,
     attestors: Attestors,
@@ -72,12 +72,16 @@ pub struct Observer {
     throttled: Account,
     /// The same of senders by UDP, who have budgets of their own.
     udp_throttled: Account,
-    /// Silences told since the last look at the input.
-    silences: usize,
-    /// Events with the datagrams that they are about.
-    ready: VecDeque<(Event, Option<[u8; FRAME_LEN]>)>,
-    /// The datagram that the event last handed out is about.
-    last_frame: Option<[u8; FRAME_LEN]>,
+    /// Beats that the policy keeps out.
+    refusals: Refusals,
+    /// Stalls reported since the last look at the input.
+    stalls: usize,
+    /// What is to be reported next, in order.
+    ready: VecDeque<Report>,
+    /// Notices that [`Observer::poll`] passed over.
+    notices_skipped: u64,
+    /// [`Observer::drain`] has reported what was counted until then.
+    is_settled: bool,
     counters: Counters,
     /// When the log last spoke of a refused sender.
     refusal_told_ns: Option<u64>,
@@ -87,7 +91,6 @@ pub struct Observer {
     descriptors_told_ns: Option<u64>,
     /// When it last spoke of a full table.
     overflow_told_ns: Option<u64>,
-    on_refusal: Option<OnRefusal>,
     pub(crate) wake: crate::stream::Wake,
 }
 
@@ -116,26 +119,27 @@ impl Observer {
             moderation: Moderation::new(poll_interval),
             throttled: Account::default(),
             udp_throttled: Account::default(),
-            silences: 0,
+            refusals: Refusals::default(),
+            stalls: 0,
             ready: VecDeque::new(),
-            last_frame: None,
+            notices_skipped: 0,
+            is_settled: false,
             counters: Counters::default(),
             refusal_told_ns: None,
             throttling_told_ns: None,
             descriptors_told_ns: None,
             overflow_told_ns: None,
-            on_refusal: None,
             wake: crate::stream::Wake::default(),
         }
     }
 
-    /// The next event, if there is one now; never blocks.
+    /// The next event or notice, if there is one now; never blocks.
     ///
-    /// Silence is judged only after all waiting input has been read.
-    pub fn poll(&mut self) -> Option<Event> {
+    /// A stall is judged only after all waiting input has been read.
+    pub fn observe(&mut self) -> Option<Report> {
         loop {
-            if let Some(event) = self.next_at_hand() {
-                return Some(event);
+            if let Some(report) = self.next_at_hand() {
+                return Some(report);
             }
             if self.receive() == 0 {
                 return self.next_at_hand();
@@ -143,8 +147,49 @@ impl Observer {
         }
     }
 
-    /// Blocks until there may be something for [`Observer::poll`] to say, or
-    /// the time is up. It may return early.
+    /// The next event, if there is one now; never blocks. Notices are passed
+    /// over, and counted ([`Observer::notices_skipped`]).
+    pub fn poll(&mut self) -> Option<Event> {
+        loop {
+            match self.observe()? {
+                Report::Observation(Observation { event, .. }) => return Some(event),
+                Report::Notice(_) => count(&mut self.notices_skipped),
+            }
+        }
+    }
+
+    /// How many notices [`Observer::poll`] has passed over.
+    #[must_use]
+    pub fn notices_skipped(&self) -> u64 {
+        self.notices_skipped
+    }
+
+    /// The next report of what had been sent when this was first called; `None`
+    /// once there is no more, or the time has come. To be called at the end: a
+    /// sender that never pauses must not keep the observer alive.
+    ///
+    /// # Errors
+    /// As [`Observer::wait`].
+    pub fn drain(&mut self, until: Instant) -> io::Result<Option<Report>> {
+        while !self.is_settled && Instant::now() < until {
+            self.moderation.hurry();
+            if let Some(report) = self.observe() {
+                return Ok(Some(report));
+            }
+            if self.parked.is_empty() {
+                break;
+            }
+            self.wait(Some(Duration::from_nanos(PARK_RETRY_NS)))?;
+        }
+        if !self.is_settled {
+            self.is_settled = true;
+            self.settle(true);
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    /// Blocks until there may be something for [`Observer::observe`] to report,
+    /// or the time is up. It may return early.
     ///
     /// # Errors
     /// What `ppoll` fails with, an interrupting signal included.
@@ -184,59 +229,37 @@ impl Observer {
             .next_deadline()
             .map(|deadline| deadline.saturating_sub(now.attended_ns));
         let parked = (!self.parked.is_empty()).then_some(PARK_RETRY_NS);
-        let throttled = [&self.throttled, &self.udp_throttled]
+        let counted = [&self.throttled, &self.udp_throttled]
             .into_iter()
             .filter_map(Account::next_due)
+            .chain(self.refusals.next_due())
             .map(|due| due.saturating_sub(now.observer_ns))
             .min();
         // What the socket gave has its turn before.
         let Attestors { unix, udp } = &self.attestors;
         let is_unread = !unix.is_read_to_mark() || udp.has_unread();
         let unread = is_unread.then_some(PARK_RETRY_NS);
-        [silence, parked, throttled, unread]
+        [silence, parked, counted, unread]
             .into_iter()
             .flatten()
             .min()
             .map(Duration::from_nanos)
     }
 
-    /// Has each beat of a refused sender taken down, and at a bounded rate how
-    /// many datagrams of whom flood control dropped: no event is made of what
-    /// the policy keeps out.
-    pub fn on_refusal(&mut self, take_down: OnRefusal) {
-        self.on_refusal = Some(take_down);
-    }
-
-    /// Whether a frame is still undecided that was received, for its record is
-    /// still to be read.
-    #[must_use]
-    pub fn is_undecided(&self) -> bool {
-        !self.parked.is_empty()
-    }
-
-    /// Takes down what flood control has dropped since it was last told: to be
-    /// called at the end, for the last second's.
-    pub fn settle(&mut self) {
-        self.settle_throttled(true);
-    }
-
-    /// The next event that needs no further input.
-    pub(crate) fn next_at_hand(&mut self) -> Option<Event> {
+    /// The next report that needs no further input.
+    pub(crate) fn next_at_hand(&mut self) -> Option<Report> {
         loop {
-            if let Some((event, frame)) = self.ready.pop_front() {
-                self.last_frame = frame;
-                return Some(event);
+            if let Some(report) = self.ready.pop_front() {
+                return Some(report);
             }
             if self.take_received() {
                 continue;
             }
             match self.take_from_ring() {
-                Some(Found::Event(event)) => return Some(event),
-                Some(Found::Other) => {}
-                None => {
-                    self.last_frame = None;
-                    return self.next_silence();
-                }
+                Some(Found::Next(report)) => return Some(report),
+                // What the program said of senders may be in line now.
+                None if self.ready.is_empty() => return self.next_stall(),
+                Some(Found::Other) | None => {}
             }
         }
     }
@@ -276,8 +299,8 @@ impl Observer {
         let received = inlet.receive();
         pass.waited_ns = pass.waited_ns.max(inlet.first_queued().map(since));
         let received = received.unwrap_or_else(|error| {
-            let event = self.io_error(error);
-            self.ready.push_back((event, None));
+            let report = self.io_error(error);
+            self.ready.push_back(report);
             0
         });
         *batch = Some(received);
@@ -294,7 +317,7 @@ impl Observer {
         if is_due || self.attestors.unix.is_socket_first() {
             self.read_others(&mut pass);
         }
-        self.silences = 0;
+        self.stalls = 0;
         let received: usize = pass.batches.iter().flatten().sum();
         self.counters.datagrams = self.counters.datagrams.saturating_add(received as u64);
         let waited_ns = pass.waited_ns.max(self.waited_in_ring(pass.now));
@@ -304,7 +327,7 @@ impl Observer {
         self.forget_records();
         self.note_backlogs(&pass);
         self.retry_parked();
-        self.settle_throttled(false);
+        self.settle(false);
         received.saturating_add(delivered)
     }
 
@@ -350,9 +373,12 @@ impl Observer {
             .map(|inlet| (inlet.as_fd(), inlet.udp_address().is_some()))
     }
 
-    pub(crate) fn io_error(&mut self, error: io::Error) -> Event {
+    pub(crate) fn io_error(&mut self, error: io::Error) -> Report {
         count(&mut self.counters.io_errors);
-        Event::Io(error, self.attention.now().observer_ns)
+        Report::Observation(Observation {
+            event: Event::Io(error, self.attention.now().observer_ns),
+            evidence: Evidence::default(),
+        })
     }
 
     fn give_back_absence(&mut self, now: Now, waited_ns: Option<u64>) {
@@ -367,6 +393,10 @@ impl Observer {
                 milliseconds = absence / 1_000_000,
                 "the observer was away; its agents get the time back"
             );
+            self.ready.push_back(Report::Notice(Notice::Absence {
+                away_ns: absence,
+                observer_ns: now.observer_ns,
+            }));
         }
     }
 
@@ -419,31 +449,33 @@ impl Observer {
 
     /// The next agent that has been silent for too long, once all input that
     /// waited when it became so has been read. After some the input has its
-    /// turn again: no beat waits for the end of a wave of silences.
-    fn next_silence(&mut self) -> Option<Event> {
+    /// turn again: no beat waits for the end of a wave of stalls.
+    fn next_stall(&mut self) -> Option<Report> {
         let due = self.tracker.next_deadline()?;
         let is_read = self.inlets.iter().all(|inlet| inlet.read_as_of() >= due)
             && self.attestors.unix.read_as_of() >= due;
-        if !is_read || self.is_waiting_for_records() || self.silences >= MOST_SILENCES {
+        if !is_read || self.is_waiting_for_records() || self.stalls >= MOST_STALLS {
             return None;
         }
         let silence = self.tracker.next_silent(self.now)?;
-        self.silences = self.silences.saturating_add(1);
+        self.stalls = self.stalls.saturating_add(1);
         count(&mut self.counters.stalls);
-        Some(Event::Stall {
-            pid: silence.pid,
-            last_nonce: silence.last_nonce,
-            last_ns: silence.last_ns,
-            origin: silence.origin,
-            pid_ns_inode: silence.pid_ns_inode,
-            observer_ns: self.now.observer_ns,
-            sender: silence.sender,
-        })
+        Some(Report::Observation(Observation {
+            event: Event::Stall {
+                pid: silence.pid,
+                last_nonce: silence.last_nonce,
+                last_ns: silence.last_ns,
+                origin: silence.origin,
+                pid_ns_inode: silence.pid_ns_inode,
+                observer_ns: self.now.observer_ns,
+            },
+            evidence: Evidence::new(silence.sender, None, None),
+        }))
     }
 }
 
-/// How many silences are told between two looks at the input.
-const MOST_SILENCES: usize = 64;
+/// How many stalls are reported between two looks at the input.
+const MOST_STALLS: usize = 64;
 
 /// One round of receiving.
 #[derive(Clone, Copy)]

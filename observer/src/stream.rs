@@ -20,7 +20,7 @@ use tokio::{
 
 use self::bell::{Bell, Clock};
 use crate::observer::{MAX_INLETS, Observer};
-use observer_events::event::Event;
+use observer_events::Report;
 
 /// How many batches without an event are worked off before other tasks of
 /// the runtime get their turn.
@@ -47,18 +47,18 @@ enum Watched {
     Udp(UdpSocket),
 }
 
-/// The stream never ends. A receive that fails is an [`Event::Io`] in it.
+/// The stream never ends. A receive that fails is an [`Event::Io`](observer_events::Event::Io) in it.
 ///
 /// # Panics
 /// Outside of a tokio runtime that drives I/O and time.
 impl Stream for Observer {
-    type Item = Event;
+    type Item = Report;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Report>> {
         let observer = self.get_mut();
         for _ in 0..BUDGET {
-            if let Some(event) = observer.next_at_hand() {
-                return Poll::Ready(Some(event));
+            if let Some(report) = observer.next_at_hand() {
+                return Poll::Ready(Some(report));
             }
             match observer.poll_pass(cx) {
                 Poll::Ready(Ok(())) => {}

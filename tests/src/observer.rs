@@ -27,7 +27,8 @@ pub struct Setup {
 pub struct Observer {
     child: Child,
     directory: TempDir,
-    events: Arc<Lines<Value>>,
+    /// Events and notices, in order.
+    reports: Arc<Lines<Value>>,
     log: Arc<Lines<String>>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -141,14 +142,14 @@ impl Setup {
             .unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
-        let (events, events_reader) = Lines::read(stdout, parse);
+        let (reports, reports_reader) = Lines::read(stdout, parse);
         let (log, log_reader) = Lines::read(stderr, str::to_owned);
         Observer {
             child,
             directory: self.directory,
-            events,
+            reports,
             log,
-            readers: vec![events_reader, log_reader],
+            readers: vec![reports_reader, log_reader],
         }
     }
 }
@@ -197,13 +198,23 @@ impl Observer {
     /// All events so far.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
-        self.events.all()
+        let mut reports = self.reports.all();
+        reports.retain(is_event);
+        reports
+    }
+
+    /// All notices so far.
+    #[must_use]
+    pub fn notices(&self) -> Vec<Value> {
+        let mut reports = self.reports.all();
+        reports.retain(|report| !is_event(report));
+        reports
     }
 
     /// The last event so far.
     #[must_use]
     pub fn last_event(&self) -> Option<Value> {
-        self.events.last()
+        self.reports.last(is_event)
     }
 
     /// The events so far that fit.
@@ -223,7 +234,9 @@ impl Observer {
         count: usize,
         fits: impl Fn(&Value) -> bool,
     ) -> Vec<Value> {
-        let enough = self.events.wait(count, &fits);
+        let enough = self
+            .reports
+            .wait(count, |report| is_event(report) && fits(report));
         let found = self.events_where(&fits);
         if !enough {
             self.signal(Signal::TERM);
@@ -311,6 +324,12 @@ fn parse(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?}: {error}"))
 }
 
+/// Is it no notice?
+fn is_event(report: &Value) -> bool {
+    assert!(report["event"].is_string() != report["notice"].is_string());
+    report["event"].is_string()
+}
+
 /// Is it an event of this name?
 #[must_use]
 pub fn is(event: &Value, name: &str) -> bool {
@@ -349,8 +368,9 @@ impl<T: Clone + Send + 'static> Lines<T> {
         self.lines.lock().unwrap().iter().any(fits)
     }
 
-    fn last(&self) -> Option<T> {
-        self.lines.lock().unwrap().last().cloned()
+    fn last(&self, fits: impl Fn(&T) -> bool) -> Option<T> {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().rfind(|line| fits(line)).cloned()
     }
 
     fn all(&self) -> Vec<T> {

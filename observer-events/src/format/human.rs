@@ -1,4 +1,4 @@
-//! Events as lines for a person.
+//! Reports as lines for a person.
 
 use std::fmt::{self, Display, Write as _};
 use std::net::SocketAddr;
@@ -7,17 +7,24 @@ use anstyle::{AnsiColor, Style};
 use bytes::BytesMut;
 
 use super::plain::Plain;
-use crate::event::{Attestation, AuthFailureCause, BeatOrigin, Event, Status, Via};
+use crate::{
+    event::{Attestation, AuthFailureCause, BeatOrigin, Event, Status, Via},
+    report::{Notice, Observation, Report},
+};
 
 /// Appends one line: when, what, which pid, and the particulars.
-pub(super) fn write(buffer: &mut BytesMut, event: &Event, color: bool) {
+pub(super) fn write(buffer: &mut BytesMut, report: &Report, color: bool) {
     let Line {
         observer_ns,
         label,
         style,
         pid,
         text,
-    } = Line::from(event);
+        source,
+    } = match report {
+        Report::Observation(observation) => Line::from(observation),
+        Report::Notice(notice) => Line::from(notice),
+    };
     let style = if color { style } else { Style::new() };
     // Writing to memory cannot fail: `BytesMut` grows.
     let _ = writeln!(
@@ -25,17 +32,8 @@ pub(super) fn write(buffer: &mut BytesMut, event: &Event, color: bool) {
         "{style}{time}  {label:<10}  {pid:>7}  {text}{from}{style:#}",
         time = Seconds(observer_ns),
         pid = Or(pid, "-"),
-        from = Source(source(event)),
+        from = Source(source),
     );
-}
-
-/// The status as people and JSON readers know it.
-pub(super) fn status_name(status: Status) -> &'static str {
-    match status {
-        Status::Ok => "ok",
-        Status::Degraded => "degraded",
-        Status::Critical => "critical",
-    }
 }
 
 const ROUTINE: Style = Style::new().dimmed();
@@ -48,44 +46,76 @@ struct Line {
     observer_ns: u64,
     label: &'static str,
     style: Style,
+    /// The agent's, or the one that was claimed.
     pid: Option<u32>,
     text: String,
+    /// Where it came from, if by UDP.
+    source: Option<SocketAddr>,
 }
 
-impl From<&Event> for Line {
-    fn from(event: &Event) -> Self {
-        let (label, style, pid) = head(event);
+impl From<&Observation> for Line {
+    fn from(Observation { event, evidence }: &Observation) -> Self {
+        let (label, style) = head(event);
+        let sender = evidence.sender.as_ref();
         Self {
-            observer_ns: time(event),
+            observer_ns: event.observer_ns(),
             label,
             style,
-            pid,
-            text: text(event),
+            pid: match event {
+                Event::Decode(..) | Event::CtrlTruncated(..) => visible_pid(sender),
+                event => event.pid(),
+            },
+            text: text(event, sender),
+            source: evidence.source,
         }
     }
 }
 
-/// Label, colour and pid column. The pid is the one that the event is about:
-/// the agent's, or the one that was claimed.
-fn head(event: &Event) -> (&'static str, Style, Option<u32>) {
+impl From<&Notice> for Line {
+    fn from(notice: &Notice) -> Self {
+        let evidence = notice.evidence().copied().unwrap_or_default();
+        let who = Who(evidence.sender.as_ref());
+        let (label, text) = match notice {
+            Notice::RefusedSender { count, .. } => (
+                "refused",
+                format!("{count} beats of {who}, who is not allowed"),
+            ),
+            Notice::ThrottledSender { count, .. } => {
+                ("throttled", format!("{count} datagrams of {who} dropped"))
+            }
+            Notice::DescriptorsRefused { count, .. } => (
+                "refused",
+                format!("{count} datagrams of {who} with descriptors attached"),
+            ),
+            Notice::Absence { away_ns, .. } => (
+                "absence",
+                format!("the observer was away for {:.3} s", Seconds(*away_ns)),
+            ),
+        };
+        Self {
+            observer_ns: notice.observer_ns(),
+            label,
+            style: NOTICE,
+            pid: notice.pid(),
+            text,
+            source: evidence.source,
+        }
+    }
+}
+
+fn head(event: &Event) -> (&'static str, Style) {
     match *event {
         Event::Beat {
-            pid,
-            status: Status::Ok,
-            ..
-        } => ("beat", ROUTINE, Some(pid)),
-        Event::Beat { pid, .. } => ("beat", NOTICE, Some(pid)),
-        Event::Stall { pid, .. } => ("stall", NOTICE, Some(pid)),
-        Event::Decode(_, _, ref sender, _) => ("decode", NOTICE, visible_pid(sender.as_ref())),
-        Event::AuthFailure {
-            claimed_pid, cause, ..
-        } => (cause_label(cause), SPOOF, Some(claimed_pid)),
-        Event::OriginConflict { claimed_pid, .. } => ("CONFLICT", SPOOF, Some(claimed_pid)),
-        Event::NamespaceConflict { claimed_pid, .. } => ("FOREIGN", SPOOF, Some(claimed_pid)),
-        Event::Io(..) => ("io", NOTICE, None),
-        Event::CtrlTruncated(_, _, ref sender) => {
-            ("truncated", NOTICE, visible_pid(sender.as_ref()))
-        }
+            status: Status::Ok, ..
+        } => ("beat", ROUTINE),
+        Event::Beat { .. } => ("beat", NOTICE),
+        Event::Stall { .. } => ("stall", NOTICE),
+        Event::Decode(..) => ("decode", NOTICE),
+        Event::AuthFailure { cause, .. } => (cause_label(cause), SPOOF),
+        Event::OriginConflict { .. } => ("CONFLICT", SPOOF),
+        Event::NamespaceConflict { .. } => ("FOREIGN", SPOOF),
+        Event::Io(..) => ("io", NOTICE),
+        Event::CtrlTruncated(..) => ("truncated", NOTICE),
     }
 }
 
@@ -102,96 +132,62 @@ fn visible_pid(sender: Option<&Attestation>) -> Option<u32> {
     sender.and_then(|sender| sender.pid)
 }
 
-fn time(event: &Event) -> u64 {
-    match *event {
-        Event::Beat { observer_ns, .. }
-        | Event::Stall { observer_ns, .. }
-        | Event::Decode(_, observer_ns, _, _)
-        | Event::AuthFailure { observer_ns, .. }
-        | Event::OriginConflict { observer_ns, .. }
-        | Event::NamespaceConflict { observer_ns, .. }
-        | Event::Io(_, observer_ns)
-        | Event::CtrlTruncated(_, observer_ns, _) => observer_ns,
-    }
-}
-
-/// Where it came from, if by UDP.
-fn source(event: &Event) -> Option<SocketAddr> {
-    match *event {
-        Event::Beat { source, .. }
-        | Event::Decode(_, _, _, source)
-        | Event::AuthFailure { source, .. }
-        | Event::OriginConflict { source, .. }
-        | Event::NamespaceConflict { source, .. } => source,
-        Event::Stall { .. } | Event::Io(..) | Event::CtrlTruncated(..) => None,
-    }
-}
-
 /// The particulars.
-fn text(event: &Event) -> String {
+fn text(event: &Event, sender: Option<&Attestation>) -> String {
     match event {
         Event::Beat {
             status,
             payload,
             nonce,
             origin,
-            sender,
             ..
         } => format!(
             "{:<8}  nonce {nonce:<6}  payload {payload:<6}  {}{}",
-            status_name(*status),
-            Name(sender.as_ref()),
-            Doubt(*origin, sender.as_ref()),
+            status.name(),
+            Name(sender),
+            Doubt(*origin, sender),
         ),
         Event::Stall {
             last_nonce,
             last_ns,
             origin,
-            sender,
             observer_ns,
             ..
         } => format!(
             "silent for {:.3} s since nonce {last_nonce}  {}{}",
             Seconds(observer_ns.saturating_sub(*last_ns)),
-            Name(sender.as_ref()),
-            Doubt(*origin, sender.as_ref()),
+            Name(sender),
+            Doubt(*origin, sender),
         ),
-        Event::Decode(error, _, sender, _) => {
-            format!("{error}, sent by {}", Who(sender.as_ref()))
-        }
+        Event::Decode(error, _) => format!("{error}, sent by {}", Who(sender)),
         Event::AuthFailure {
-            claimed_pid,
-            cause,
-            sender,
-            ..
-        } => auth_failure(*claimed_pid, *cause, sender.as_ref()),
+            claimed_pid, cause, ..
+        } => auth_failure(*claimed_pid, *cause, sender),
         Event::OriginConflict {
             claimed_pid,
             observed_origin,
             slot_origin,
-            sender,
             ..
         } => format!(
             "claims {claimed_pid} by {}, but that agent is known by {}; sent by {}",
             origin_name(*observed_origin),
             origin_name(*slot_origin),
-            Who(sender.as_ref()),
+            Who(sender),
         ),
         Event::NamespaceConflict {
             claimed_pid,
             observed_ns_inode,
             observer_ns_inode,
-            sender,
             ..
         } => format!(
             "claims {claimed_pid} from pid namespace {}, expected {}; really {}",
             Or(*observed_ns_inode, "unknown"),
             Or(*observer_ns_inode, "unknown"),
-            Who(sender.as_ref()),
+            Who(sender),
         ),
         Event::Io(error, _) => format!("receive failed: {}", Plain(error)),
-        Event::CtrlTruncated(error, _, sender) => {
-            format!("{}, sent by {}", Plain(error), Who(sender.as_ref()))
+        Event::CtrlTruncated(error, _) => {
+            format!("{}, sent by {}", Plain(error), Who(sender))
         }
     }
 }

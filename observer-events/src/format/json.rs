@@ -1,4 +1,4 @@
-//! Events as JSON lines.
+//! Reports as JSON lines.
 
 use std::{io, net::SocketAddr};
 
@@ -6,13 +6,16 @@ use bytes::{BufMut as _, BytesMut};
 use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 
-use crate::event::{Attestation, AuthFailureCause, BeatOrigin, DecodeError, Event, Status};
+use crate::{
+    event::{Attestation, AuthFailureCause, BeatOrigin, DecodeError, Event},
+    report::Observation,
+};
 
 /// Appends one line.
-pub(super) fn write(buffer: &mut BytesMut, event: &Event) {
+pub(super) fn write(buffer: &mut BytesMut, report: &impl Serialize) {
     let before = buffer.len();
     let mut serializer = serde_json::Serializer::with_formatter(buffer.writer(), Ascii);
-    if Line::from(event).serialize(&mut serializer).is_err() {
+    if report.serialize(&mut serializer).is_err() {
         // A buffer in memory takes everything and no value here refuses to be
         // serialised; should one ever do, half a line must not go out.
         buffer.truncate(before);
@@ -21,23 +24,48 @@ pub(super) fn write(buffer: &mut BytesMut, event: &Event) {
     buffer.put_u8(b'\n');
 }
 
-/// The shape of an event on the line. Its names are a contract. `source` is
-/// there for datagrams that came by UDP only.
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Fields::from(self).serialize(serializer)
+    }
+}
+
+impl Serialize for Observation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        /// `sender` is there where an event has one, be it unknown; `source`
+        /// for datagrams that came by UDP only.
+        #[derive(Serialize)]
+        struct Line<'a> {
+            #[serde(flatten)]
+            event: Fields<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            sender: Option<&'a Option<Attestation>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            source: Option<SocketAddr>,
+        }
+        let Self { event, evidence } = self;
+        let has_sender = !matches!(event, Event::Io(..));
+        let line = Line {
+            event: event.into(),
+            sender: has_sender.then_some(&evidence.sender),
+            source: evidence.source,
+        };
+        line.serialize(serializer)
+    }
+}
+
+/// The shape of an event on the line. Its names are a contract.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-enum Line<'a> {
+enum Fields<'a> {
     Beat {
         pid: u32,
-        #[serde(serialize_with = "status_name")]
-        status: Status,
+        status: &'static str,
         payload: u32,
         nonce: u64,
         origin: BeatOrigin,
         pid_ns_inode: Option<u64>,
         observer_ns: u64,
-        sender: &'a Option<Attestation>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        source: Option<SocketAddr>,
     },
     Stall {
         pid: u32,
@@ -46,42 +74,29 @@ enum Line<'a> {
         origin: BeatOrigin,
         pid_ns_inode: Option<u64>,
         observer_ns: u64,
-        sender: &'a Option<Attestation>,
     },
     Decode {
         error: &'static str,
         #[serde(serialize_with = "display")]
         detail: &'a DecodeError,
         observer_ns: u64,
-        sender: &'a Option<Attestation>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        source: Option<SocketAddr>,
     },
     AuthFailure {
         claimed_pid: u32,
         cause: AuthFailureCause,
         observer_ns: u64,
-        sender: &'a Option<Attestation>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        source: Option<SocketAddr>,
     },
     OriginConflict {
         claimed_pid: u32,
         observed_origin: BeatOrigin,
         slot_origin: BeatOrigin,
         observer_ns: u64,
-        sender: &'a Option<Attestation>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        source: Option<SocketAddr>,
     },
     NamespaceConflict {
         claimed_pid: u32,
         observed_ns_inode: Option<u64>,
         observer_ns_inode: Option<u64>,
         observer_ns: u64,
-        sender: &'a Option<Attestation>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        source: Option<SocketAddr>,
     },
     Io {
         #[serde(serialize_with = "display")]
@@ -93,11 +108,10 @@ enum Line<'a> {
         #[serde(serialize_with = "display")]
         error: &'a io::Error,
         observer_ns: u64,
-        sender: &'a Option<Attestation>,
     },
 }
 
-impl<'a> From<&'a Event> for Line<'a> {
+impl<'a> From<&'a Event> for Fields<'a> {
     fn from(event: &'a Event) -> Self {
         // Every field is named, so that a new one cannot be forgotten here.
         match *event {
@@ -109,18 +123,14 @@ impl<'a> From<&'a Event> for Line<'a> {
                 origin,
                 pid_ns_inode,
                 observer_ns,
-                ref sender,
-                source,
             } => Self::Beat {
                 pid,
-                status,
+                status: status.name(),
                 payload,
                 nonce,
                 origin,
                 pid_ns_inode,
                 observer_ns,
-                sender,
-                source,
             },
             Event::Stall {
                 pid,
@@ -129,7 +139,6 @@ impl<'a> From<&'a Event> for Line<'a> {
                 origin,
                 pid_ns_inode,
                 observer_ns,
-                ref sender,
             } => Self::Stall {
                 pid,
                 last_nonce,
@@ -137,78 +146,53 @@ impl<'a> From<&'a Event> for Line<'a> {
                 origin,
                 pid_ns_inode,
                 observer_ns,
-                sender,
             },
-            Event::Decode(ref detail, observer_ns, ref sender, source) => Self::Decode {
+            Event::Decode(ref detail, observer_ns) => Self::Decode {
                 error: detail.name(),
                 detail,
                 observer_ns,
-                sender,
-                source,
             },
             Event::AuthFailure {
                 claimed_pid,
                 observer_ns,
                 cause,
-                ref sender,
-                source,
             } => Self::AuthFailure {
                 claimed_pid,
                 cause,
                 observer_ns,
-                sender,
-                source,
             },
             Event::OriginConflict {
                 claimed_pid,
                 observed_origin,
                 slot_origin,
                 observer_ns,
-                ref sender,
-                source,
             } => Self::OriginConflict {
                 claimed_pid,
                 observed_origin,
                 slot_origin,
                 observer_ns,
-                sender,
-                source,
             },
             Event::NamespaceConflict {
                 claimed_pid,
                 observed_ns_inode,
                 observer_ns_inode,
                 observer_ns,
-                ref sender,
-                source,
             } => Self::NamespaceConflict {
                 claimed_pid,
                 observed_ns_inode,
                 observer_ns_inode,
                 observer_ns,
-                sender,
-                source,
             },
             Event::Io(ref error, observer_ns) => Self::Io {
                 error,
                 errno: error.raw_os_error(),
                 observer_ns,
             },
-            Event::CtrlTruncated(ref error, observer_ns, ref sender) => Self::CtrlTruncated {
-                error,
-                observer_ns,
-                sender,
-            },
+            Event::CtrlTruncated(ref error, observer_ns) => {
+                Self::CtrlTruncated { error, observer_ns }
+            }
         }
     }
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature is serde's"
-)]
-fn status_name<S: Serializer>(status: &Status, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(super::human::status_name(*status))
 }
 
 fn display<T: std::fmt::Display, S: Serializer>(

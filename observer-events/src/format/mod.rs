@@ -1,27 +1,26 @@
-//! Where events go once the observer has found them.
+//! How reports read, as JSON and for people.
 //!
-//! A [`Sink`] turns events into text and keeps it until its owner writes it
-//! out: formatting never fails and never waits. What is ready at once is
+//! A [`Formatter`] turns reports into text and keeps it until its owner writes
+//! it out: formatting never fails and never waits. What is ready at once is
 //! collected first and leaves in one write.
 
 use bytes::BytesMut;
 
-use crate::event::Event;
+use crate::report::Report;
 
 mod human;
 mod json;
 mod plain;
 
-pub use json::Ascii;
-pub use json::write_json;
+pub use json::{Ascii, write_json};
 pub use plain::Plain;
 
-/// How an event reads.
+/// How a report reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// One JSON object a line, pure ASCII.
     Json,
-    /// One aligned line an event, for reading along. No byte that a sender
+    /// One aligned line a report, for reading along. No byte that a sender
     /// chose reaches the terminal unescaped.
     Human {
         /// Whether the output understands ANSI colours.
@@ -29,28 +28,32 @@ pub enum Format {
     },
 }
 
-/// Formats events into a buffer.
+/// Formats reports into a buffer.
 ///
 /// ```
 /// use observer_events::event::{DecodeError, Event};
-/// use observer_events::format::{Format, Sink};
+/// use observer_events::format::{Format, Formatter};
+/// use observer_events::{Evidence, Observation, Report};
 ///
-/// let mut sink = Sink::new(Format::Json);
-/// sink.event(&Event::Decode(DecodeError::BadMagic, 7, None, None));
+/// let mut formatter = Formatter::new(Format::Json);
+/// formatter.report(&Report::Observation(Observation {
+///     event: Event::Decode(DecodeError::BadMagic, 7),
+///     evidence: Evidence::default(),
+/// }));
 /// assert_eq!(
-///     &sink.buffer()[..],
+///     &formatter.buffer()[..],
 ///     b"{\"event\":\"decode\",\"error\":\"BadMagic\",\"detail\":\"bad magic\",\
 ///       \"observer_ns\":7,\"sender\":null}\n",
 /// );
 /// ```
 #[derive(Debug)]
-pub struct Sink {
+pub struct Formatter {
     format: Format,
     buffer: BytesMut,
 }
 
-impl Sink {
-    /// An empty sink.
+impl Formatter {
+    /// An empty one.
     #[must_use]
     pub fn new(format: Format) -> Self {
         Self {
@@ -59,12 +62,13 @@ impl Sink {
         }
     }
 
-    /// Adds one event to the buffer: whole lines only.
-    pub fn event(&mut self, event: &Event) {
+    /// Adds one report to the buffer: whole lines only.
+    pub fn report(&mut self, report: &Report) {
         let Self { format, buffer } = self;
-        match *format {
-            Format::Json => json::write(buffer, event),
-            Format::Human { color } => human::write(buffer, event, color),
+        match (*format, report) {
+            (Format::Json, Report::Observation(observation)) => json::write(buffer, observation),
+            (Format::Json, Report::Notice(notice)) => json::write(buffer, notice),
+            (Format::Human { color }, report) => human::write(buffer, report, color),
         }
     }
 

@@ -2,11 +2,14 @@
 
 use std::io;
 
-use samples::{auth_failure, beat, evil, human, object, render, scm_only, sender};
+use samples::{auth_failure, beat, evil, human, object, render, report, scm_only, sender};
 use serde_json::json;
 
 use super::*;
-use crate::event::{Attestation, AuthFailureCause, BeatOrigin, DecodeError, Status, Via};
+use crate::{
+    event::{Attestation, AuthFailureCause, BeatOrigin, DecodeError, Event, Status},
+    report::{Evidence, Notice},
+};
 
 mod hostile;
 mod samples;
@@ -96,8 +99,8 @@ fn stall() {
         origin: BeatOrigin::KernelAttested,
         pid_ns_inode: None,
         observer_ns: 5_500_000_000,
-        sender: Some(sender(4242, b"agent", 1000)),
     };
+    let event = report(event, Some(sender(4242, b"agent", 1000)), None);
     assert_eq!(
         human(&event),
         "     5.500  stall          4242  silent for 3.500 s since nonce 17  (agent) uid 1000\n"
@@ -118,7 +121,7 @@ fn decode() {
         expected: 1,
         actual: 0xdead_beef,
     };
-    let event = Event::Decode(error, 0, Some(evil()), None);
+    let event = report(Event::Decode(error, 0), Some(evil()), None);
     assert_eq!(
         human(&event),
         "     0.000  decode         4711  bad CRC-32C: expected 0x00000001, got 0xdeadbeef, \
@@ -186,9 +189,8 @@ fn origin_conflict() {
         observed_origin: BeatOrigin::NetworkUnverified,
         slot_origin: BeatOrigin::KernelAttested,
         observer_ns: 1_000_000,
-        sender: None,
-        source: Some("192.0.2.1:5000".parse().unwrap()),
     };
+    let event = report(event, None, Some("192.0.2.1:5000"));
     assert_eq!(
         human(&event),
         "     0.001  CONFLICT       4242  claims 4242 by the unverified network, but that agent \
@@ -215,9 +217,8 @@ fn namespace_conflict() {
         observed_ns_inode: Some(4_026_532_000),
         observer_ns_inode: None,
         observer_ns: 1_000_000,
-        sender: Some(invisible),
-        source: Some("192.0.2.1:5000".parse().unwrap()),
     };
+    let event = report(event, Some(invisible), Some("192.0.2.1:5000"));
     assert_eq!(
         human(&event),
         "     0.001  FOREIGN           2  claims 2 from pid namespace 4026532000, expected \
@@ -235,7 +236,11 @@ fn namespace_conflict() {
 
 #[test]
 fn receive_errors() {
-    let event = Event::Io(io::Error::from_raw_os_error(107), 1_000_000);
+    let event = report(
+        Event::Io(io::Error::from_raw_os_error(107), 1_000_000),
+        None,
+        None,
+    );
     assert_eq!(
         human(&event),
         "     0.001  io                -  receive failed: Transport endpoint is not connected \
@@ -248,7 +253,8 @@ fn receive_errors() {
             "errno": 107, "observer_ns": 1_000_000,
         })
     );
-    let event = Event::CtrlTruncated(io::Error::other("cut\x1b[2J"), 1_000_000, Some(evil()));
+    let event = Event::CtrlTruncated(io::Error::other("cut\x1b[2J"), 1_000_000);
+    let event = report(event, Some(evil()), None);
     assert_eq!(
         human(&event),
         "     0.001  truncated      4711  cut\\u{1b}[2J, sent by 4711 (evil) uid 0\n"
@@ -263,12 +269,69 @@ fn receive_errors() {
 }
 
 #[test]
-fn a_sink_collects_whole_lines() {
-    let mut sink = Sink::new(Format::Json);
-    for _ in 0..3 {
-        sink.event(&auth_failure(AuthFailureCause::Unattested, None));
+fn notices() {
+    let evidence = Evidence::new(Some(evil()), None, Some([7; 32]));
+    let notice = |notice| Report::Notice(notice);
+    let cases = [
+        (
+            notice(Notice::RefusedSender {
+                count: 3,
+                claimed_pid: 4711,
+                observer_ns: 1_000_000,
+                evidence,
+            }),
+            json!({
+                "notice": "refused_sender", "count": 3, "claimed_pid": 4711,
+                "observer_ns": 1_000_000, "sender": evil(),
+            }),
+            "refused        4711  3 beats of 4711 (evil) uid 0, who is not allowed",
+        ),
+        (
+            notice(Notice::ThrottledSender {
+                count: 9,
+                observer_ns: 1_000_000,
+                evidence,
+            }),
+            json!({
+                "notice": "throttled_sender", "count": 9,
+                "observer_ns": 1_000_000, "sender": evil(),
+            }),
+            "throttled      4711  9 datagrams of 4711 (evil) uid 0 dropped",
+        ),
+        (
+            notice(Notice::DescriptorsRefused {
+                count: 2,
+                observer_ns: 1_000_000,
+                evidence,
+            }),
+            json!({
+                "notice": "descriptors_refused", "count": 2,
+                "observer_ns": 1_000_000, "sender": evil(),
+            }),
+            "refused        4711  2 datagrams of 4711 (evil) uid 0 with descriptors attached",
+        ),
+        (
+            notice(Notice::Absence {
+                away_ns: 2_500_000_000,
+                observer_ns: 1_000_000,
+            }),
+            json!({ "notice": "absence", "away_ns": 2_500_000_000_u64, "observer_ns": 1_000_000 }),
+            "absence           -  the observer was away for 2.500 s",
+        ),
+    ];
+    for (notice, expected, line) in cases {
+        assert_eq!(object(&notice), expected);
+        assert_eq!(human(&notice), format!("     0.001  {line}\n"));
     }
-    let text = String::from_utf8(sink.buffer().to_vec()).unwrap();
+}
+
+#[test]
+fn a_formatter_collects_whole_lines() {
+    let mut formatter = Formatter::new(Format::Json);
+    for _ in 0..3 {
+        formatter.report(&auth_failure(AuthFailureCause::Unattested, None));
+    }
+    let text = String::from_utf8(formatter.buffer().to_vec()).unwrap();
     assert_eq!(text.lines().count(), 3);
     assert!(text.ends_with("}\n"));
 }

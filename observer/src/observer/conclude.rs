@@ -7,7 +7,7 @@ use observer_common::{
     record::Limit,
 };
 
-use super::{Observer, throttled::More};
+use super::{Observer, refused::Refusal, throttled::More};
 use crate::{
     attention::Now,
     attest::{Attestors, Reason, Throttled},
@@ -15,9 +15,9 @@ use crate::{
     tracker::{Outcome, Sighting},
 };
 use observer_events::{
+    Evidence, Notice, Observation, Report,
     counters::count,
     event::{Attestation, BeatOrigin, Event},
-    incident::{Incident, What},
 };
 
 /// A frame and all that is known of it.
@@ -34,6 +34,12 @@ pub(super) struct Delivery {
     pub(super) now: Now,
 }
 
+impl Delivery {
+    pub(super) fn evidence(&self) -> Evidence {
+        Evidence::new(self.sender, self.source, Some(self.bytes))
+    }
+}
+
 impl Observer {
     /// Says what a frame whose sender is settled is worth, and puts that in
     /// line.
@@ -48,7 +54,6 @@ impl Observer {
     pub(super) fn find(&mut self, delivery: &Delivery) -> Option<Event> {
         let Delivery {
             sender,
-            source,
             truncated,
             now,
             ..
@@ -56,30 +61,29 @@ impl Observer {
         if truncated {
             count(&mut self.counters.ctrl_truncated);
             let error = io::Error::other("the sender attached control data; none of it was taken");
-            self.emit(
-                Event::CtrlTruncated(error, now.observer_ns, sender),
-                delivery,
-            );
+            self.emit(Event::CtrlTruncated(error, now.observer_ns), delivery);
         }
         match decode(&delivery.bytes, sender.as_ref(), &self.policy) {
             Ok(frame) => self.weigh(&frame, delivery),
             Err(error) => {
                 self.counters.decode_error(&error);
-                Some(Event::Decode(error, now.observer_ns, sender, source))
+                Some(Event::Decode(error, now.observer_ns))
             }
         }
     }
 
-    /// Puts an event in line, with the datagram that it is about.
+    /// Puts an event in line, with what is known of its datagram.
     pub(super) fn emit(&mut self, event: Event, delivery: &Delivery) {
-        self.ready.push_back((event, Some(delivery.bytes)));
+        self.ready.push_back(Report::Observation(Observation {
+            event,
+            evidence: delivery.evidence(),
+        }));
     }
 
     fn weigh(&mut self, frame: &Frame, delivery: &Delivery) -> Option<Event> {
         let Delivery {
             channel,
             sender,
-            source,
             now,
             ..
         } = *delivery;
@@ -97,8 +101,6 @@ impl Observer {
                     claimed_pid: frame.pid,
                     observer_ns: now.observer_ns,
                     cause,
-                    sender,
-                    source,
                 }
             }
             Verdict::NamespaceConflict => {
@@ -116,20 +118,13 @@ impl Observer {
         origin: BeatOrigin,
         delivery: &Delivery,
     ) -> Option<Event> {
-        let Delivery {
-            sender,
-            source,
-            now,
-            ..
-        } = *delivery;
+        let Delivery { sender, now, .. } = *delivery;
         let pid_ns_inode = sender.as_ref().and_then(|sender| sender.pid_ns_inode);
-        let conflict = |observed_origin, slot_origin, sender, source| Event::OriginConflict {
+        let conflict = |observed_origin, slot_origin| Event::OriginConflict {
             claimed_pid: frame.pid,
             observed_origin,
             slot_origin,
             observer_ns: now.observer_ns,
-            sender,
-            source,
         };
         let known = self.tracker.counts().new_agents;
         let outcome = self.tracker.sight(
@@ -156,11 +151,17 @@ impl Observer {
             Outcome::Accepted => {}
             Outcome::Displaced { displaced_origin } => {
                 count(&mut self.counters.origin_conflicts);
-                self.emit(conflict(displaced_origin, origin, None, None), delivery);
+                // Of the claim that gave way nobody was named.
+                let unknown = Delivery {
+                    sender: None,
+                    source: None,
+                    ..*delivery
+                };
+                self.emit(conflict(displaced_origin, origin), &unknown);
             }
             Outcome::OriginConflict { slot_origin } => {
                 count(&mut self.counters.origin_conflicts);
-                return Some(conflict(origin, slot_origin, sender, source));
+                return Some(conflict(origin, slot_origin));
             }
             Outcome::NamespaceConflict { slot_ns_inode } => {
                 return Some(self.namespace_conflict(frame, slot_ns_inode, delivery));
@@ -176,8 +177,6 @@ impl Observer {
             origin,
             pid_ns_inode,
             observer_ns: now.observer_ns,
-            sender,
-            source,
         })
     }
 
@@ -208,15 +207,12 @@ impl Observer {
     fn refuse(&mut self, frame: &Frame, delivery: &Delivery) {
         count(&mut self.counters.refused_senders);
         let now = delivery.now.observer_ns;
-        self.turn_away(Incident {
-            what: What::RefusedSender,
-            count: 1,
-            claimed_pid: Some(frame.pid),
+        let notice = self.refusals.note(Refusal {
+            claimed_pid: frame.pid,
             observer_ns: now,
-            frame: Some(delivery.bytes),
-            sender: delivery.sender,
-            source: delivery.source,
+            evidence: delivery.evidence(),
         });
+        self.ready.extend(notice.map(Report::Notice));
         if !is_worth_a_word(&mut self.refusal_told_ns, now) {
             return;
         }
@@ -240,10 +236,13 @@ impl Observer {
         self.note_throttled(more.as_ref());
     }
 
-    /// Asks how many were dropped of senders that have not been told of for a
-    /// while, or of all senders.
-    pub(super) fn settle_throttled(&mut self, all: bool) {
+    /// Reports how many were dropped or refused of senders that have not been
+    /// reported for a while, or of all senders.
+    pub(super) fn settle(&mut self, all: bool) {
         let now = self.now.observer_ns;
+        while let Some(notice) = self.refusals.settle(now, all) {
+            self.ready.push_back(Report::Notice(notice));
+        }
         loop {
             let Attestors { unix, udp } = &self.attestors;
             let more = self
@@ -263,7 +262,7 @@ impl Observer {
     pub(super) fn note_throttled(&mut self, more: Option<&More>) {
         let Some(more) = more else { return };
         let now = self.now.observer_ns;
-        self.turn_away(throttled(more, now));
+        self.ready.push_back(Report::Notice(throttled(more, now)));
         let Throttled {
             sender,
             reason,
@@ -290,56 +289,45 @@ impl Observer {
         );
     }
 
-    fn turn_away(&mut self, incident: Incident) {
-        if let Some(take_down) = &mut self.on_refusal {
-            take_down(incident);
-        }
-    }
-
     fn namespace_conflict(
         &mut self,
         frame: &Frame,
         expected: Option<u64>,
         delivery: &Delivery,
     ) -> Event {
-        let Delivery {
-            sender,
-            source,
-            now,
-            ..
-        } = *delivery;
+        let Delivery { sender, now, .. } = *delivery;
         count(&mut self.counters.namespace_conflicts);
         Event::NamespaceConflict {
             claimed_pid: frame.pid,
             observed_ns_inode: sender.as_ref().and_then(|sender| sender.pid_ns_inode),
             observer_ns_inode: expected,
             observer_ns: now.observer_ns,
-            sender,
-            source,
         }
     }
 }
 
-/// What was dropped of a sender, as an incident. Its datagrams may have claimed
-/// anything, so there is no one claim to tell; the last is the evidence.
-fn throttled(more: &More, now: u64) -> Incident {
+/// What was dropped of a sender, with the last of it.
+fn throttled(more: &More, observer_ns: u64) -> Notice {
     let Throttled {
         frame,
         sender,
         reason,
         ..
     } = more.sender;
-    Incident {
-        what: match reason {
-            Reason::Flood => What::ThrottledSender,
-            Reason::Descriptors => What::DescriptorsRefused,
+    let count = more.count;
+    let frame = (frame != [0; FRAME_LEN]).then_some(frame);
+    let evidence = Evidence::new(Some(sender), None, frame);
+    match reason {
+        Reason::Flood => Notice::ThrottledSender {
+            count,
+            observer_ns,
+            evidence,
         },
-        count: more.count,
-        claimed_pid: None,
-        observer_ns: now,
-        frame: (frame != [0; FRAME_LEN]).then_some(frame),
-        sender: Some(sender),
-        source: None,
+        Reason::Descriptors => Notice::DescriptorsRefused {
+            count,
+            observer_ns,
+            evidence,
+        },
     }
 }
 

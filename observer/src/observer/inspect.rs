@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use observer_common::{frame::FRAME_LEN, loss::Loss};
+use observer_common::loss::Loss;
 
 use super::{Inlet, Observer};
 use crate::attest::{Attestor, Attestors};
@@ -128,13 +128,6 @@ impl Observer {
     #[must_use]
     pub fn pid_ns_inode(&self) -> Option<u64> {
         self.policy.observer_ns_inode
-    }
-
-    /// The datagram that the event last handed out is about: evidence. `None`
-    /// where that event is about no datagram, as a stall is.
-    #[must_use]
-    pub fn last_frame(&self) -> Option<&[u8; FRAME_LEN]> {
-        self.last_frame.as_ref()
     }
 }
 

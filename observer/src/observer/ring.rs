@@ -4,15 +4,9 @@ use std::{os::fd::BorrowedFd, time::Duration};
 
 use super::{Inlet, Observer, Pass, conclude::Delivery};
 use crate::{attention::Now, attest::Taken, judge::Channel};
-use observer_events::event::Event;
+use observer_events::{Observation, Report};
 
 impl Observer {
-    /// Has the next [`Observer::poll`] look at the ring, whatever the time:
-    /// to be called at the end, so that nothing is left there.
-    pub fn hurry(&mut self) {
-        self.moderation.hurry();
-    }
-
     /// What is readable once the ring has something that it announced.
     pub(crate) fn bell(&self) -> Option<BorrowedFd<'_>> {
         self.attestors.unix.bell()
@@ -99,10 +93,10 @@ impl Observer {
             now: self.now,
         };
         Some(match self.find(&delivery) {
-            Some(event) if self.ready.is_empty() => {
-                self.last_frame = Some(frame);
-                Found::Event(event)
-            }
+            Some(event) if self.ready.is_empty() => Found::Next(Report::Observation(Observation {
+                event,
+                evidence: delivery.evidence(),
+            })),
             Some(event) => {
                 self.emit(event, &delivery);
                 Found::Other
@@ -123,8 +117,8 @@ impl Observer {
     reason = "the large variant is the common one; a box would be an allocation for each beat"
 )]
 pub(super) enum Found {
-    /// This is to be told next.
-    Event(Event),
+    /// This is to be reported next.
+    Next(Report),
     /// Nothing, or something that is in line.
     Other,
 }

@@ -4,20 +4,32 @@ use observer_common::record::TaskKind;
 use serde_json::Value;
 
 use super::*;
-use crate::event::{Attestation, Comm};
+use crate::{
+    event::{Attestation, AuthFailureCause, BeatOrigin, Comm, Event, Status, Via},
+    report::{Evidence, Observation},
+};
 
-pub(super) fn render(format: Format, event: &Event) -> String {
-    let mut sink = Sink::new(format);
-    sink.event(event);
-    String::from_utf8(sink.buffer().to_vec()).unwrap()
+pub(super) fn render(format: Format, report: &Report) -> String {
+    let mut formatter = Formatter::new(format);
+    formatter.report(report);
+    String::from_utf8(formatter.buffer().to_vec()).unwrap()
 }
 
-pub(super) fn human(event: &Event) -> String {
-    render(Format::Human { color: false }, event)
+pub(super) fn human(report: &Report) -> String {
+    render(Format::Human { color: false }, report)
 }
 
-pub(super) fn object(event: &Event) -> Value {
-    let line = render(Format::Json, event);
+/// An event, with who sent and the address that it came from.
+pub(super) fn report(event: Event, sender: Option<Attestation>, source: Option<&str>) -> Report {
+    let source = source.map(|address| address.parse().unwrap());
+    Report::Observation(Observation {
+        event,
+        evidence: Evidence::new(sender, source, None),
+    })
+}
+
+pub(super) fn object(report: &Report) -> Value {
+    let line = render(Format::Json, report);
     assert!(
         line.ends_with('\n') && line.matches('\n').count() == 1,
         "{line:?}"
@@ -69,8 +81,8 @@ pub(super) fn scm_only() -> Attestation {
     }
 }
 
-pub(super) fn beat(status: Status, origin: BeatOrigin, sender: Option<Attestation>) -> Event {
-    Event::Beat {
+pub(super) fn beat(status: Status, origin: BeatOrigin, sender: Option<Attestation>) -> Report {
+    let event = Event::Beat {
         pid: 4242,
         status,
         payload: 5,
@@ -78,19 +90,17 @@ pub(super) fn beat(status: Status, origin: BeatOrigin, sender: Option<Attestatio
         origin,
         pid_ns_inode: Some(4_026_531_836),
         observer_ns: 12_345_678_901,
-        sender,
-        source: None,
-    }
+    };
+    report(event, sender, None)
 }
 
-pub(super) fn auth_failure(cause: AuthFailureCause, sender: Option<Attestation>) -> Event {
-    Event::AuthFailure {
+pub(super) fn auth_failure(cause: AuthFailureCause, sender: Option<Attestation>) -> Report {
+    let event = Event::AuthFailure {
         claimed_pid: 4242,
         observer_ns: 1_000_000,
         cause,
-        sender,
-        source: None,
-    }
+    };
+    report(event, sender, None)
 }
 
 pub(super) fn evil() -> Attestation {

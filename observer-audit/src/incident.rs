@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 
 use observer_common::frame::FRAME_LEN;
+use observer_events::{
+    Notice, Observation, Report,
+    event::{Attestation, AuthFailureCause, BeatOrigin, Event},
+};
 use serde::Serialize;
-
-use crate::event::{Attestation, AuthFailureCause, BeatOrigin, Event};
 
 /// Something that an auditor wants to know of: a claim that did not hold, or a
 /// sender that was turned away.
@@ -81,55 +83,35 @@ impl What {
 }
 
 impl Incident {
-    /// The incident that an event is, if it is one, and the datagram that the
-    /// event is about.
+    /// The incident that a report is, if it is one.
     #[must_use]
-    pub fn of(event: &Event, frame: Option<&[u8; FRAME_LEN]>) -> Option<Self> {
-        let (what, claimed_pid, observer_ns, sender, source) = match *event {
-            Event::AuthFailure {
-                claimed_pid,
-                observer_ns,
-                cause,
-                sender,
-                source,
-            } => (
-                What::AuthFailure { cause },
-                Some(claimed_pid),
-                observer_ns,
-                sender,
-                source,
-            ),
+    pub fn of(report: &Report) -> Option<Self> {
+        match report {
+            Report::Observation(observation) => Self::of_observation(observation),
+            Report::Notice(notice) => Self::of_notice(notice),
+        }
+    }
+
+    fn of_observation(Observation { event, evidence }: &Observation) -> Option<Self> {
+        let what = match *event {
+            Event::AuthFailure { cause, .. } => What::AuthFailure { cause },
             Event::NamespaceConflict {
-                claimed_pid,
                 observed_ns_inode,
                 observer_ns_inode,
-                observer_ns,
-                sender,
-                source,
-            } => {
-                let what = What::NamespaceConflict {
-                    observed_ns_inode,
-                    observer_ns_inode,
-                };
-                (what, Some(claimed_pid), observer_ns, sender, source)
-            }
+                ..
+            } => What::NamespaceConflict {
+                observed_ns_inode,
+                observer_ns_inode,
+            },
             Event::OriginConflict {
-                claimed_pid,
                 observed_origin,
                 slot_origin,
-                observer_ns,
-                sender,
-                source,
-            } => {
-                let what = What::OriginConflict {
-                    observed_origin,
-                    slot_origin,
-                };
-                (what, Some(claimed_pid), observer_ns, sender, source)
-            }
-            Event::CtrlTruncated(_, observer_ns, sender) => {
-                (What::CtrlTruncated, None, observer_ns, sender, None)
-            }
+                ..
+            } => What::OriginConflict {
+                observed_origin,
+                slot_origin,
+            },
+            Event::CtrlTruncated(..) => What::CtrlTruncated,
             Event::Beat { .. } | Event::Stall { .. } | Event::Decode(..) | Event::Io(..) => {
                 return None;
             }
@@ -137,11 +119,33 @@ impl Incident {
         Some(Self {
             what,
             count: 1,
+            claimed_pid: event.pid(),
+            observer_ns: event.observer_ns(),
+            frame: evidence.frame,
+            sender: evidence.sender,
+            source: evidence.source,
+        })
+    }
+
+    fn of_notice(notice: &Notice) -> Option<Self> {
+        let (what, count, claimed_pid) = match *notice {
+            Notice::RefusedSender {
+                count, claimed_pid, ..
+            } => (What::RefusedSender, count, Some(claimed_pid)),
+            // What was dropped may have claimed anything: there is no one claim.
+            Notice::ThrottledSender { count, .. } => (What::ThrottledSender, count, None),
+            Notice::DescriptorsRefused { count, .. } => (What::DescriptorsRefused, count, None),
+            _ => return None,
+        };
+        let evidence = notice.evidence()?;
+        Some(Self {
+            what,
+            count,
             claimed_pid,
-            observer_ns,
-            frame: frame.copied(),
-            sender,
-            source,
+            observer_ns: notice.observer_ns(),
+            frame: evidence.frame,
+            sender: evidence.sender,
+            source: evidence.source,
         })
     }
 }
