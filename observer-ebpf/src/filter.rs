@@ -10,12 +10,11 @@ use observer_common::{
 };
 
 use crate::{
-    bell,
     budget::{self, Sent, Verdict},
     constants::{gate, layout},
-    loss,
-    output::{self, load_bytes},
-    rights,
+    loss, output,
+    packet::load_bytes,
+    rights, wakeup,
 };
 
 /// Drops the datagram; the sender sees success (`sk_filter_trim_cap`,
@@ -86,7 +85,7 @@ fn deliver<const HAS_KFUNCS: bool>(ctx: &SkBuffContext, record: &mut Record) -> 
     if room != 0 && output::unread_bytes() <= room {
         record.fate = Fate::Taken as u8;
         if output::write::<HAS_KFUNCS>(record) {
-            bell::ring::<HAS_KFUNCS>();
+            wakeup::wake_observer::<HAS_KFUNCS>();
             return DROP;
         }
         loss::count(Loss::RingFull);
@@ -107,7 +106,7 @@ fn deliver<const HAS_KFUNCS: bool>(ctx: &SkBuffContext, record: &mut Record) -> 
 fn refuse<const HAS_KFUNCS: bool>(record: &mut Record) -> i64 {
     record.fate = Fate::Taken as u8;
     if output::write::<HAS_KFUNCS>(record) {
-        bell::ring::<HAS_KFUNCS>();
+        wakeup::wake_observer::<HAS_KFUNCS>();
     } else {
         loss::count(Loss::RefusedUnseen);
     }
@@ -128,7 +127,7 @@ fn refuse_descriptors<const HAS_KFUNCS: bool>(ctx: &SkBuffContext, record: &mut 
         record.dropped = refused;
         // What is not said now is counted all the same, and said with the next.
         if output::write::<HAS_KFUNCS>(record) {
-            bell::ring::<HAS_KFUNCS>();
+            wakeup::wake_observer::<HAS_KFUNCS>();
         }
     }
     if gate!(socket_refuses_descriptors) != 0 {
@@ -146,7 +145,7 @@ fn throttle<const HAS_KFUNCS: bool>(record: &mut Record, dropped: u64, tell: boo
         record.dropped = dropped;
         // Untold it is counted all the same, and told with the next.
         if output::write::<HAS_KFUNCS>(record) {
-            bell::ring::<HAS_KFUNCS>();
+            wakeup::wake_observer::<HAS_KFUNCS>();
         }
     }
     DROP

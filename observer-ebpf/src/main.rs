@@ -41,7 +41,6 @@
 )]
 
 mod atomic;
-mod bell;
 mod budget;
 mod constants;
 mod filter;
@@ -56,6 +55,7 @@ mod rights;
 mod socket;
 mod task;
 mod udp;
+mod wakeup;
 mod worker;
 
 use aya_ebpf::{

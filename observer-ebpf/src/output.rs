@@ -3,14 +3,12 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::{
         BPF_RB_AVAIL_DATA, BPF_RB_CONS_POS, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_PROD_POS,
     },
-    helpers::{bpf_ktime_get_ns, bpf_skb_load_bytes},
+    helpers::bpf_ktime_get_ns,
     macros::map,
     maps::RingBuf,
-    programs::SkBuffContext,
 };
 use observer_common::record::{Record, UNKNOWN_ID};
 
@@ -37,7 +35,7 @@ static OTHERS: RingBuf = RingBuf::with_byte_size(4096, 0);
 ///
 /// It wakes nobody. Where the datagram goes on, it does so itself, and the
 /// observer drains the ring beside every receive; where it does not, see
-/// [`bell`](crate::bell).
+/// [`wakeup`](crate::wakeup).
 #[inline(always)]
 pub(crate) fn write<const HAS_KFUNCS: bool>(record: &Record) -> bool {
     let flags = u64::from(BPF_RB_NO_WAKEUP);
@@ -125,19 +123,3 @@ pub(crate) fn blank(memory: &mut MaybeUninit<Record>) -> &mut Record {
 
 /// How many words a record has.
 const WORDS: usize = size_of::<Record>() / size_of::<u64>();
-
-/// Copies bytes of the packet; false if they are not there.
-#[inline(always)]
-pub(crate) fn load_bytes(ctx: &SkBuffContext, offset: u32, bytes: &mut [u8]) -> bool {
-    // SAFETY: the destination has as many bytes as are said; the verifier
-    // checks destination and length once more, the helper checks the offset.
-    let status = unsafe {
-        bpf_skb_load_bytes(
-            ctx.as_ptr(),
-            offset,
-            bytes.as_mut_ptr().cast(),
-            bytes.len() as u32,
-        )
-    };
-    status == 0
-}

@@ -1,14 +1,32 @@
-//! UDP datagrams to the observer's listeners, as IP packets.
+//! Packets: their bytes, and UDP datagrams to the observer's listeners in them.
 
-use aya_ebpf::{EbpfContext as _, bindings::__sk_buff, programs::SkBuffContext};
+use aya_ebpf::{
+    EbpfContext as _, bindings::__sk_buff, helpers::bpf_skb_load_bytes, programs::SkBuffContext,
+};
 use observer_common::listener::{LOOPBACK, Listener, MAX_LISTENERS};
 
-use crate::{constants::LISTENERS, output::load_bytes};
+use crate::constants::LISTENERS;
 
 const UDP: u8 = 17;
 pub(crate) const UDP_HEADER_LEN: u32 = 8;
 const IPV4_HEADER_LEN: u32 = 20;
 const IPV6_HEADER_LEN: u32 = 40;
+
+/// Copies bytes of the packet; false if they are not there.
+#[inline(always)]
+pub(crate) fn load_bytes(ctx: &SkBuffContext, offset: u32, bytes: &mut [u8]) -> bool {
+    // SAFETY: the destination has as many bytes as are said; the verifier
+    // checks destination and length once more, the helper checks the offset.
+    let status = unsafe {
+        bpf_skb_load_bytes(
+            ctx.as_ptr(),
+            offset,
+            bytes.as_mut_ptr().cast(),
+            bytes.len() as u32,
+        )
+    };
+    status == 0
+}
 
 /// A UDP datagram to one of the observer's listeners.
 pub(crate) struct Datagram {

@@ -42,9 +42,8 @@ use crate::{
     budget::{self, Sent, Verdict},
     constants::network,
     kernel::{KFUNCS, on_one_cpu},
-    loss,
-    output::{self, load_bytes},
-    packet::{self, Datagram},
+    loss, output,
+    packet::{self, Datagram, load_bytes},
     socket::Socket,
 };
 

@@ -27,7 +27,7 @@ static ASLEEP: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// the record has been committed before it was known that one is due, so that
 /// a busy program does not touch the shared word but to read it.
 #[inline(always)]
-pub(crate) fn ring<const HAS_KFUNCS: bool>() {
+pub(crate) fn wake_observer<const HAS_KFUNCS: bool>() {
     let Some(asleep) = ASLEEP.get_ptr_mut(0) else {
         return;
     };
