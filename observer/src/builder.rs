@@ -387,7 +387,7 @@ impl Builder {
     /// How many datagrams a second one process may send to the Unix socket,
     /// of whatever kind, and twice as many at once, and how many frames by UDP
     /// from the listeners' own network namespace; what is more is dropped in
-    /// the kernel, counted, and reported to [`Observer::on_refusal`]. 0: no
+    /// the kernel, counted, and reported as [`Notice`](observer_events::Notice)s. 0: no
     /// limit. Default: [`DEFAULT_MAX_BEAT_RATE`].
     ///
     /// A critical beat beyond it has a small budget of its own, a hundredth of
