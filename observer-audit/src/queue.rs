@@ -38,6 +38,7 @@ pub struct Handle {
 
 /// What was counted of a trail since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counts {
     /// Incidents that found the queue full.
     pub audit_lost: u64,

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
-use crate::incident::Incident;
+use crate::incident::{Incident, What};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -198,7 +198,15 @@ impl Writer {
     }
 
     fn incident(&mut self, incident: &Incident, time: Timestamp, now: Instant) {
-        self.shared.incidents.fetch_add(1, Ordering::Relaxed);
+        // Refusals are coalesced on their way here; of what flood control drops
+        // the kernel's count is one incident.
+        let incidents = match incident.what {
+            What::RefusedSender => incident.count,
+            _ => 1,
+        };
+        self.shared
+            .incidents
+            .fetch_add(incidents, Ordering::Relaxed);
         self.hurry(now);
         match self.fold.note(incident, time, self.position.seq, now) {
             Noted::InFull => self.full_line(incident, time, now),

@@ -36,9 +36,9 @@ mod top;
 mod udp;
 mod watch;
 
-/// A liveness observer that the kernel tells who really sent each heartbeat.
+/// Liveness observer: the kernel attests who sent each heartbeat
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "observer", version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -6,6 +6,7 @@ use crate::event::{AuthFailureCause, DecodeError};
 
 /// Counts since the observer started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counters {
     /// Datagrams received from the sockets.
     pub datagrams: u64,
@@ -45,7 +46,6 @@ pub struct Counters {
     /// ... without a kernel record.
     pub unattested: u64,
     /// ... in a send that others may have put them into.
-    #[serde(default)]
     pub corked: u64,
     /// Frames from another pid namespace.
     pub namespace_conflicts: u64,
@@ -86,7 +86,6 @@ pub struct Counters {
     pub throttled: u64,
     /// Datagrams that were refused for the descriptors attached to them, as far
     /// as the eBPF program could see them.
-    #[serde(default)]
     pub descriptors_refused: u64,
     /// Lies that were refused in the kernel and found the ring full: there is
     /// no event of them.
@@ -96,15 +95,12 @@ pub struct Counters {
     pub udp_dropped: u64,
     /// Datagrams to a UDP listener that were dropped where they left by `lo`,
     /// because the ring had no room for their records.
-    #[serde(default)]
     pub udp_unrecorded: u64,
     /// Datagrams that were dropped there because they were fragments, or hid
     /// behind extension headers.
-    #[serde(default)]
     pub udp_hidden: u64,
     /// Datagrams of other network namespaces that passed without a record
     /// because their senders had used up their budgets.
-    #[serde(default)]
     pub others_over_budget: u64,
     /// Datagrams that passed without a record because the ring was full.
     pub ring_full: u64,

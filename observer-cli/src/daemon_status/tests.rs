@@ -1,9 +1,12 @@
 use jiff::Timestamp;
 
 use observer_audit::{Incident, What};
-use observer_events::event::{Attestation, AuthFailureCause, TaskKind, Via};
+use observer_events::{
+    Counters,
+    event::{Attestation, AuthFailureCause, TaskKind, Via},
+};
 
-use super::{Attacks, MAX_ATTACKS};
+use super::{Attacks, DaemonStatus, MAX_ATTACKS};
 
 fn incident(cause: AuthFailureCause, sender: u32, claimed_pid: u32) -> Incident {
     Incident {
@@ -78,4 +81,24 @@ fn the_attack_longest_ago_makes_room() {
         .collect();
     assert_eq!(senders.len(), MAX_ATTACKS);
     assert!(senders.iter().copied().eq((68..100).rev()), "{senders:?}");
+}
+
+/// What observers of earlier versions answer is understood: counters that they
+/// do not have yet are zero.
+#[test]
+fn an_older_answer_is_read() {
+    let answer = include_str!("../../tests/answers/status-0.1.0.json");
+    let status: DaemonStatus = serde_json::from_str(answer).unwrap();
+    assert_eq!(status.observer.counters.beats, 3);
+    assert_eq!(status.agents.len(), 1);
+    let mut answer: serde_json::Value = serde_json::from_str(answer).unwrap();
+    for counters in ["/observer/counters", "/audit"] {
+        let counters = answer.pointer_mut(counters).unwrap();
+        counters
+            .as_object_mut()
+            .unwrap()
+            .retain(|name, _| name == "trail");
+    }
+    let status: DaemonStatus = serde_json::from_value(answer).unwrap();
+    assert_eq!(status.observer.counters, Counters::default());
 }
