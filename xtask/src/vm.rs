@@ -33,6 +33,9 @@ const TOOLS: [(&str, &str); 3] = [("cpio", "cpio"), ("xz", "xz-utils"), ("strip"
 /// Series of kernels: those of Debian 12 and 13.
 const SERIES: [&str; 2] = ["6.1", "6.12"];
 
+/// Where the tables are that readers see.
+const TABLES: &str = "docs/kernels.md";
+
 /// `cargo xtask vm`
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -143,7 +146,7 @@ impl Guest {
 }
 
 /// Boots each kernel in each state, runs the tests in it, says how it went,
-/// and holds the README's tables against what was found.
+/// and holds the tables of `docs/kernels.md` against what was found.
 pub(crate) fn execute(workspace: &Workspace, args: &Args) -> Result<()> {
     let folder = workspace.target().join("vm");
     ensure_tools()?;
@@ -275,8 +278,8 @@ fn run(guest: &Guest, emulator: &Emulator, folder: &Path, time_limit: Duration) 
     None
 }
 
-/// Prints the tables, and fails if the README has others. Its row of this
-/// host's kernel is that of another host, as a rule.
+/// Prints the tables, and fails if `docs/kernels.md` has others. Its row of
+/// this host's kernel is that of another host, as a rule.
 fn show(workspace: &Workspace, columns: &[Column<'_>]) -> Result<()> {
     let (_host, guests) = columns.split_last().context("no machine")?;
     let promised = [table::kernels(guests), table::attacks(columns)].concat();
@@ -288,14 +291,15 @@ fn show(workspace: &Workspace, columns: &[Column<'_>]) -> Result<()> {
     for line in shown.iter().flatten() {
         say::show(line);
     }
-    let readme = fs::read_to_string(workspace.root().join("README.md"))?;
-    let is_untold = |line: &&String| !readme.lines().any(|known| known == line.as_str());
+    let documented = fs::read_to_string(workspace.root().join(TABLES))
+        .with_context(|| format!("cannot read {TABLES}"))?;
+    let is_untold = |line: &&String| !documented.lines().any(|known| known == line.as_str());
     let untold: Vec<&String> = promised.iter().filter(is_untold).collect();
     for line in &untold {
         say::bad("new", line);
     }
     if !untold.is_empty() {
-        bail!("README.md has no such lines in its tables");
+        bail!("{TABLES} has no such lines in its tables");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The README's tables, from what the machines said.
+//! The tables of `docs/kernels.md`, from what the machines said.
 
 use std::collections::BTreeMap;
 
