@@ -13,7 +13,7 @@ const MOST: usize = 75;
 fn tree(arguments: &[&str]) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["tree", "--offline", "--locked", "--edges", "normal"])
+        .args(["tree", "--locked", "--edges", "normal"])
         .args(["--prefix", "none", "--format", "{p}"])
         .args(arguments)
         .output()
