@@ -1,15 +1,12 @@
 //! Reports as JSON lines.
 
-use std::{io, net::SocketAddr};
+use std::{fmt::Display, io};
 
 use bytes::{BufMut as _, BytesMut};
-use serde::{Serialize, Serializer};
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::ser::Formatter;
 
-use crate::{
-    event::{Attestation, AuthFailureCause, BeatOrigin, DecodeError, Event},
-    report::Observation,
-};
+use crate::{event::Event, report::Observation};
 
 /// Appends one line.
 pub(super) fn write(buffer: &mut BytesMut, report: &impl Serialize) {
@@ -26,180 +23,112 @@ pub(super) fn write(buffer: &mut BytesMut, report: &impl Serialize) {
 
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Fields::from(self).serialize(serializer)
+        let mut line = serializer.serialize_map(None)?;
+        add_fields(&mut line, self)?;
+        line.end()
     }
 }
 
+/// `sender` is there where an event has one, be it unknown; `source` for
+/// datagrams that came by UDP only.
 impl Serialize for Observation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        /// `sender` is there where an event has one, be it unknown; `source`
-        /// for datagrams that came by UDP only.
-        #[derive(Serialize)]
-        struct Line<'a> {
-            #[serde(flatten)]
-            event: Fields<'a>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            sender: Option<&'a Option<Attestation>>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            source: Option<SocketAddr>,
-        }
         let Self { event, evidence } = self;
-        let has_sender = !matches!(event, Event::Io(..));
-        let line = Line {
-            event: event.into(),
-            sender: has_sender.then_some(&evidence.sender),
-            source: evidence.source,
-        };
-        line.serialize(serializer)
-    }
-}
-
-/// The shape of an event on the line. Its names are a contract.
-#[derive(Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-enum Fields<'a> {
-    Beat {
-        pid: u32,
-        status: &'static str,
-        payload: u32,
-        nonce: u64,
-        origin: BeatOrigin,
-        pid_ns_inode: Option<u64>,
-        observer_ns: u64,
-    },
-    Stall {
-        pid: u32,
-        last_nonce: u64,
-        last_ns: u64,
-        origin: BeatOrigin,
-        pid_ns_inode: Option<u64>,
-        observer_ns: u64,
-    },
-    Decode {
-        error: &'static str,
-        #[serde(serialize_with = "display")]
-        detail: &'a DecodeError,
-        observer_ns: u64,
-    },
-    AuthFailure {
-        claimed_pid: u32,
-        cause: AuthFailureCause,
-        observer_ns: u64,
-    },
-    OriginConflict {
-        claimed_pid: u32,
-        observed_origin: BeatOrigin,
-        slot_origin: BeatOrigin,
-        observer_ns: u64,
-    },
-    NamespaceConflict {
-        claimed_pid: u32,
-        observed_ns_inode: Option<u64>,
-        observer_ns_inode: Option<u64>,
-        observer_ns: u64,
-    },
-    Io {
-        #[serde(serialize_with = "display")]
-        error: &'a io::Error,
-        errno: Option<i32>,
-        observer_ns: u64,
-    },
-    CtrlTruncated {
-        #[serde(serialize_with = "display")]
-        error: &'a io::Error,
-        observer_ns: u64,
-    },
-}
-
-impl<'a> From<&'a Event> for Fields<'a> {
-    fn from(event: &'a Event) -> Self {
-        // Every field is named, so that a new one cannot be forgotten here.
-        match *event {
-            Event::Beat {
-                pid,
-                status,
-                payload,
-                nonce,
-                origin,
-                pid_ns_inode,
-                observer_ns,
-            } => Self::Beat {
-                pid,
-                status: status.name(),
-                payload,
-                nonce,
-                origin,
-                pid_ns_inode,
-                observer_ns,
-            },
-            Event::Stall {
-                pid,
-                last_nonce,
-                last_ns,
-                origin,
-                pid_ns_inode,
-                observer_ns,
-            } => Self::Stall {
-                pid,
-                last_nonce,
-                last_ns,
-                origin,
-                pid_ns_inode,
-                observer_ns,
-            },
-            Event::Decode(ref detail, observer_ns) => Self::Decode {
-                error: detail.name(),
-                detail,
-                observer_ns,
-            },
-            Event::AuthFailure {
-                claimed_pid,
-                observer_ns,
-                cause,
-            } => Self::AuthFailure {
-                claimed_pid,
-                cause,
-                observer_ns,
-            },
-            Event::OriginConflict {
-                claimed_pid,
-                observed_origin,
-                slot_origin,
-                observer_ns,
-            } => Self::OriginConflict {
-                claimed_pid,
-                observed_origin,
-                slot_origin,
-                observer_ns,
-            },
-            Event::NamespaceConflict {
-                claimed_pid,
-                observed_ns_inode,
-                observer_ns_inode,
-                observer_ns,
-            } => Self::NamespaceConflict {
-                claimed_pid,
-                observed_ns_inode,
-                observer_ns_inode,
-                observer_ns,
-            },
-            Event::Io(ref error, observer_ns) => Self::Io {
-                error,
-                errno: error.raw_os_error(),
-                observer_ns,
-            },
-            Event::CtrlTruncated(ref error, observer_ns) => {
-                Self::CtrlTruncated { error, observer_ns }
-            }
+        let mut line = serializer.serialize_map(None)?;
+        add_fields(&mut line, event)?;
+        if !matches!(event, Event::Io(..)) {
+            line.serialize_entry("sender", &evidence.sender)?;
         }
+        if let Some(source) = &evidence.source {
+            line.serialize_entry("source", source)?;
+        }
+        line.end()
     }
 }
 
-fn display<T: std::fmt::Display, S: Serializer>(
-    value: &T,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
+/// The shape of an event on the line. Its names are a contract; all fields are
+/// named here, so that a new one cannot be forgotten.
+fn add_fields<M: SerializeMap>(line: &mut M, event: &Event) -> Result<(), M::Error> {
+    line.serialize_entry("event", event.name())?;
+    match event {
+        Event::Beat {
+            pid,
+            status,
+            payload,
+            nonce,
+            origin,
+            pid_ns_inode,
+            observer_ns: _,
+        } => {
+            line.serialize_entry("pid", pid)?;
+            line.serialize_entry("status", status.name())?;
+            line.serialize_entry("payload", payload)?;
+            line.serialize_entry("nonce", nonce)?;
+            line.serialize_entry("origin", origin)?;
+            line.serialize_entry("pid_ns_inode", pid_ns_inode)?;
+        }
+        Event::Stall {
+            pid,
+            last_nonce,
+            last_ns,
+            origin,
+            pid_ns_inode,
+            observer_ns: _,
+        } => {
+            line.serialize_entry("pid", pid)?;
+            line.serialize_entry("last_nonce", last_nonce)?;
+            line.serialize_entry("last_ns", last_ns)?;
+            line.serialize_entry("origin", origin)?;
+            line.serialize_entry("pid_ns_inode", pid_ns_inode)?;
+        }
+        Event::Decode(error, _) => {
+            line.serialize_entry("error", error.name())?;
+            line.serialize_entry("detail", &AsText(error))?;
+        }
+        Event::AuthFailure {
+            claimed_pid,
+            cause,
+            observer_ns: _,
+        } => {
+            line.serialize_entry("claimed_pid", claimed_pid)?;
+            line.serialize_entry("cause", cause)?;
+        }
+        Event::OriginConflict {
+            claimed_pid,
+            observed_origin,
+            slot_origin,
+            observer_ns: _,
+        } => {
+            line.serialize_entry("claimed_pid", claimed_pid)?;
+            line.serialize_entry("observed_origin", observed_origin)?;
+            line.serialize_entry("slot_origin", slot_origin)?;
+        }
+        Event::NamespaceConflict {
+            claimed_pid,
+            observed_ns_inode,
+            observer_ns_inode,
+            observer_ns: _,
+        } => {
+            line.serialize_entry("claimed_pid", claimed_pid)?;
+            line.serialize_entry("observed_ns_inode", observed_ns_inode)?;
+            line.serialize_entry("observer_ns_inode", observer_ns_inode)?;
+        }
+        Event::Io(error, _) => {
+            line.serialize_entry("error", &AsText(error))?;
+            line.serialize_entry("errno", &error.raw_os_error())?;
+        }
+        Event::CtrlTruncated(error, _) => line.serialize_entry("error", &AsText(error))?,
+    }
+    line.serialize_entry("observer_ns", &event.observer_ns())
+}
+
+/// A value as it is displayed.
+struct AsText<'a, T>(&'a T);
+
+impl<T: Display> Serialize for AsText<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self.0)
+    }
 }
 
 /// Writes a document as compact JSON of nothing but printable ASCII.
