@@ -92,6 +92,15 @@ impl Incident {
         }
     }
 
+    /// How many incidents it counts for: refusals are coalesced on their way
+    /// here; what flood control drops is one, whatever the kernel counts.
+    pub(crate) fn number(&self) -> u64 {
+        match self.what {
+            What::RefusedSender => self.count,
+            _ => 1,
+        }
+    }
+
     fn of_observation(Observation { event, evidence }: &Observation) -> Option<Self> {
         let what = match *event {
             Event::AuthFailure { cause, .. } => What::AuthFailure { cause },

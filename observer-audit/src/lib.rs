@@ -106,7 +106,7 @@ pub use chain::{Link, MAX_EPOCH};
 pub use files::FileError;
 pub use incident::{Incident, What};
 pub use key::{KeyError, generate};
-pub use queue::{CloseError, Counts, Handle, Trail};
+pub use queue::{CloseError, Counts, Trail};
 pub use reader::MAX_LINE;
 pub use recover::OpenError;
 pub use segments::segments;

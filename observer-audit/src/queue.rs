@@ -7,7 +7,6 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use crate::incident::Incident;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -17,6 +16,7 @@ use super::chain::forget;
 use super::entry::Notice;
 use super::recover::{OpenError, recover};
 use super::writer::Writer;
+use crate::incident::Incident;
 
 /// A trail that is being written, by a thread of its own.
 ///
@@ -24,16 +24,10 @@ use super::writer::Writer;
 /// what was on the disk is there, and the next start says so.
 #[derive(Debug)]
 pub struct Trail {
-    handle: Handle,
-    done: Receiver<()>,
-    name: String,
-}
-
-/// A place to leave incidents at: of a trail that is kept elsewhere.
-#[derive(Clone, Debug)]
-pub struct Handle {
     sender: Arc<SyncSender<Message>>,
     shared: Arc<Shared>,
+    done: Receiver<()>,
+    name: String,
 }
 
 /// What was counted of a trail since it was opened.
@@ -142,7 +136,8 @@ impl Trail {
         let gone = |_| OpenError::Thread(std::io::Error::other("it ended"));
         let name = beginning.recv().map_err(gone)??;
         Ok(Self {
-            handle: Handle { sender, shared },
+            sender,
+            shared,
             done,
             name,
         })
@@ -154,15 +149,14 @@ impl Trail {
         &self.name
     }
 
-    /// Takes an incident down, as [`Handle::incident`] does.
+    /// Records an incident. Never waits; if the queue is full the incident is
+    /// counted as lost.
     pub fn incident(&self, incident: Incident) {
-        self.handle.incident(incident);
-    }
-
-    /// Another place to leave incidents at.
-    #[must_use]
-    pub fn handle(&self) -> Handle {
-        self.handle.clone()
+        if !self.leave(Content::Incident(incident)) {
+            self.shared
+                .lost
+                .fetch_add(incident.number(), Ordering::Relaxed);
+        }
     }
 
     /// Takes down that senders may pass unattested from here on. `false` if
@@ -179,7 +173,16 @@ impl Trail {
     }
 
     fn notice(&self, notice: Notice) -> bool {
-        self.handle.leave(Content::Notice(Box::new(notice)))
+        self.leave(Content::Notice(Box::new(notice)))
+    }
+
+    /// Whether there was room for it.
+    fn leave(&self, what: Content) -> bool {
+        let message = Message {
+            time: Timestamp::now(),
+            what,
+        };
+        self.sender.try_send(message).is_ok()
     }
 
     /// What was counted so far.
@@ -187,18 +190,18 @@ impl Trail {
     pub fn counts(&self) -> Counts {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
-            audit_lost: get(&self.handle.shared.lost),
-            audit_incidents: get(&self.handle.shared.incidents),
-            audit_lines: get(&self.handle.shared.lines),
-            audit_failures: get(&self.handle.shared.failures),
-            audit_unread: get(&self.handle.shared.unread),
+            audit_lost: get(&self.shared.lost),
+            audit_incidents: get(&self.shared.incidents),
+            audit_lines: get(&self.shared.lines),
+            audit_failures: get(&self.shared.failures),
+            audit_unread: get(&self.shared.unread),
         }
     }
 
     /// Number of the last line that is on the disk for certain.
     #[must_use]
     pub fn on_disk(&self) -> u64 {
-        self.handle.shared.on_disk.load(Ordering::Acquire)
+        self.shared.on_disk.load(Ordering::Acquire)
     }
 
     /// Writes what waits, the `stop` line and the last seal. Waits no longer
@@ -217,7 +220,7 @@ impl Trail {
         // The queue may be full for a moment; there is no sending with a time
         // limit.
         while let Some(message) = stop.take() {
-            match self.handle.sender.try_send(message) {
+            match self.sender.try_send(message) {
                 Ok(()) => {}
                 Err(_) if began.elapsed() > patience => break,
                 Err(error) => {
@@ -265,23 +268,4 @@ fn begin(options: &Options, shared: Arc<Shared>, bell: Bell) -> Result<Writer, O
     let mut writer = Writer::new(recovered, options, shared, bell);
     writer.start()?;
     Ok(writer)
-}
-
-impl Handle {
-    /// Takes an incident down. Never waits; if the queue is full the incident
-    /// is counted as lost.
-    pub fn incident(&self, incident: Incident) {
-        if !self.leave(Content::Incident(incident)) {
-            self.shared.lost.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether there was room for it.
-    fn leave(&self, what: Content) -> bool {
-        let message = Message {
-            time: Timestamp::now(),
-            what,
-        };
-        self.sender.try_send(message).is_ok()
-    }
 }

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
-use crate::incident::{Incident, What};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -20,6 +19,7 @@ use super::line::{self, Position};
 use super::queue::{Bell, Content, Message, Shared};
 use super::recover::Recovered;
 use super::segments::Log;
+use crate::incident::Incident;
 
 /// How many messages are taken before the time is looked at again.
 const BATCH: usize = 256;
@@ -198,15 +198,9 @@ impl Writer {
     }
 
     fn incident(&mut self, incident: &Incident, time: Timestamp, now: Instant) {
-        // Refusals are coalesced on their way here; of what flood control drops
-        // the kernel's count is one incident.
-        let incidents = match incident.what {
-            What::RefusedSender => incident.count,
-            _ => 1,
-        };
         self.shared
             .incidents
-            .fetch_add(incidents, Ordering::Relaxed);
+            .fetch_add(incident.number(), Ordering::Relaxed);
         self.hurry(now);
         match self.fold.note(incident, time, self.position.seq, now) {
             Noted::InFull => self.full_line(incident, time, now),
