@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use crate::incident::{Incident, What};
 use jiff::Timestamp;
 use observer_common::frame::{FRAME_LEN, Frame};
 use observer_events::event::Attestation;
 use serde::{Serialize, Serializer};
 
 use super::evidence::{Container, Evidence, Process};
+use crate::incident::{Incident, What};
 
 /// An incident in full, with all that is known of its sender at once.
 #[derive(Serialize)]

@@ -13,10 +13,10 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use observer_events::event::Via;
 
 use super::entry::Alike;
 use super::incident::{Incident, What};
-use observer_events::event::Via;
 
 /// Senders with their claims that are told apart at most.
 const MAX_EXACT: usize = 1024;

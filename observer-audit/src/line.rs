@@ -7,10 +7,10 @@
 use std::io::Write as _;
 
 use jiff::Timestamp;
+use observer_events::format::Ascii;
 use serde::Serialize;
 
 use super::chain::{LEN, LineKey, Link};
-use observer_events::format::Ascii;
 
 const BEFORE_MAC: &[u8] = b",\"mac\":\"";
 const AFTER_MAC: &[u8] = b"\"}";

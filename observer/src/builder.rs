@@ -6,6 +6,7 @@ use observer_common::{
     gate::Gate,
     listener::{LOOPBACK, MAX_DEVICES, MAX_LISTENERS},
 };
+use observer_events::event::Via;
 use thiserror::Error;
 
 use crate::{
@@ -19,7 +20,6 @@ use crate::{
     tracker::{OriginPolicy, Tracker},
     transport::{BindError, BoundSocket, ClosedUdpListener, SocketOptions, UdpError, Way},
 };
-use observer_events::event::Via;
 
 /// How many agents are known at most where nobody asks for another bound.
 pub const DEFAULT_MAX_AGENTS: usize = 16_384;

@@ -18,6 +18,11 @@ use std::{
 };
 
 use observer_common::listener::MAX_LISTENERS;
+use observer_events::{
+    Evidence, Notice, Observation, Report,
+    counters::{Counters, count},
+    event::Event,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub(crate) use self::inlet::Inlet;
@@ -36,11 +41,6 @@ use crate::{
     judge::{Channel, Network, Policy},
     tracker::Tracker,
     transport::{BATCH, Datagram, Payload, Way},
-};
-use observer_events::{
-    Evidence, Notice, Observation, Report,
-    counters::{Counters, count},
-    event::Event,
 };
 
 /// An absence that an operator should hear of, nanoseconds. Shorter ones are

@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures_core::Stream;
+use observer_events::Report;
 use tokio::{
     io::Interest,
     net::{UdpSocket, UnixDatagram},
@@ -20,7 +21,6 @@ use tokio::{
 
 use self::bell::{Bell, Clock};
 use crate::observer::{MAX_INLETS, Observer};
-use observer_events::Report;
 
 /// How many batches without an event are worked off before other tasks of
 /// the runtime get their turn.

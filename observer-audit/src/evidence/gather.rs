@@ -32,12 +32,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use observer_events::event::Attestation;
 
 use self::state::{Found, MAX_HELD_UP, Request, Stage, State, Task};
 use super::cgroup::{Cgroups, Container};
 use super::process::Process;
 use crate::queue::Bell;
-use observer_events::event::Attestation;
 
 /// How long evidence is waited for. What nothing holds up is there within a
 /// millisecond.

@@ -8,9 +8,9 @@ use observer_common::{
     gate::{Budget, Payer},
     record::{Fate, Limit, Record},
 };
+use observer_events::event::Attestation;
 
 use super::{Attestor, window::Window};
-use observer_events::event::Attestation;
 
 /// A datagram that the program took off the socket, and who sent it.
 #[derive(Clone, Copy, Debug)]

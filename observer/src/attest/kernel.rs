@@ -25,6 +25,7 @@ use observer_common::{
     loss::Loss,
     record::{Program, Record},
 };
+use observer_events::snapshot::ProgramRuns;
 use thiserror::Error;
 use zerocopy::{IntoBytes as _, transmute};
 
@@ -38,7 +39,6 @@ use super::{
     ring::Ring,
 };
 use crate::{sockopt::switch_on, transport::Way};
-use observer_events::snapshot::ProgramRuns;
 
 /// Why a tier cannot be used on this host.
 #[derive(Debug, Error)]

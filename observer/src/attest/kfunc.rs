@@ -43,10 +43,9 @@ impl Kfuncs {
     }
 
     fn have(&self, wanted: &[Kfunc]) -> bool {
-        wanted.iter().all(|wanted| {
-            let mut found = self.iter().filter(|(kfunc, _)| kfunc == wanted);
-            found.next().is_some()
-        })
+        wanted
+            .iter()
+            .all(|wanted| self.iter().any(|(kfunc, _)| kfunc == *wanted))
     }
 
     fn iter(&self) -> impl Iterator<Item = (Kfunc, u32)> + '_ {

@@ -49,15 +49,16 @@ pub use layout::{KERNEL_BTF, LayoutError};
 pub use namespace::PidNamespace;
 pub use object::object_is_built_in;
 
+use observer_events::{
+    event::{Attestation, Comm, TaskKind, Via},
+    snapshot::ProgramRuns,
+};
+
 use crate::{
     judge::{AttestMode, Channel, Network},
     transport::{Credentials, Datagram, Way},
 };
 use kernel::{Kernel, Plan};
-use observer_events::{
-    event::{Attestation, Comm, TaskKind, Via},
-    snapshot::ProgramRuns,
-};
 use ring::Mark;
 use udp::Others;
 use window::Window;

@@ -17,6 +17,7 @@ use aya::{
     sys::{BpfHelper, is_helper_supported, is_program_supported},
 };
 use observer_common::gate::Gate;
+use observer_events::event::Via;
 use rustix::thread::{CapabilitySet, capabilities};
 use serde::Serialize;
 
@@ -29,7 +30,6 @@ use crate::{
     lsm::SecurityModule,
     transport::{BoundSocket, ClosedUdpListener},
 };
-use observer_events::event::Via;
 
 mod findings;
 

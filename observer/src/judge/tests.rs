@@ -1,10 +1,10 @@
 //! Each rule of the judgement, and what must hold for any input.
 
 use observer_common::frame::Frame;
+use observer_events::event::{Attestation, AuthFailureCause, BeatOrigin, Status, TaskKind, Via};
 use proptest::prelude::*;
 
 use super::{AttestMode, Channel, Namespaces, Network, Policy, Senders, Verdict, may_claim_pid_1};
-use observer_events::event::{Attestation, AuthFailureCause, BeatOrigin, Status, TaskKind, Via};
 
 const OBSERVER_NS: u64 = 4_026_531_836;
 

@@ -6,6 +6,11 @@ use observer_common::{
     frame::{DecodeError, FRAME_LEN, Frame},
     record::Limit,
 };
+use observer_events::{
+    Evidence, Notice, Observation, Report,
+    counters::count,
+    event::{Attestation, BeatOrigin, Event},
+};
 
 use super::{Observer, refused::Refusal, throttled::More};
 use crate::{
@@ -13,11 +18,6 @@ use crate::{
     attest::{Attestors, Reason, Throttled},
     judge::{Channel, Policy, Verdict, judge, may_claim_pid_1},
     tracker::{Outcome, Sighting},
-};
-use observer_events::{
-    Evidence, Notice, Observation, Report,
-    counters::count,
-    event::{Attestation, BeatOrigin, Event},
 };
 
 /// A frame and all that is known of it.
@@ -35,8 +35,16 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    pub(super) fn evidence(&self) -> Evidence {
+    fn evidence(&self) -> Evidence {
         Evidence::new(self.sender, self.source, Some(self.bytes))
+    }
+
+    /// An event with what is known of this.
+    pub(super) fn report(&self, event: Event) -> Report {
+        Report::Observation(Observation {
+            event,
+            evidence: self.evidence(),
+        })
     }
 }
 
@@ -74,10 +82,7 @@ impl Observer {
 
     /// Puts an event in line, with what is known of its datagram.
     pub(super) fn emit(&mut self, event: Event, delivery: &Delivery) {
-        self.ready.push_back(Report::Observation(Observation {
-            event,
-            evidence: delivery.evidence(),
-        }));
+        self.ready.push_back(delivery.report(event));
     }
 
     fn weigh(&mut self, frame: &Frame, delivery: &Delivery) -> Option<Event> {

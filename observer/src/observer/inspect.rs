@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 
 use observer_common::loss::Loss;
-
-use super::{Inlet, Observer};
-use crate::attest::{Attestor, Attestors};
 use observer_events::{
     agents::Agent,
     counters::Counters,
     event::Via,
     snapshot::{RouteName, RouteSnapshot, Snapshot},
 };
+
+use super::{Inlet, Observer};
+use crate::attest::{Attestor, Attestors};
 
 impl Observer {
     /// What was counted so far.

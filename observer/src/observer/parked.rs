@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 
 use observer_common::frame::FRAME_LEN;
+use observer_events::counters::count;
 
 use super::{Inlet, Observer, conclude::Delivery};
 use crate::{
@@ -17,7 +18,6 @@ use crate::{
     judge::{Channel, Network},
     transport::{Datagram, Way},
 };
-use observer_events::counters::count;
 
 /// How long a frame waits for its record, nanoseconds; after this it counts as
 /// lost.

@@ -2,9 +2,10 @@
 
 use std::{os::fd::BorrowedFd, time::Duration};
 
+use observer_events::Report;
+
 use super::{Inlet, Observer, Pass, conclude::Delivery};
 use crate::{attention::Now, attest::Taken, judge::Channel};
-use observer_events::{Observation, Report};
 
 impl Observer {
     /// What is readable once the ring has something that it announced.
@@ -93,10 +94,7 @@ impl Observer {
             now: self.now,
         };
         Some(match self.find(&delivery) {
-            Some(event) if self.ready.is_empty() => Found::Next(Report::Observation(Observation {
-                event,
-                evidence: delivery.evidence(),
-            })),
+            Some(event) if self.ready.is_empty() => Found::Next(delivery.report(event)),
             Some(event) => {
                 self.emit(event, &delivery);
                 Found::Other

@@ -21,15 +21,16 @@ mod tests;
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
-
-use crate::index_list::{List, MAX_ELEMENTS};
+use observer_events::agents::{Agent, Census, Division, Owner};
+use observer_events::counters::count;
 use observer_events::event::{Attestation, BeatOrigin};
 use observer_events::histogram::Histogram;
+
+use crate::index_list::{List, MAX_ELEMENTS};
 use shares::{AgentLinks, Shares};
 use slot::{Advance, Slot, known};
 
 pub use crate::attention::Now;
-use observer_events::agents::{Agent, Census, Division, Owner};
 pub use sighting::{OriginPolicy, Outcome, Sighting, Silence, TrackerCounts};
 
 /// A bounded table of agents.
@@ -461,9 +462,4 @@ impl Tracker {
     fn slot(&self, index: u32) -> Option<&Slot> {
         self.slots.get(index as usize)
     }
-}
-
-/// Adds one.
-fn count(counter: &mut u64) {
-    *counter = counter.saturating_add(1);
 }

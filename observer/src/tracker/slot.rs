@@ -5,9 +5,9 @@ use std::num::NonZeroU64;
 use observer_common::frame::NONCE_TERMINAL;
 
 use observer_events::agents::AgentState;
+use observer_events::event::{BeatOrigin, Status};
 
 use super::{Now, Outcome, Sighting};
-use observer_events::event::{BeatOrigin, Status};
 
 /// One agent: all that a beat reads or writes, in one cache line.
 #[derive(Clone, Copy, Debug)]

@@ -4,10 +4,11 @@ mod identity;
 mod sessions;
 mod shares;
 
+use observer_events::event::{Attestation, BeatOrigin, Status, TaskKind, Via};
+
 use super::{Now, OriginPolicy, Outcome, Sighting, Silence, Tracker};
 use BeatOrigin::KernelAttested;
 use Outcome::{Accepted, TableFull};
-use observer_events::event::{Attestation, BeatOrigin, Status, TaskKind, Via};
 
 const THRESHOLD: u64 = 100;
 

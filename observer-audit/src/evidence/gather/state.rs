@@ -5,11 +5,11 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use observer_events::event::Attestation;
 
 use super::super::cgroup::Container;
 use super::super::process::Process;
 use super::Evidence;
-use observer_events::event::Attestation;
 
 /// Processes that are looked up at the same time at most, those included that
 /// hold the helper up; and as many whose command lines are read.

@@ -1,13 +1,14 @@
 //! Which agent a beat belongs to, and what is pinned of it.
 
+use observer_events::event::BeatOrigin::{
+    KernelAttested, NetworkUnverified, OperatorAttestedTransport, SocketModeOnly,
+};
+
 use super::{THRESHOLD, at, attested, claimed, outcomes, sender, silences, silent_pids, tracker};
 use crate::tracker::{
     OriginPolicy,
     Outcome::{self, Accepted, StaleNonce},
     Sighting, Tracker,
-};
-use observer_events::event::BeatOrigin::{
-    KernelAttested, NetworkUnverified, OperatorAttestedTransport, SocketModeOnly,
 };
 
 #[test]

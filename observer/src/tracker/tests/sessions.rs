@@ -1,13 +1,14 @@
 //! Nonces and the sessions that they belong to.
 
+use observer_events::event::{
+    Attestation,
+    BeatOrigin::{NetworkUnverified, OperatorAttestedTransport, SocketModeOnly},
+};
+
 use super::{THRESHOLD, at, attested, claimed, outcomes, sender, silences, silent_pids, tracker};
 use crate::tracker::{
     Outcome::{Accepted, StaleNonce},
     Sighting,
-};
-use observer_events::event::{
-    Attestation,
-    BeatOrigin::{NetworkUnverified, OperatorAttestedTransport, SocketModeOnly},
 };
 
 #[test]

@@ -3,12 +3,13 @@
 
 use std::env;
 
+use observer_events::event::Via;
+
 use super::{Finding, HostReport, State, finding, ok};
 use crate::attest::{
     probe::{Capabilities, Support},
     tier_name,
 };
-use observer_events::event::Via;
 
 impl HostReport {
     pub(super) fn object(&self) -> Finding {

@@ -1,8 +1,9 @@
 //! What UDP listeners need beyond the Unix socket.
 
+use observer_events::event::Via;
+
 use super::{Finding, HostReport, State, finding, ok};
 use crate::attest::tier_name;
-use observer_events::event::Via;
 
 impl HostReport {
     pub(super) fn cgroup(&self) -> Finding {
