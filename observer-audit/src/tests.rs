@@ -129,21 +129,15 @@ fn incident(number: u32) -> Incident {
         observer_ns: 1,
         frame: Some([7; 32]),
         sender: Some(Attestation {
-            pid: None,
             own_pid: Some(1),
             // Beyond what a kernel gives.
             host_pid: Some(1 << 30 | number),
-            tid: None,
             pid_ns_inode: Some(4_026_531_836),
             uid: Some(1000),
             gid: Some(1000),
             start_ns: Some(1),
-            comm: None,
-            cgroup_id: None,
-            scm_pid: None,
-            via: Via::Btf,
             task_kind: TaskKind::Thread,
-            corked: false,
+            ..Attestation::unknown(Via::Btf)
         }),
         source: None,
     }

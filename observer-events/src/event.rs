@@ -248,6 +248,29 @@ pub struct Attestation {
     pub corked: bool,
 }
 
+impl Attestation {
+    /// One of a sender of whom nothing is known but by which means.
+    #[must_use]
+    pub const fn unknown(via: Via) -> Self {
+        Self {
+            pid: None,
+            own_pid: None,
+            host_pid: None,
+            tid: None,
+            pid_ns_inode: None,
+            uid: None,
+            gid: None,
+            start_ns: None,
+            comm: None,
+            cgroup_id: None,
+            scm_pid: None,
+            via,
+            task_kind: TaskKind::Unknown,
+            corked: false,
+        }
+    }
+}
+
 /// A task's name as the kernel keeps it: up to 15 bytes of any kind.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Comm([u8; COMM_LEN]);

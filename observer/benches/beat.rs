@@ -285,12 +285,10 @@ fn sender(pid: u32) -> Attestation {
         uid: Some(1000),
         gid: Some(1000),
         start_ns: Some(u64::from(pid)),
-        comm: None,
         cgroup_id: Some(1),
         scm_pid: Some(pid),
-        via: Via::Btf,
         task_kind: TaskKind::Thread,
-        corked: false,
+        ..Attestation::unknown(Via::Btf)
     }
 }
 

@@ -193,19 +193,9 @@ mod tests {
     fn this_process(start_ns: Option<u64>) -> Attestation {
         Attestation {
             pid: Some(std::process::id()),
-            own_pid: None,
-            host_pid: None,
-            tid: None,
-            pid_ns_inode: None,
-            uid: None,
-            gid: None,
             start_ns,
-            comm: None,
-            cgroup_id: None,
-            scm_pid: None,
-            via: Via::Btf,
             task_kind: TaskKind::Thread,
-            corked: false,
+            ..Attestation::unknown(Via::Btf)
         }
     }
 

@@ -14,19 +14,12 @@ fn incident(pid: u32, claimed: u32) -> Incident {
         frame: None,
         sender: Some(Attestation {
             pid: Some(pid),
-            own_pid: None,
             host_pid: Some(pid),
-            tid: None,
-            pid_ns_inode: None,
             uid: Some(1000),
-            gid: None,
             start_ns: Some(1),
-            comm: None,
             cgroup_id: Some(7),
-            scm_pid: None,
-            via: Via::Btf,
             task_kind: TaskKind::Thread,
-            corked: false,
+            ..Attestation::unknown(Via::Btf)
         }),
         source: None,
     }

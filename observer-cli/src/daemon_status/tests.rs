@@ -16,7 +16,6 @@ fn incident(cause: AuthFailureCause, sender: u32, claimed_pid: u32) -> Incident 
         observer_ns: 0,
         frame: None,
         sender: Some(Attestation {
-            pid: None,
             own_pid: Some(7),
             host_pid: Some(sender),
             tid: Some(sender),
@@ -24,12 +23,9 @@ fn incident(cause: AuthFailureCause, sender: u32, claimed_pid: u32) -> Incident 
             uid: Some(1000),
             gid: Some(1000),
             start_ns: Some(1),
-            comm: None,
-            cgroup_id: None,
             scm_pid: Some(0),
-            via: Via::Btf,
             task_kind: TaskKind::Thread,
-            corked: false,
+            ..Attestation::unknown(Via::Btf)
         }),
         source: None,
     }

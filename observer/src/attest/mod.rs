@@ -461,18 +461,9 @@ fn from_credentials(credentials: &Credentials) -> Attestation {
     let Credentials { pid, uid, gid } = *credentials;
     Attestation {
         pid: known(pid),
-        own_pid: None,
-        host_pid: None,
-        tid: None,
-        pid_ns_inode: None,
         uid: Some(uid),
         gid: Some(gid),
-        start_ns: None,
-        comm: None,
-        cgroup_id: None,
         scm_pid: Some(pid),
-        via: Via::Scm,
-        task_kind: TaskKind::Unknown,
-        corked: false,
+        ..Attestation::unknown(Via::Scm)
     }
 }

@@ -52,12 +52,9 @@ const fn sender(pid: u32) -> Attestation {
         uid: Some(0),
         gid: Some(0),
         start_ns: Some(1),
-        comm: None,
-        cgroup_id: None,
         scm_pid: Some(pid),
-        via: Via::Btf,
         task_kind: TaskKind::Thread,
-        corked: false,
+        ..Attestation::unknown(Via::Btf)
     }
 }
 

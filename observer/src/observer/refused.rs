@@ -131,19 +131,11 @@ mod tests {
     fn refusal(pid: u32, observer_ns: u64) -> Refusal {
         let sender = Attestation {
             pid: Some(pid),
-            own_pid: None,
             host_pid: Some(pid),
-            tid: None,
-            pid_ns_inode: None,
             uid: Some(7),
-            gid: None,
             start_ns: Some(1),
-            comm: None,
-            cgroup_id: None,
-            scm_pid: None,
-            via: Via::Btf,
             task_kind: TaskKind::Thread,
-            corked: false,
+            ..Attestation::unknown(Via::Btf)
         };
         Refusal {
             claimed_pid: pid,

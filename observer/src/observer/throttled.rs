@@ -158,19 +158,10 @@ mod tests {
             frame: [0; 32],
             sender: Attestation {
                 pid: Some(pid),
-                own_pid: None,
                 host_pid: Some(pid),
-                tid: None,
-                pid_ns_inode: None,
-                uid: None,
-                gid: None,
                 start_ns: Some(1),
-                comm: None,
-                cgroup_id: None,
-                scm_pid: None,
-                via: Via::Btf,
                 task_kind: TaskKind::Thread,
-                corked: false,
+                ..Attestation::unknown(Via::Btf)
             },
         }
     }

@@ -55,19 +55,10 @@ fn claimed(pid: u32, origin: BeatOrigin, nonce: u64) -> Sighting {
 fn sender(pid: u32, start_ns: Option<u64>) -> Attestation {
     Attestation {
         pid: Some(pid),
-        own_pid: None,
-        host_pid: None,
-        tid: None,
         pid_ns_inode: Some(7),
-        uid: None,
-        gid: None,
         start_ns,
-        comm: None,
-        cgroup_id: None,
-        scm_pid: None,
-        via: Via::Btf,
         task_kind: TaskKind::Thread,
-        corked: false,
+        ..Attestation::unknown(Via::Btf)
     }
 }
 

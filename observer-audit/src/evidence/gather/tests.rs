@@ -10,19 +10,10 @@ use observer_events::event::{TaskKind, Via};
 fn sender(pid: u32, uid: u32) -> Attestation {
     Attestation {
         pid: Some(1 << 30 | pid),
-        own_pid: None,
-        host_pid: None,
-        tid: None,
-        pid_ns_inode: None,
         uid: Some(uid),
-        gid: None,
         start_ns: Some(1),
-        comm: None,
-        cgroup_id: None,
-        scm_pid: None,
-        via: Via::Btf,
         task_kind: TaskKind::Thread,
-        corked: false,
+        ..Attestation::unknown(Via::Btf)
     }
 }
 

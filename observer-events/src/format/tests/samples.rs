@@ -56,28 +56,18 @@ pub(super) fn sender(pid: u32, name: &[u8], uid: u32) -> Attestation {
         comm: comm(name),
         cgroup_id: Some(99),
         scm_pid: Some(pid),
-        via: Via::Btf,
         task_kind: TaskKind::Thread,
-        corked: false,
+        ..Attestation::unknown(Via::Btf)
     }
 }
 
 pub(super) fn scm_only() -> Attestation {
     Attestation {
         pid: Some(4242),
-        own_pid: None,
-        host_pid: None,
-        tid: None,
-        pid_ns_inode: None,
         uid: Some(1000),
         gid: Some(1000),
-        start_ns: None,
-        comm: None,
-        cgroup_id: None,
         scm_pid: Some(4242),
-        via: Via::Scm,
-        task_kind: TaskKind::Unknown,
-        corked: false,
+        ..Attestation::unknown(Via::Scm)
     }
 }
 
