@@ -14,7 +14,7 @@ use crate::constants::layout;
 
 /// A pointer into the kernel. The verifier knows the type of what it points to,
 /// unless [`copy`] is to read there.
-pub(crate) type Kernel = *const u8;
+pub(crate) type KernelPtr = *const u8;
 
 /// Whether a program may have calls of these functions in it.
 pub(crate) const KFUNCS: bool = true;
@@ -23,8 +23,8 @@ pub(crate) const NO_KFUNCS: bool = false;
 
 /// The `struct sk_buff` behind a program's context.
 #[inline(always)]
-pub(crate) fn cast_to_kern_ctx(ctx: *mut c_void) -> Kernel {
-    type Function = unsafe extern "C" fn(*mut c_void) -> Kernel;
+pub(crate) fn cast_to_kern_ctx(ctx: *mut c_void) -> KernelPtr {
+    type Function = unsafe extern "C" fn(*mut c_void) -> KernelPtr;
     // SAFETY: that is the function's type.
     let function: Function =
         unsafe { core::mem::transmute(kfunc::CAST_TO_KERN_CTX.placeholder as usize) };
@@ -34,8 +34,8 @@ pub(crate) fn cast_to_kern_ctx(ctx: *mut c_void) -> Kernel {
 
 /// A pointer to read a structure by, given the BTF id of its type.
 #[inline(always)]
-pub(crate) fn rdonly_cast(object: Kernel, type_id: u32) -> Kernel {
-    type Function = unsafe extern "C" fn(Kernel, u32) -> Kernel;
+pub(crate) fn rdonly_cast(object: KernelPtr, type_id: u32) -> KernelPtr {
+    type Function = unsafe extern "C" fn(KernelPtr, u32) -> KernelPtr;
     // SAFETY: likewise.
     let function: Function =
         unsafe { core::mem::transmute(kfunc::RDONLY_CAST.placeholder as usize) };
@@ -73,7 +73,7 @@ fn call(placeholder: u32) {
 /// One typed load. Volatile, so that the compiler neither merges loads nor
 /// moves them out of the branch that makes their offset a constant.
 #[inline(always)]
-pub(crate) fn load<T: Copy>(base: Kernel, offset: u32) -> T {
+pub(crate) fn load<T: Copy>(base: KernelPtr, offset: u32) -> T {
     // SAFETY: not checkable here, and checked by the verifier for each load:
     // `base + offset` has to be a field of a kernel structure in BTF, of the
     // size of `T`, or the program does not load.
@@ -83,7 +83,7 @@ pub(crate) fn load<T: Copy>(base: Kernel, offset: u32) -> T {
 /// What lies at an offset from an address in the kernel's memory; `None` if
 /// nothing can be read there.
 #[inline(always)]
-pub(crate) fn copy<T: Copy>(base: Kernel, offset: u32) -> Option<T> {
+pub(crate) fn copy<T: Copy>(base: KernelPtr, offset: u32) -> Option<T> {
     let mut value = MaybeUninit::<T>::zeroed();
     // SAFETY: the destination has so many bytes; of the source the helper
     // finds out whether it can be read (`bpf_probe_read_kernel_common`,

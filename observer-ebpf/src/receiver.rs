@@ -13,7 +13,7 @@ use aya_ebpf::{
 
 use crate::{
     constants::layout,
-    kernel::{Kernel, load},
+    kernel::{KernelPtr, load},
 };
 
 /// Whether the socket that this filter is attached to has not been closed.
@@ -31,7 +31,7 @@ pub(crate) fn is_open(ctx: &SkBuffContext) -> bool {
     }
     // SAFETY: the helper looks at what kind of socket it is given, which was
     // just found to be one.
-    let socket = unsafe { bpf_skc_to_unix_sock(socket.cast()) } as Kernel;
+    let socket = unsafe { bpf_skc_to_unix_sock(socket.cast()) } as KernelPtr;
     !socket.is_null() && load::<u8>(socket, layout!(unix_sock_shutdown)) == 0
 }
 

@@ -5,7 +5,7 @@ use observer_common::layout::Access;
 
 use crate::{
     constants::layout,
-    kernel::{Kernel, cast_to_kern_ctx, copy, load, rdonly_cast},
+    kernel::{KernelPtr, cast_to_kern_ctx, copy, load, rdonly_cast},
 };
 
 /// Whether descriptors are attached to the datagram; false where this kernel
@@ -39,6 +39,6 @@ pub(crate) fn are_attached(ctx: &SkBuffContext) -> bool {
 }
 
 #[inline(always)]
-fn cb(skb: Kernel) -> Kernel {
+fn cb(skb: KernelPtr) -> KernelPtr {
     skb.wrapping_add(layout!(skb_cb) as usize)
 }

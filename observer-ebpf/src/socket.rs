@@ -5,7 +5,7 @@
 
 use crate::{
     constants::network,
-    kernel::{Kernel, cast_to_kern_ctx, load, rdonly_cast},
+    kernel::{KernelPtr, cast_to_kern_ctx, load, rdonly_cast},
 };
 use aya_ebpf::{
     EbpfContext as _, bindings::__sk_buff, helpers::bpf_skc_to_udp6_sock, programs::SkBuffContext,
@@ -41,7 +41,7 @@ pub(crate) fn of(ctx: &SkBuffContext) -> Option<Socket> {
     if skb.is_null() {
         return None;
     }
-    let sk: Kernel = load(skb, network!(skb_sk));
+    let sk: KernelPtr = load(skb, network!(skb_sk));
     if sk.is_null() {
         return None;
     }
@@ -74,7 +74,7 @@ pub(crate) fn of_udp6(ctx: &SkBuffContext) -> Option<Socket> {
         return None;
     }
     // SAFETY: the socket was compared with NULL.
-    let sk = unsafe { bpf_skc_to_udp6_sock(sk.cast()) } as Kernel;
+    let sk = unsafe { bpf_skc_to_udp6_sock(sk.cast()) } as KernelPtr;
     if sk.is_null() {
         return None;
     }
@@ -88,8 +88,8 @@ pub(crate) fn of_udp6(ctx: &SkBuffContext) -> Option<Socket> {
 
 /// `sk->__sk_common.skc_net.net->ns.inum`
 #[inline(always)]
-fn net_inode(sk: Kernel) -> u32 {
-    let net: Kernel = load(sk, network!(sock_net));
+fn net_inode(sk: KernelPtr) -> u32 {
+    let net: KernelPtr = load(sk, network!(sock_net));
     load(net, network!(net_inum))
 }
 
@@ -98,6 +98,6 @@ fn net_inode(sk: Kernel) -> u32 {
 /// `net/ipv4/udp.c`, and `udp_v6_push_pending_frames`, `net/ipv6/udp.c`, read
 /// in 6.1, 6.12 and 6.18). A plain send never sets it.
 #[inline(always)]
-fn is_pending(udp: Kernel) -> bool {
+fn is_pending(udp: KernelPtr) -> bool {
     load::<u32>(udp, network!(udp_pending)) != 0
 }

@@ -12,7 +12,7 @@ use observer_common::record::{Program, Record, TaskKind};
 
 use crate::{
     constants::layout,
-    kernel::{Kernel, load},
+    kernel::{KernelPtr, load},
     worker,
 };
 
@@ -25,8 +25,8 @@ pub(crate) const PF_IO_WORKER: u32 = 0x10;
 pub(crate) fn describe(record: &mut Record, program: Program) {
     // SAFETY: the helper returns the current task, which cannot go away while
     // it runs this program.
-    let task = unsafe { bpf_get_current_task_btf() } as Kernel;
-    let leader: Kernel = load(task, layout!(task_group_leader));
+    let task = unsafe { bpf_get_current_task_btf() } as KernelPtr;
+    let leader: KernelPtr = load(task, layout!(task_group_leader));
     record.program = program as u8;
     record.host_tid = load(task, layout!(task_pid));
     record.host_pid = load(task, layout!(task_tgid));
@@ -48,12 +48,12 @@ pub(crate) fn describe(record: &mut Record, program: Program) {
 /// A worker that an SQPOLL thread submits to is to be trusted no more than that
 /// thread is: whoever maps the ring sends through it.
 #[inline(always)]
-fn kind(task: Kernel) -> TaskKind {
+fn kind(task: KernelPtr) -> TaskKind {
     let flags: u32 = load(task, layout!(task_flags));
     if flags & PF_IO_WORKER == 0 {
         return TaskKind::Thread;
     }
-    match load::<Kernel>(task, layout!(task_worker_private)) {
+    match load::<KernelPtr>(task, layout!(task_worker_private)) {
         worker if worker.is_null() => TaskKind::SqPoll,
         worker if worker::serves_thread(worker) => TaskKind::IoWorker,
         _ => TaskKind::SqPoll,
@@ -63,20 +63,20 @@ fn kind(task: Kernel) -> TaskKind {
 /// `task->cgroups->dfl_cgrp->kn->id`, the id that `stat` shows as the inode
 /// of the cgroup's directory.
 #[inline(always)]
-fn cgroup_id(task: Kernel) -> u64 {
+fn cgroup_id(task: KernelPtr) -> u64 {
     if layout!(has_cgroup) == 0 {
         return 0;
     }
-    let set: Kernel = load(task, layout!(task_cgroups));
-    let cgroup: Kernel = load(set, layout!(css_set_dfl_cgrp));
-    let node: Kernel = load(cgroup, layout!(cgroup_kn));
+    let set: KernelPtr = load(task, layout!(task_cgroups));
+    let cgroup: KernelPtr = load(set, layout!(css_set_dfl_cgrp));
+    let node: KernelPtr = load(cgroup, layout!(cgroup_kn));
     load(node, layout!(kernfs_node_id))
 }
 
 /// Real user and group id: what `current_uid_gid` gives `SCM_CREDENTIALS`.
 #[inline(always)]
-fn describe_credentials(task: Kernel, record: &mut Record) {
-    let credentials: Kernel = load(task, layout!(task_cred));
+fn describe_credentials(task: KernelPtr, record: &mut Record) {
+    let credentials: KernelPtr = load(task, layout!(task_cred));
     record.uid = load(credentials, layout!(cred_uid));
     record.gid = load(credentials, layout!(cred_gid));
 }
@@ -89,8 +89,8 @@ fn describe_credentials(task: Kernel, record: &mut Record) {
 /// namespace at the observer's own level is the observer's: two sibling
 /// namespaces have equal numbers at the same level.
 #[inline(always)]
-fn describe_namespace(leader: Kernel, record: &mut Record) {
-    let pid: Kernel = load(leader, layout!(task_thread_pid));
+fn describe_namespace(leader: KernelPtr, record: &mut Record) {
+    let pid: KernelPtr = load(leader, layout!(task_thread_pid));
     let level: u32 = load(pid, layout!(pid_level));
     (record.own_pid, record.pid_ns_inode) = at_level(pid, level);
     record.level = level as u8;
@@ -109,7 +109,7 @@ fn describe_namespace(leader: Kernel, record: &mut Record) {
 /// branch with an offset of its own. `MAX_PID_NS_LEVEL` is 32
 /// (`include/linux/pid_namespace.h`).
 #[inline(always)]
-fn at_level(pid: Kernel, level: u32) -> (u32, u32) {
+fn at_level(pid: KernelPtr, level: u32) -> (u32, u32) {
     macro_rules! branches {
         ($($known:literal)*) => {
             match level {
@@ -123,16 +123,16 @@ fn at_level(pid: Kernel, level: u32) -> (u32, u32) {
 
 /// Number and namespace inode of one entry of `pid->numbers`.
 #[inline(always)]
-fn entry(pid: Kernel, level: u32) -> (u32, u32) {
+fn entry(pid: KernelPtr, level: u32) -> (u32, u32) {
     let upid = layout!(pid_numbers).wrapping_add(level.wrapping_mul(layout!(upid_size)));
     let number = load(pid, upid.wrapping_add(layout!(upid_nr)));
-    let namespace: Kernel = load(pid, upid.wrapping_add(layout!(upid_ns)));
+    let namespace: KernelPtr = load(pid, upid.wrapping_add(layout!(upid_ns)));
     (number, load(namespace, layout!(pid_ns_inum)))
 }
 
 /// The thread's name, as two words: the verifier has no wider load.
 #[inline(always)]
-fn copy_comm(task: Kernel, record: &mut Record) {
+fn copy_comm(task: KernelPtr, record: &mut Record) {
     let offset = layout!(task_comm);
     let words: [u64; 2] = [load(task, offset), load(task, offset.wrapping_add(8))];
     let [first, second] = words.map(u64::to_ne_bytes);

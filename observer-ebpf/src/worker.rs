@@ -4,7 +4,7 @@ use observer_common::layout::{Access, Layout};
 
 use crate::{
     constants::layout,
-    kernel::{Kernel, copy, load, rdonly_cast},
+    kernel::{KernelPtr, copy, load, rdonly_cast},
     task::PF_IO_WORKER,
 };
 
@@ -19,18 +19,18 @@ use crate::{
 /// in 6.1, where there is a `struct io_wqe` between worker and pool, in 6.12
 /// and in 6.18.
 #[inline(always)]
-pub(crate) fn serves_thread(worker: Kernel) -> bool {
+pub(crate) fn serves_thread(worker: KernelPtr) -> bool {
     if layout!(io_worker) == 0 {
         return false;
     }
     let access = layout!(access);
     if access == Access::Cast as u32 {
         let worker = rdonly_cast(worker, layout!(io_worker));
-        let mut pool: Kernel = load(worker, layout!(io_worker_wq));
+        let mut pool: KernelPtr = load(worker, layout!(io_worker_wq));
         if layout!(io_wqe_wq) != Layout::NO_FIELD {
             pool = load(pool, layout!(io_wqe_wq));
         }
-        let submitter: Kernel = load(pool, layout!(io_wq_task));
+        let submitter: KernelPtr = load(pool, layout!(io_wq_task));
         return is_own(load(submitter, layout!(task_flags)));
     }
     if access == Access::Copy as u32 {
@@ -40,12 +40,12 @@ pub(crate) fn serves_thread(worker: Kernel) -> bool {
 }
 
 #[inline(always)]
-fn copied_flags(worker: Kernel) -> Option<u32> {
-    let mut pool: Kernel = copy(worker, layout!(io_worker_wq))?;
+fn copied_flags(worker: KernelPtr) -> Option<u32> {
+    let mut pool: KernelPtr = copy(worker, layout!(io_worker_wq))?;
     if layout!(io_wqe_wq) != Layout::NO_FIELD {
         pool = copy(pool, layout!(io_wqe_wq))?;
     }
-    let submitter: Kernel = copy(pool, layout!(io_wq_task))?;
+    let submitter: KernelPtr = copy(pool, layout!(io_wq_task))?;
     copy(submitter, layout!(task_flags))
 }
 
