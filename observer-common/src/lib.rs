@@ -2,7 +2,8 @@
 //!
 //! - [`frame`]: the 32-byte VLP frame and its only codec.
 //! - [`record`]: what the eBPF programs write to the ring for each datagram.
-//! - [`gate`]: what the filter on the Unix socket lets through.
+//! - [`gate`]: what a sender may send, and what is taken off the Unix socket.
+//! - [`budget`]: what the eBPF programs keep of each sender.
 //! - [`kfunc`]: the kernel functions that the eBPF programs call.
 //! - [`layout`]: the constants that userspace injects when it loads them.
 //! - [`listener`]: which IP datagrams are the observer's.
@@ -12,6 +13,7 @@
 
 #![no_std]
 
+pub mod budget;
 pub mod frame;
 pub mod gate;
 pub mod kfunc;

@@ -10,7 +10,7 @@ use observer_common::{
 };
 
 use crate::{
-    budget::{self, Sent, Verdict},
+    budget::{self, Charge, Sent},
     constants::{gate, layout},
     loss, output,
     packet::load_bytes,
@@ -52,14 +52,14 @@ pub(crate) fn run<const HAS_KFUNCS: bool>(
         is_critical: is_read && claims_critical(&record.frame),
         is_own: true,
     };
-    if let Verdict::Over {
+    if let Charge::Unpaid {
         dropped,
-        tell,
+        report,
         limit,
     } = budget::charge(record, &sent)
     {
         record.limit = limit as u8;
-        return throttle::<HAS_KFUNCS>(record, dropped, tell);
+        return throttle::<HAS_KFUNCS>(record, dropped, report);
     }
     if HAS_KFUNCS && rights::are_attached(ctx) {
         return refuse_descriptors::<HAS_KFUNCS>(ctx, record);
@@ -72,7 +72,7 @@ pub(crate) fn run<const HAS_KFUNCS: bool>(
         loss::count(Loss::Unreadable);
         return pass(ctx);
     }
-    if gate!(refuse_lies) != 0 && is_lie(record) {
+    if gate!(refuse_forgeries) != 0 && is_forgery(record) {
         return refuse::<HAS_KFUNCS>(record);
     }
     deliver::<HAS_KFUNCS>(ctx, record)
@@ -122,10 +122,10 @@ fn refuse<const HAS_KFUNCS: bool>(record: &mut Record) -> i64 {
 #[inline(always)]
 fn refuse_descriptors<const HAS_KFUNCS: bool>(ctx: &SkBuffContext, record: &mut Record) -> i64 {
     loss::count(Loss::Descriptors);
-    if let Some(refused) = budget::note_descriptors(record) {
+    if let Some(refused) = budget::count_descriptors(record) {
         record.fate = Fate::Descriptors as u8;
         record.dropped = refused;
-        // What is not said now is counted all the same, and said with the next.
+        // Without room in the ring it is counted, and in the next report.
         if output::write::<HAS_KFUNCS>(record) {
             wakeup::wake_observer::<HAS_KFUNCS>();
         }
@@ -138,12 +138,12 @@ fn refuse_descriptors<const HAS_KFUNCS: bool>(ctx: &SkBuffContext, record: &mut 
 }
 
 #[inline(always)]
-fn throttle<const HAS_KFUNCS: bool>(record: &mut Record, dropped: u64, tell: bool) -> i64 {
+fn throttle<const HAS_KFUNCS: bool>(record: &mut Record, dropped: u64, report: bool) -> i64 {
     loss::count(Loss::Throttled);
-    if tell {
+    if report {
         record.fate = Fate::Throttled as u8;
         record.dropped = dropped;
-        // Untold it is counted all the same, and told with the next.
+        // Without room in the ring it is counted, and in the next report.
         if output::write::<HAS_KFUNCS>(record) {
             wakeup::wake_observer::<HAS_KFUNCS>();
         }
@@ -156,7 +156,7 @@ fn throttle<const HAS_KFUNCS: bool>(record: &mut Record, dropped: u64, tell: boo
 /// agree nothing changes but that it takes no place in the queue; what this
 /// lets pass is judged in full.
 #[inline(always)]
-fn is_lie(record: &Record) -> bool {
+fn is_forgery(record: &Record) -> bool {
     let claim = claimed_pid(&record.frame);
     let is_here = record.pid_ns_inode == layout!(observer_ns_inode);
     let is_honest = if is_here {

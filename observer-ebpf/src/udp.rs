@@ -39,7 +39,7 @@ use observer_common::{
 };
 
 use crate::{
-    budget::{self, Sent, Verdict},
+    budget::{self, Charge, Sent},
     constants::network,
     kernel::{KFUNCS, on_one_cpu},
     loss, output,
@@ -149,22 +149,22 @@ fn record(
     match budget::charge(record, &sent) {
         // Around all frames of a send: around each, the verifier would follow
         // each on its own.
-        Verdict::Within => on_one_cpu::<KFUNCS, _>(|| {
+        Charge::Paid => on_one_cpu::<KFUNCS, _>(|| {
             if route == Route::Here {
                 own(ctx, &frames, record)
             } else {
                 others(ctx, &frames, record)
             }
         }),
-        Verdict::Over {
+        Charge::Unpaid {
             dropped,
-            tell,
+            report,
             limit,
         } if route == Route::Here => {
             record.limit = limit as u8;
-            throttle(record, dropped, tell)
+            throttle(record, dropped, report)
         }
-        Verdict::Over { .. } => {
+        Charge::Unpaid { .. } => {
             loss::count(Loss::PassedOverBudget);
             PASS
         }
@@ -207,12 +207,12 @@ fn others(ctx: &SkBuffContext, frames: &Frames, record: &mut Record) -> i32 {
 }
 
 #[inline(always)]
-fn throttle(record: &mut Record, dropped: u64, tell: bool) -> i32 {
+fn throttle(record: &mut Record, dropped: u64, report: bool) -> i32 {
     loss::count(Loss::Throttled);
-    if tell {
+    if report {
         record.fate = Fate::Throttled as u8;
         record.dropped = dropped;
-        // What is not said is counted all the same, and said with the next.
+        // Without room in the ring it is counted, and in the next report.
         on_one_cpu::<KFUNCS, _>(|| output::write_udp(record));
     }
     DROP

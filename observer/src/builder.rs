@@ -482,7 +482,7 @@ impl Builder {
         };
         Gate {
             take_below,
-            refuse_lies: (self.refuse == Refuse::Kernel).into(),
+            refuse_forgeries: (self.refuse == Refuse::Kernel).into(),
             translate: (self.namespaces == Namespaces::Translate).into(),
             ..self.limits()
         }
@@ -500,7 +500,7 @@ impl Builder {
             ..Gate::OPEN
         }
         .with_rate(self.max_beat_rate)
-        .with_group_rate(self.max_group_rate.unwrap_or(group_rate))
+        .with_shared_rate(self.max_group_rate.unwrap_or(group_rate))
     }
 
     /// Binds the UDP listeners, attaches the program, and opens them.

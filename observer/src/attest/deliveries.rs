@@ -4,8 +4,8 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use observer_common::{
+    budget::{Budget, BudgetKey},
     frame::FRAME_LEN,
-    gate::{Budget, Payer},
     record::{Fate, Limit, Record},
 };
 use observer_events::event::Attestation;
@@ -41,7 +41,7 @@ pub(crate) struct Dropped {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Throttled {
     /// Whose budget it is.
-    pub(crate) payer: Payer,
+    pub(crate) payer: BudgetKey,
     /// Why.
     pub(crate) reason: Reason,
     /// What it was too much for, if it was a flood.
@@ -198,7 +198,7 @@ impl Attestor {
     pub(crate) fn next_throttled(&mut self) -> Option<Throttled> {
         let record = self.throttled.pop_front()?;
         Some(Throttled {
-            payer: Payer {
+            payer: BudgetKey {
                 start_ns: record.start_ns,
                 host_pid: record.host_pid,
                 task_kind: record.task_kind.into(),
@@ -223,7 +223,7 @@ impl Attestor {
         let Some((kernel, host_pid)) = self.kernel.as_mut().zip(sender.host_pid) else {
             return;
         };
-        kernel.vouch(Payer {
+        kernel.vouch(BudgetKey {
             start_ns: sender.start_ns.unwrap_or_default(),
             host_pid,
             task_kind: sender.task_kind as u32,
@@ -232,11 +232,11 @@ impl Attestor {
 
     /// How many datagrams of a sender the program has not let in by now; `None`
     /// if nobody knows any more.
-    pub(crate) fn dropped(&self, payer: Payer, reason: Reason) -> Option<Dropped> {
+    pub(crate) fn dropped(&self, payer: BudgetKey, reason: Reason) -> Option<Dropped> {
         let budget: Budget = self.kernel.as_ref()?.budget(payer)?;
         let (count, told_ns) = match reason {
-            Reason::Flood => (budget.dropped, budget.told_ns),
-            Reason::Descriptors => (budget.with_descriptors, budget.descriptors_told_ns),
+            Reason::Flood => (budget.dropped, budget.reported_ns),
+            Reason::Descriptors => (budget.with_descriptors, budget.descriptors_reported_ns),
         };
         Some(Dropped { count, told_ns })
     }

@@ -19,7 +19,8 @@ use aya::{
     programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, SocketFilter},
 };
 use observer_common::{
-    gate::{Budget, Gate, Payer},
+    budget::{Budget, BudgetKey},
+    gate::Gate,
     layout::Layout,
     listener::{Listener, Listeners, MAX_DEVICES, MAX_LISTENERS, Network},
     loss::Loss,
@@ -106,7 +107,7 @@ pub(super) struct Kernel {
     pub(super) bell: Bell,
     /// What senders have left: [`Payer`] to [`Budget`].
     budgets: HashMap<MapData, [u64; 2], [u64; 9]>,
-    /// Whom the program is told to be no stranger: [`Payer`]s.
+    /// The processes that are vouched for: [`BudgetKey`]s.
     vouched: HashMap<MapData, [u64; 2], u32>,
     losses: PerCpuArray<MapData, u64>,
     /// Held for as long as the program is to go on to its second half: the
@@ -302,17 +303,17 @@ impl Kernel {
     }
 
     /// What a sender has left; `None` if it is not known (any more).
-    pub(super) fn budget(&self, payer: Payer) -> Option<Budget> {
-        let budget = self.budgets.get(&transmute!(payer), 0).ok()?;
+    pub(super) fn budget(&self, key: BudgetKey) -> Option<Budget> {
+        let budget = self.budgets.get(&transmute!(key), 0).ok()?;
         Some(transmute!(budget))
     }
 
-    /// Says that a process is no stranger. It does without that where the
-    /// kernel has no memory for it: the process shares its group's budget on.
-    pub(super) fn vouch(&mut self, payer: Payer) {
-        let key: [u64; 2] = transmute!(payer);
-        if let Err(error) = self.vouched.insert(key, 1, 0) {
-            tracing::debug!(pid = payer.host_pid, "cannot vouch for a process: {error}");
+    /// Vouches for a process. Where the kernel has no memory left for it, the
+    /// process goes on sharing the budgets of strangers.
+    pub(super) fn vouch(&mut self, key: BudgetKey) {
+        let entry: [u64; 2] = transmute!(key);
+        if let Err(error) = self.vouched.insert(entry, 1, 0) {
+            tracing::debug!(pid = key.host_pid, "cannot vouch for a process: {error}");
         }
     }
 

@@ -7,13 +7,13 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use observer_common::gate::{Payer, TELL_EVERY_NS};
+use observer_common::budget::{BudgetKey, REPORT_EVERY_NS};
 
 use crate::attest::{Dropped, Reason, Throttled};
 
 /// How long after the last word of a sender the rest is asked for,
 /// nanoseconds: the next word would have come by then.
-const REST_AFTER_NS: u64 = TELL_EVERY_NS + TELL_EVERY_NS / 4;
+const REST_AFTER_NS: u64 = REPORT_EVERY_NS + REPORT_EVERY_NS / 4;
 
 /// Senders whose counts are remembered. Where more are told of, those are
 /// forgotten that have stopped; if they begin again while the program still
@@ -32,7 +32,7 @@ pub(super) struct Account {
 }
 
 /// Whose count it is, and of what.
-type Key = (Payer, Reason);
+type Key = (BudgetKey, Reason);
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -95,7 +95,7 @@ impl Account {
         &mut self,
         now: u64,
         all: bool,
-        ask: impl Fn(Payer, Reason) -> Option<Dropped>,
+        ask: impl Fn(BudgetKey, Reason) -> Option<Dropped>,
     ) -> Option<More> {
         while all || self.next_due().is_some_and(|due| due <= now) {
             let (at, key) = self.open.pop_front()?;
@@ -147,7 +147,7 @@ mod tests {
 
     fn told_at(pid: u32, count: u64, told_ns: u64) -> Throttled {
         Throttled {
-            payer: Payer {
+            payer: BudgetKey {
                 start_ns: 1,
                 host_pid: pid,
                 task_kind: 1,
