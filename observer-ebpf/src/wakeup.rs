@@ -13,7 +13,7 @@ use crate::{atomic::Word, output};
 /// 1 while the observer sleeps and wants to be woken. It maps this word and
 /// sets it; whoever wakes it clears it.
 #[map]
-static ASLEEP: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static WAKEUP: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Wakes the observer if it sleeps. To be called after a record was written.
 ///
@@ -28,7 +28,7 @@ static ASLEEP: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// a busy program does not touch the shared word but to read it.
 #[inline(always)]
 pub(crate) fn wake_observer<const HAS_KFUNCS: bool>() {
-    let Some(asleep) = ASLEEP.get_ptr_mut(0) else {
+    let Some(asleep) = WAKEUP.get_ptr_mut(0) else {
         return;
     };
     // SAFETY: it is the map's only value, a word, and the observer accesses it

@@ -197,7 +197,7 @@ impl Observer {
         let until_busy = self.until_busy();
         let asleep = match self.until_look().or(until_busy) {
             Some(_) => None,
-            None if self.is_announced() => self.attestors.unix.bell(),
+            None if self.arm_wakeup() => self.attestors.unix.wakeup(),
             None => return Ok(()),
         };
         let timeout = [timeout, self.until_due(), self.until_look(), until_busy];

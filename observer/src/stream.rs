@@ -134,7 +134,7 @@ impl Observer {
         let Some(bell) = &self.wake.bell else {
             return Poll::Pending;
         };
-        if !self.is_announced() {
+        if !self.arm_wakeup() {
             return Poll::Ready(Ok(()));
         }
         bell.poll_rung(cx)

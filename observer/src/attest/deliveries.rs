@@ -241,16 +241,17 @@ impl Attestor {
         Some(Dropped { count, told_ns })
     }
 
-    /// What is readable once the program has rung. Without a program there is
-    /// nothing to wait for.
-    pub(crate) fn bell(&self) -> Option<BorrowedFd<'_>> {
+    /// What is readable once the program wakes the observer. Without a program
+    /// there is nothing to wait for.
+    pub(crate) fn wakeup(&self) -> Option<BorrowedFd<'_>> {
         self.kernel.as_ref().map(|kernel| kernel.ring.as_fd())
     }
 
-    /// Asks the program not to ring: the ring will be looked at anyway.
-    pub(crate) fn mute_bell(&self) {
+    /// Asks the program not to wake the observer: the ring will be looked at
+    /// anyway.
+    pub(crate) fn disarm_wakeup(&self) {
         if let Some(kernel) = &self.kernel {
-            kernel.bell.mute();
+            kernel.wakeup.disarm();
         }
     }
 
@@ -264,16 +265,16 @@ impl Attestor {
             .is_some_and(|kernel| kernel.ring.has_busy())
     }
 
-    /// Asks the program to ring for the next datagram that it takes; false if
-    /// there is something to be read, and it is not asked.
-    pub(crate) fn set_bell(&self) -> bool {
+    /// Asks the program to wake the observer for the next datagram that it takes;
+    /// false if there is something to be read, and it is not asked.
+    pub(crate) fn arm_wakeup(&self) -> bool {
         let Some(kernel) = &self.kernel else {
             return true;
         };
-        kernel.bell.set();
+        kernel.wakeup.arm();
         let is_quiet = self.taken.is_empty() && kernel.ring.is_quiet();
         if !is_quiet {
-            kernel.bell.mute();
+            kernel.wakeup.disarm();
         }
         is_quiet
     }

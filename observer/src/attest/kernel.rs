@@ -31,13 +31,13 @@ use thiserror::Error;
 use zerocopy::{IntoBytes as _, transmute};
 
 use super::{
-    bell::Bell,
     cgroup::{Cgroup, CgroupError},
     kfunc::{self, Kfuncs},
     layout::{KernelTypes, LayoutError, SocketTypes},
     namespace::PidNamespace,
     object,
     ring::Ring,
+    wakeup::Wakeup,
 };
 use crate::{sockopt::switch_on, transport::Way};
 
@@ -104,8 +104,8 @@ pub(super) struct Kernel {
     pub(super) ring: Ring,
     /// Records of datagrams that other network namespaces send.
     pub(super) others: Ring,
-    pub(super) bell: Bell,
-    /// What senders have left: [`Payer`] to [`Budget`].
+    pub(super) wakeup: Wakeup,
+    /// What senders have left: [`BudgetKey`] to [`Budget`].
     budgets: HashMap<MapData, [u64; 2], [u64; 9]>,
     /// The processes that are vouched for: [`BudgetKey`]s.
     vouched: HashMap<MapData, [u64; 2], u32>,
@@ -235,8 +235,8 @@ impl Kernel {
         let mut kernel = Self {
             ring: ring(&mut ebpf, "RECORDS")?,
             others: ring(&mut ebpf, "OTHERS")?,
-            bell: Bell::new(take_data(&mut ebpf, "ASLEEP")?)
-                .map_err(system("cannot map the ring's bell"))?,
+            wakeup: Wakeup::new(take_data(&mut ebpf, "WAKEUP")?)
+                .map_err(system("cannot map the wake-up word"))?,
             budgets: HashMap::try_from(take(&mut ebpf, "BUDGETS")?)?,
             vouched: HashMap::try_from(take(&mut ebpf, "VOUCHED")?)?,
             losses: PerCpuArray::try_from(take(&mut ebpf, "LOSS")?)?,

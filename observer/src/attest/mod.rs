@@ -7,7 +7,6 @@
 //! ring of its own: no flood on one can cost the other its records. Nothing
 //! outside this module names aya.
 
-mod bell;
 mod btf;
 mod busy;
 mod cgroup;
@@ -24,6 +23,7 @@ mod object;
 pub mod probe;
 mod ring;
 mod udp;
+mod wakeup;
 mod window;
 
 use std::{

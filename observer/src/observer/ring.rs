@@ -10,7 +10,7 @@ use crate::{attention::Now, attest::Taken, judge::Channel};
 impl Observer {
     /// What is readable once the ring has something that it announced.
     pub(crate) fn bell(&self) -> Option<BorrowedFd<'_>> {
-        self.attestors.unix.bell()
+        self.attestors.unix.wakeup()
     }
 
     /// What is readable once a ring of UDP fills up.
@@ -31,10 +31,10 @@ impl Observer {
         self.moderation.interval()
     }
 
-    /// Has the next thing in the ring announced; false if there is something
-    /// by now.
-    pub(crate) fn is_announced(&self) -> bool {
-        self.attestors.unix.set_bell()
+    /// Asks to be woken for the next thing in the ring; false if there is
+    /// something by now.
+    pub(crate) fn arm_wakeup(&self) -> bool {
+        self.attestors.unix.arm_wakeup()
     }
 
     /// How long the oldest datagram has waited that the ring delivers. A
@@ -69,7 +69,7 @@ impl Observer {
         if is_look {
             self.moderation.note(now_ns, delivered);
             if self.moderation.next_ns().is_some() {
-                unix.mute_bell();
+                unix.disarm_wakeup();
             }
         }
         self.is_ring_read_in_part =
