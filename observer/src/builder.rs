@@ -12,7 +12,8 @@ use thiserror::Error;
 use crate::{
     attest::{
         AttestOptions, Attestor, Attestors, CannotAttest, DEFAULT_RING_BYTES,
-        DELIVERING_RING_BYTES, KERNEL_BTF, KernelError, KernelTypes, PidNamespace, Route, UdpRoute,
+        DELIVERING_RING_BYTES, KERNEL_BTF, KernelError, KernelTypes, PidNamespace, Traffic,
+        UdpTraffic,
     },
     judge::{AttestMode, Namespaces, Network, Policy, Senders},
     lsm::SecurityModule,
@@ -444,7 +445,7 @@ impl Builder {
             socket_refuses_descriptors: unbound.refuses_descriptors().into(),
             ..self.gate()
         };
-        let mut unix = Attestor::load(&options, Route::Unix { gate })?;
+        let mut unix = Attestor::load(&options, Traffic::Unix { gate })?;
         unix.attach(unbound.as_fd())?;
         self.check_users(&unix)?;
         let socket = unbound.bind(&SocketOptions {
@@ -552,7 +553,7 @@ impl Builder {
     ) -> Result<Attestor, StartError> {
         let bound: Vec<SocketAddr> = closed.iter().map(|(socket, _)| socket.address()).collect();
         let is_trusted = |&(_, network): &(_, Network)| network == Network::Trusted;
-        let route = Route::Udp(UdpRoute {
+        let traffic = Traffic::Udp(UdpTraffic {
             cgroup: self.cgroup.as_deref(),
             listeners: &bound,
             gate: self.limits(),
@@ -561,7 +562,7 @@ impl Builder {
             tokens: self.tokens,
         });
         let is_agreed = |&(_, network): &(_, Network)| network == Network::Unverified;
-        let mut attestor = match Attestor::load(options, route) {
+        let mut attestor = match Attestor::load(options, traffic) {
             Ok(attestor) => attestor,
             Err(error) if error.is_for_ipv6_only() && closed.iter().all(is_agreed) => {
                 Attestor::without(&error)

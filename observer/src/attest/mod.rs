@@ -14,13 +14,13 @@ mod cgroup;
 mod debug_log;
 mod deliveries;
 mod join;
-mod kernel;
 mod kfunc;
 mod layout;
 mod mapping;
 mod namespace;
 mod object;
 pub mod probe;
+mod program;
 mod ring;
 mod udp;
 mod wakeup;
@@ -42,12 +42,12 @@ use observer_common::{
 pub use cgroup::{Cgroup, CgroupError};
 pub(crate) use deliveries::{Dropped, Reason, Taken, Throttled};
 pub use join::{Hint, Join, JoinCounts, MAX_RIVALS, MAX_WAITING, Otherwise, RECORD_LIFETIME_NS};
-pub use kernel::KernelError;
-pub(crate) use kernel::{DEFAULT_RING_BYTES, DELIVERING_RING_BYTES, Route, UdpRoute};
 pub(crate) use layout::KernelTypes;
 pub use layout::{KERNEL_BTF, LayoutError};
 pub use namespace::PidNamespace;
 pub use object::object_is_built_in;
+pub use program::KernelError;
+pub(crate) use program::{DEFAULT_RING_BYTES, DELIVERING_RING_BYTES, Traffic, UdpTraffic};
 
 use observer_events::{
     event::{Attestation, Comm, TaskKind, Via},
@@ -58,7 +58,7 @@ use crate::{
     judge::{AttestMode, Channel, Network},
     transport::{Credentials, Datagram, Way},
 };
-use kernel::{Kernel, Plan};
+use program::{LoadedProgram, Plan};
 use ring::Mark;
 use udp::Others;
 use window::Window;
@@ -115,7 +115,7 @@ pub fn tier_name(via: Via) -> &'static str {
 /// Tells who sent the datagrams of one route.
 pub(crate) struct Attestor {
     /// `None`: `SCM_CREDENTIALS` only.
-    kernel: Option<Kernel>,
+    kernel: Option<LoadedProgram>,
     join: Join,
     others: Others,
     via: Via,
@@ -205,7 +205,10 @@ pub(crate) struct Pending(Mark);
 
 impl Attestor {
     /// Loads the strongest tier that options and host allow.
-    pub(crate) fn load(options: &AttestOptions, route: Route<'_>) -> Result<Self, CannotAttest> {
+    pub(crate) fn load(
+        options: &AttestOptions,
+        traffic: Traffic<'_>,
+    ) -> Result<Self, CannotAttest> {
         let AttestOptions {
             mode,
             tier,
@@ -220,20 +223,21 @@ impl Attestor {
         };
         let mut refusals = Vec::new();
         for &via in tiers {
-            if via == Via::Helper && matches!(route, Route::Udp(_)) {
+            if via == Via::Helper && matches!(traffic, Traffic::Udp(_)) {
                 refusals.push((via, KernelError::UdpNeedsBtf));
                 continue;
             }
             let plan = Plan {
-                program: program(via, route),
-                route,
+                program: program(via, traffic),
+                traffic,
                 types,
                 ring_bytes: *ring_bytes,
             };
-            match Kernel::load(&plan) {
+            match LoadedProgram::load(&plan) {
                 Ok(kernel) => {
                     let attestor = Self::new(Some(kernel), via, &refusals);
-                    let is_ordered = matches!(route, Route::Unix { gate } if gate.take_below > 0);
+                    let is_ordered =
+                        matches!(traffic, Traffic::Unix { gate } if gate.take_below > 0);
                     return Ok(Self {
                         is_ordered,
                         ..attestor
@@ -248,7 +252,7 @@ impl Attestor {
         }
     }
 
-    fn new(kernel: Option<Kernel>, via: Via, refusals: &[(Via, KernelError)]) -> Self {
+    fn new(kernel: Option<LoadedProgram>, via: Via, refusals: &[(Via, KernelError)]) -> Self {
         let reasons: Vec<String> = refusals
             .iter()
             .map(|(via, error)| format!("tier {}: {error}", tier_name(*via)))
@@ -312,7 +316,7 @@ impl Attestor {
     /// in it. One in which a record is still being written is so all the time,
     /// and is to be waited for by time.
     pub(crate) fn read_rings(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let rings = self.kernel.iter().flat_map(Kernel::rings);
+        let rings = self.kernel.iter().flat_map(LoadedProgram::rings);
         rings
             .filter(|ring| ring.is_quiet() && !ring.has_busy())
             .map(|ring| ring.as_fd())
@@ -320,14 +324,14 @@ impl Attestor {
 
     /// The rings of UDP.
     pub(crate) fn rings(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let rings = self.kernel.iter().flat_map(Kernel::rings);
+        let rings = self.kernel.iter().flat_map(LoadedProgram::rings);
         rings.map(|ring| ring.as_fd())
     }
 
     /// Whether a ring of UDP holds what was still being written, or was not
     /// there, when it was last read.
     pub(crate) fn has_unread(&self) -> bool {
-        let mut rings = self.kernel.iter().flat_map(Kernel::rings);
+        let mut rings = self.kernel.iter().flat_map(LoadedProgram::rings);
         rings.any(|ring| !ring.is_quiet() || ring.has_busy())
     }
 
@@ -419,7 +423,7 @@ impl Attestor {
 
     /// What the kernel counted of the program's runs.
     pub(crate) fn program_runs(&self) -> Option<ProgramRuns> {
-        self.kernel.as_ref().and_then(Kernel::runs)
+        self.kernel.as_ref().and_then(LoadedProgram::runs)
     }
 
     fn attestation(&mut self, record: &Record, scm_pid: Option<u32>) -> Attestation {
@@ -442,12 +446,12 @@ impl Attestor {
     }
 }
 
-/// The program that a tier uses on a route.
-fn program(via: Via, route: Route<'_>) -> Program {
-    match (via, route) {
-        (Via::Btf, Route::Unix { .. }) => Program::UnixBtf,
-        (Via::Helper | Via::Scm, Route::Unix { .. }) => Program::UnixHelper,
-        (_, Route::Udp(_)) => Program::UdpBtf,
+/// The program that a tier uses for this traffic.
+fn program(via: Via, traffic: Traffic<'_>) -> Program {
+    match (via, traffic) {
+        (Via::Btf, Traffic::Unix { .. }) => Program::UnixBtf,
+        (Via::Helper | Via::Scm, Traffic::Unix { .. }) => Program::UnixHelper,
+        (_, Traffic::Udp(_)) => Program::UdpBtf,
     }
 }
 

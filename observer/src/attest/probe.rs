@@ -22,9 +22,9 @@ use rustix::thread::{CapabilitySet, capabilities};
 use serde::Serialize;
 
 use super::{
-    Cgroup, DEFAULT_RING_BYTES, KernelError, KernelTypes, Route, UdpRoute, btf,
-    kernel::{Kernel, Plan},
+    Cgroup, DEFAULT_RING_BYTES, KernelError, KernelTypes, Traffic, UdpTraffic, btf,
     object_is_built_in, program,
+    program::{LoadedProgram, Plan},
 };
 use crate::{
     lsm::SecurityModule,
@@ -242,7 +242,7 @@ pub struct Tier {
 pub fn probe(btf: &Path) -> HostReport {
     let types = KernelTypes::at(btf.to_owned());
     let pid_ns_inode = inode("/proc/self/ns/pid");
-    let btf_tier = try_out(Via::Btf, Route::Unix { gate: Gate::OPEN }, &types);
+    let btf_tier = try_out(Via::Btf, Traffic::Unix { gate: Gate::OPEN }, &types);
     HostReport {
         kernel_release: kernel_release(),
         lockdown: lockdown(),
@@ -259,7 +259,7 @@ pub fn probe(btf: &Path) -> HostReport {
         object_built_in: object_is_built_in(),
         tiers: vec![
             btf_tier.clone(),
-            try_out(Via::Helper, Route::Unix { gate: Gate::OPEN }, &types),
+            try_out(Via::Helper, Traffic::Unix { gate: Gate::OPEN }, &types),
         ],
         cgroup: Cgroup::open(None).ok().map(|cgroup| CgroupRoot {
             path: cgroup.path().to_owned(),
@@ -350,10 +350,10 @@ fn support(answer: Result<bool, ProgramError>) -> Support {
     }
 }
 
-fn try_out(via: Via, route: Route<'_>, types: &KernelTypes) -> Tier {
-    let result = Kernel::load(&Plan {
-        program: program(via, route),
-        route,
+fn try_out(via: Via, traffic: Traffic<'_>, types: &KernelTypes) -> Tier {
+    let result = LoadedProgram::load(&Plan {
+        program: program(via, traffic),
+        traffic,
         types,
         ring_bytes: DEFAULT_RING_BYTES,
     });
@@ -378,7 +378,7 @@ fn try_out_udp(loopback: SocketAddr, types: &KernelTypes) -> Tier {
     match ClosedUdpListener::bind(loopback) {
         Ok(listener) => try_out(
             via,
-            Route::Udp(UdpRoute {
+            Traffic::Udp(UdpTraffic {
                 cgroup: None,
                 listeners: &[listener.address()],
                 gate: Gate::OPEN,

@@ -20,7 +20,7 @@ use observer_common::{
 use super::{
     Attestor, Finding, Pending,
     join::{Hint, Join, Otherwise, RECORD_LIFETIME_NS},
-    kernel::Kernel,
+    program::LoadedProgram,
     ring::{Mark, Ring},
 };
 use crate::{
@@ -101,7 +101,7 @@ impl Others {
 impl Losses {
     /// Whether a datagram that comes now may have lost its record. An old loss
     /// that nobody asked about before counts as a new one.
-    fn is_recent(&mut self, kernel: &Kernel, now: u64) -> bool {
+    fn is_recent(&mut self, kernel: &LoadedProgram, now: u64) -> bool {
         if self.checked.replace(now) != Some(now) {
             self.count(kernel, now);
         }
@@ -109,7 +109,7 @@ impl Losses {
             .is_some_and(|last| now.saturating_sub(last) <= RECORD_LIFETIME_NS)
     }
 
-    fn count(&mut self, kernel: &Kernel, now: u64) {
+    fn count(&mut self, kernel: &LoadedProgram, now: u64) {
         let lost = [Loss::RingFull, Loss::Unreadable, Loss::PassedOverBudget]
             .into_iter()
             .fold(0, |sum: u64, loss| sum.saturating_add(kernel.loss(loss)));

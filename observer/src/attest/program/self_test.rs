@@ -1,21 +1,20 @@
-//! A program proves itself on datagrams of the observer's own.
+//! The self-test: a program has to name the observer as the sender of datagrams
+//! that the observer sends to itself.
 
-use std::{
-    hash::{BuildHasher as _, RandomState},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    os::unix::net::UnixDatagram,
-    process,
-};
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::unix::net::UnixDatagram;
+use std::process;
 
-use observer_common::{
-    frame::FRAME_LEN,
-    record::{Program, Record},
-};
+use observer_common::frame::FRAME_LEN;
+use observer_common::record::{Program, Record};
 
-use super::{Kernel, KernelError, socket_filter, system};
+use super::LoadedProgram;
+use super::error::{KernelError, system};
+use super::load::socket_filter;
 use crate::attest::namespace::PidNamespace;
 
-impl Kernel {
+impl LoadedProgram {
     /// What the program writes when the observer sends to itself.
     pub(super) fn record_by_unix(&mut self) -> Result<Record, KernelError> {
         let (sender, receiver) = UnixDatagram::pair().map_err(system("socketpair"))?;
@@ -27,7 +26,7 @@ impl Kernel {
     }
 
     /// What the program writes when the observer sends to each of its
-    /// listeners, which take nothing yet.
+    /// listeners, which receive nothing yet.
     pub(super) fn record_by_udp(
         &mut self,
         listeners: &[SocketAddr],
@@ -48,7 +47,8 @@ impl Kernel {
         found
     }
 
-    /// One that cannot be sent has no record either.
+    /// What it writes when the observer sends to this listener; `None` also if
+    /// that cannot be sent.
     fn record_by_listener(&mut self, listener: SocketAddr) -> Option<Record> {
         let (any, loopback): (IpAddr, IpAddr) = match listener {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::LOCALHOST.into()),
@@ -64,7 +64,8 @@ impl Kernel {
         self.find(&frame, sender.local_addr().ok()?.port())
     }
 
-    /// The record of one datagram; others may send at the same time.
+    /// The record of this datagram, among those of others that were sent at the
+    /// same time.
     fn find(&mut self, frame: &[u8; FRAME_LEN], source_port: u16) -> Option<Record> {
         let mark = self.ring.mark();
         self.ring.begin_look();
@@ -79,8 +80,7 @@ impl Kernel {
     }
 }
 
-/// Bytes that nobody else sends. They go nowhere: no listener takes anything
-/// yet.
+/// Bytes that nobody else sends. No listener receives them: none is open yet.
 fn probe() -> [u8; FRAME_LEN] {
     let mut frame = [0; FRAME_LEN];
     let (words, _) = frame.as_chunks_mut::<8>();
@@ -90,8 +90,8 @@ fn probe() -> [u8; FRAME_LEN] {
     frame
 }
 
-/// A program that is wrong about the observer is wrong about everyone: its
-/// offsets do not fit this kernel.
+/// Compares the record with what the observer is. A program that is wrong here
+/// is wrong about every sender: its offsets do not fit this kernel.
 pub(super) fn check(
     program: Program,
     own: &Record,

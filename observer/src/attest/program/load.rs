@@ -1,0 +1,166 @@
+//! Loads a program, and has it name the observer itself before it is used.
+
+use std::os::fd::AsFd as _;
+
+use aya::maps::{HashMap, Map, MapData, PerCpuArray, ProgramArray};
+use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, SocketFilter};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use observer_common::record::{Program, Record};
+use zerocopy::IntoBytes as _;
+
+use super::error::{KernelError, system};
+use super::link::{Constants, Link, link};
+use super::plan::{Plan, Traffic, UdpTraffic};
+use super::{LoadedProgram, UDP_FILTERS, self_test};
+use crate::attest::cgroup::Cgroup;
+#[cfg(feature = "ebpf-log")]
+use crate::attest::debug_log::DebugLog;
+use crate::attest::namespace::PidNamespace;
+use crate::attest::ring::Ring;
+use crate::attest::wakeup::Wakeup;
+
+/// What `unix_helper` goes on with while there is an observer.
+const UNIX_HELPER_RUN: &str = "unix_helper_run";
+
+impl LoadedProgram {
+    /// Loads a program and tests it on a datagram of the observer's own.
+    ///
+    /// The program is needed to learn the depth of the observer's pid
+    /// namespace, which `/proc` does not show in a container. Below the initial
+    /// namespace it is loaded once more, with the depth as a constant.
+    pub(in crate::attest) fn load(plan: &Plan<'_>) -> Result<Self, KernelError> {
+        let namespace = PidNamespace::of_self().map_err(KernelError::Namespace)?;
+        let (program, own) = Self::load_at(plan, &namespace, 0)?;
+        let level = u32::from(own.level);
+        if level == 0 {
+            self_test::check(plan.program, &own, &namespace)?;
+            return Ok(program);
+        }
+        // Detached before the next is attached.
+        drop(program);
+        let (program, own) = Self::load_at(plan, &namespace, level)?;
+        self_test::check(plan.program, &own, &namespace)?;
+        Ok(program)
+    }
+
+    /// The program, and its record of the observer.
+    fn load_at(
+        plan: &Plan<'_>,
+        namespace: &PidNamespace,
+        level: u32,
+    ) -> Result<(Self, Record), KernelError> {
+        let link = link(plan, namespace, level)?;
+        let mut ebpf = load_object(&link, plan.ring_bytes)?;
+        load_programs(&mut ebpf, link.name, plan.traffic)?;
+        let mut program = Self::take_maps(ebpf, link.name, plan)?;
+        let own = match plan.traffic {
+            Traffic::Unix { .. } => program.record_by_unix()?,
+            Traffic::Udp(UdpTraffic { listeners, .. }) => program.record_by_udp(listeners)?,
+        };
+        Ok((program, own))
+    }
+
+    fn take_maps(mut ebpf: Ebpf, name: &'static str, plan: &Plan<'_>) -> Result<Self, KernelError> {
+        let mut open = ProgramArray::try_from(take(&mut ebpf, "OPEN")?)?;
+        if plan.program == Program::UnixHelper {
+            let second = socket_filter(&mut ebpf, UNIX_HELPER_RUN)?;
+            second.load()?;
+            open.set(0, second.fd()?, 0)?;
+        }
+        Ok(Self {
+            ring: map_ring(&mut ebpf, "RECORDS", plan.ring_bytes)?,
+            others: map_ring(&mut ebpf, "OTHERS", plan.ring_bytes)?,
+            wakeup: Wakeup::new(take_data(&mut ebpf, "WAKEUP")?)
+                .map_err(system("cannot map the wake-up word"))?,
+            budgets: HashMap::try_from(take(&mut ebpf, "BUDGETS")?)?,
+            vouched: HashMap::try_from(take(&mut ebpf, "VOUCHED")?)?,
+            losses: PerCpuArray::try_from(take(&mut ebpf, "LOSS")?)?,
+            _open: open,
+            #[cfg(feature = "ebpf-log")]
+            debug_log: DebugLog::start(&mut ebpf),
+            ebpf,
+            name,
+        })
+    }
+}
+
+/// Creates the maps. The programs are loaded one by one, later.
+fn load_object(link: &Link, ring_bytes: u32) -> Result<Ebpf, EbpfError> {
+    let Link {
+        name: _,
+        object,
+        constants:
+            Constants {
+                layout,
+                listeners,
+                network,
+                gate,
+            },
+    } = link;
+    EbpfLoader::new()
+        .btf(None)
+        .override_global("LAYOUT", layout.as_bytes(), true)
+        .override_global("LISTENERS", listeners.as_bytes(), true)
+        .override_global("NETWORK", network.as_bytes(), true)
+        .override_global("GATE", gate.as_bytes(), true)
+        .map_max_entries("RECORDS", ring_bytes)
+        .map_max_entries("OTHERS", ring_bytes)
+        .load(object.as_bytes())
+}
+
+/// Loads what is needed for the traffic. The program for UDP is attached at
+/// once, by a link that goes away with the observer, however it ends.
+///
+/// The kernel attaches each link beside those that others made
+/// (`cgroup_bpf_link_attach`, `kernel/bpf/cgroup.c`: `BPF_F_ALLOW_MULTI`) and
+/// takes no flags for it up to Linux 6.15, so none is given.
+fn load_programs(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    traffic: Traffic<'_>,
+) -> Result<(), KernelError> {
+    let Traffic::Udp(UdpTraffic { cgroup, .. }) = traffic else {
+        return Ok(socket_filter(ebpf, name)?.load()?);
+    };
+    let cgroup = Cgroup::open(cgroup)?;
+    for filter in UDP_FILTERS {
+        socket_filter(ebpf, filter)?.load()?;
+    }
+    let program = ebpf.program_mut(name).ok_or(KernelError::Absent(name))?;
+    let program: &mut CgroupSkb = program.try_into()?;
+    program.load()?;
+    program.attach(
+        &cgroup,
+        CgroupSkbAttachType::Egress,
+        CgroupAttachMode::Single,
+    )?;
+    Ok(())
+}
+
+/// The socket filter of a name.
+pub(super) fn socket_filter<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut SocketFilter, KernelError> {
+    let program = ebpf.program_mut(name).ok_or(KernelError::Absent(name))?;
+    Ok(program.try_into()?)
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, KernelError> {
+    ebpf.take_map(name).ok_or(KernelError::Absent(name))
+}
+
+/// A map that is read and written in memory, not by system calls.
+fn take_data(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, KernelError> {
+    match take(ebpf, name)? {
+        Map::RingBuf(data) | Map::Array(data) => Ok(data),
+        _ => Err(KernelError::Absent(name)),
+    }
+}
+
+fn map_ring(ebpf: &mut Ebpf, name: &'static str, bytes: u32) -> Result<Ring, KernelError> {
+    let map = take_data(ebpf, name)?;
+    let fd = map.fd().as_fd().try_clone_to_owned();
+    fd.and_then(|fd| Ring::new(fd, bytes))
+        .map_err(system("cannot map the ring"))
+}
