@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 
 use observer_common::frame::FRAME_LEN;
-use serde::Serialize;
+pub use observer_common::record::Limit;
+use serde::{Serialize, Serializer};
 
+use crate::agents::Division;
 use crate::event::{Attestation, Event};
 
 /// What is known beside an event or a notice.
@@ -51,7 +53,7 @@ pub struct Observation {
 /// What is no event and still worth knowing.
 ///
 /// `observer_ns` is as in [`Event`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "notice", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Notice {
@@ -73,6 +75,9 @@ pub enum Notice {
     ThrottledSender {
         /// How many since the last notice of the sender.
         count: u64,
+        /// What it was too much for.
+        #[serde(serialize_with = "limit_name")]
+        limit: Limit,
         /// When this was found.
         observer_ns: u64,
         /// What is known of one of them.
@@ -98,6 +103,39 @@ pub enum Notice {
         /// When it was back.
         observer_ns: u64,
     },
+    /// The table of agents is full, and a new agent found no slot or a live one
+    /// was evicted. Reported at most once a second, and once until a part of
+    /// the table has been given back.
+    TableFull {
+        /// How many agents are known.
+        agents: u64,
+        /// How the slots are divided among owners.
+        #[serde(flatten)]
+        division: Division,
+        /// Beats of new agents that have been refused so far.
+        refused: u64,
+        /// Live agents that have been evicted so far.
+        evicted: u64,
+        /// When this was found.
+        observer_ns: u64,
+    },
+    /// Records of sends were lost, as where a ring was full. A datagram without
+    /// a record is an authentication failure or, where the policy lets it pass,
+    /// a beat that nobody vouches for. Reported once until there is an
+    /// [`Notice::AttestationRegained`].
+    AttestationLost {
+        /// What was lost.
+        reason: String,
+        /// When this was found.
+        observer_ns: u64,
+    },
+    /// No record was lost for a while.
+    AttestationRegained {
+        /// By what that is known.
+        reason: String,
+        /// When this was found.
+        observer_ns: u64,
+    },
 }
 
 impl Notice {
@@ -108,7 +146,10 @@ impl Notice {
             Self::RefusedSender { observer_ns, .. }
             | Self::ThrottledSender { observer_ns, .. }
             | Self::DescriptorsRefused { observer_ns, .. }
-            | Self::Absence { observer_ns, .. } => observer_ns,
+            | Self::Absence { observer_ns, .. }
+            | Self::TableFull { observer_ns, .. }
+            | Self::AttestationLost { observer_ns, .. }
+            | Self::AttestationRegained { observer_ns, .. } => observer_ns,
         }
     }
 
@@ -120,6 +161,9 @@ impl Notice {
             Self::ThrottledSender { .. } => "throttled_sender",
             Self::DescriptorsRefused { .. } => "descriptors_refused",
             Self::Absence { .. } => "absence",
+            Self::TableFull { .. } => "table_full",
+            Self::AttestationLost { .. } => "attestation_lost",
+            Self::AttestationRegained { .. } => "attestation_regained",
         }
     }
 
@@ -130,7 +174,10 @@ impl Notice {
             Self::RefusedSender { evidence, .. }
             | Self::ThrottledSender { evidence, .. }
             | Self::DescriptorsRefused { evidence, .. } => Some(evidence),
-            Self::Absence { .. } => None,
+            Self::Absence { .. }
+            | Self::TableFull { .. }
+            | Self::AttestationLost { .. }
+            | Self::AttestationRegained { .. } => None,
         }
     }
 
@@ -139,6 +186,17 @@ impl Notice {
     pub fn pid(&self) -> Option<u32> {
         self.evidence()?.sender?.pid
     }
+}
+
+/// The name of a limit as it is serialized.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn limit_name<S: Serializer>(limit: &Limit, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match limit {
+        Limit::Process => "process",
+        Limit::User => "user",
+        Limit::Cgroup => "cgroup",
+        Limit::Ring => "ring",
+    })
 }
 
 /// All that an observer reports, in order.

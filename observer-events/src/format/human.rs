@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use super::plain::Plain;
 use crate::{
     event::{Attestation, AuthFailureCause, BeatOrigin, Event, Status, Via},
-    report::{Notice, Observation, Report},
+    report::{Limit, Notice, Observation, Report},
 };
 
 /// Appends one line: when, what, which pid, and the particulars.
@@ -80,9 +80,10 @@ impl From<&Notice> for Line {
                 "refused",
                 format!("{count} beats of {who}, who is not allowed"),
             ),
-            Notice::ThrottledSender { count, .. } => {
-                ("throttled", format!("{count} datagrams of {who} dropped"))
-            }
+            Notice::ThrottledSender { count, limit, .. } => (
+                "throttled",
+                format!("{count} datagrams of {who} dropped: {}", over(*limit)),
+            ),
             Notice::DescriptorsRefused { count, .. } => (
                 "refused",
                 format!("{count} datagrams of {who} with descriptors attached"),
@@ -91,6 +92,14 @@ impl From<&Notice> for Line {
                 "absence",
                 format!("the observer was away for {:.3} s", Seconds(*away_ns)),
             ),
+            Notice::TableFull { agents, .. } => (
+                "table full",
+                format!("{agents} agents are known: who holds more than a share may lose slots"),
+            ),
+            Notice::AttestationLost { reason, .. } => ("LOST", format!("attestation: {reason}")),
+            Notice::AttestationRegained { reason, .. } => {
+                ("regained", format!("attestation: {reason}"))
+            }
         };
         Self {
             observer_ns: notice.observer_ns(),
@@ -100,6 +109,16 @@ impl From<&Notice> for Line {
             text,
             source: evidence.source,
         }
+    }
+}
+
+/// What a sender did too much of.
+fn over(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Process => "over its rate",
+        Limit::User => "its user's strangers are over theirs",
+        Limit::Cgroup => "its cgroup's strangers are over theirs",
+        Limit::Ring => "over its share of the ring, which fills up",
     }
 }
 

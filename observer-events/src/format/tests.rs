@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    agents::Division,
     event::{Attestation, AuthFailureCause, BeatOrigin, DecodeError, Event, Status},
-    report::{Evidence, Notice},
+    report::{Evidence, Limit, Notice},
 };
 
 mod hostile;
@@ -289,14 +290,15 @@ fn notices() {
         (
             notice(Notice::ThrottledSender {
                 count: 9,
+                limit: Limit::User,
                 observer_ns: 1_000_000,
                 evidence,
             }),
             json!({
-                "notice": "throttled_sender", "count": 9,
+                "notice": "throttled_sender", "count": 9, "limit": "user",
                 "observer_ns": 1_000_000, "sender": evil(),
             }),
-            "throttled      4711  9 datagrams of 4711 (evil) uid 0 dropped",
+            "throttled      4711  9 datagrams of 4711 (evil) uid 0 dropped: its user's strangers are over theirs",
         ),
         (
             notice(Notice::DescriptorsRefused {
@@ -317,6 +319,40 @@ fn notices() {
             }),
             json!({ "notice": "absence", "away_ns": 2_500_000_000_u64, "observer_ns": 1_000_000 }),
             "absence           -  the observer was away for 2.500 s",
+        ),
+        (
+            notice(Notice::TableFull {
+                agents: 8,
+                division: Division {
+                    owners: 2,
+                    share: 4,
+                    largest: None,
+                },
+                refused: 3,
+                evicted: 1,
+                observer_ns: 1_000_000,
+            }),
+            json!({
+                "notice": "table_full", "agents": 8, "owners": 2, "share": 4, "largest": null,
+                "refused": 3, "evicted": 1, "observer_ns": 1_000_000,
+            }),
+            "table full        -  8 agents are known: who holds more than a share may lose slots",
+        ),
+        (
+            notice(Notice::AttestationLost {
+                reason: "lost".into(),
+                observer_ns: 1_000_000,
+            }),
+            json!({ "notice": "attestation_lost", "reason": "lost", "observer_ns": 1_000_000 }),
+            "LOST              -  attestation: lost",
+        ),
+        (
+            notice(Notice::AttestationRegained {
+                reason: "back".into(),
+                observer_ns: 1_000_000,
+            }),
+            json!({ "notice": "attestation_regained", "reason": "back", "observer_ns": 1_000_000 }),
+            "regained          -  attestation: back",
         ),
     ];
     for (notice, expected, line) in cases {
