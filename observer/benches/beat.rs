@@ -14,9 +14,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use observer::attest::{Hint, Join, Otherwise};
-use observer::judge::{AttestMode, Channel, Policy, Verdict, judge};
-use observer::tracker::{Now, OriginPolicy, Outcome, Sighting, Tracker};
+use observer::internals::{
+    Hint, Join, Now, Otherwise, Outcome, Policy, Sighting, Tracker, Trust, Verdict, judge,
+};
+use observer::{AttestMode, OriginPolicy};
 use observer_common::frame::{FRAME_LEN, Frame, Status};
 use observer_common::record::Record;
 use observer_events::event::{Attestation, BeatOrigin, TaskKind, Via};
@@ -135,7 +136,7 @@ fn believed(frame: &Frame, sender: &Attestation) -> bool {
     let verdict = judge(
         black_box(frame),
         Some(black_box(sender)),
-        Channel::Unix,
+        Trust::SocketMode,
         &policy,
     );
     matches!(verdict, Verdict::Authentic { .. })
@@ -163,7 +164,7 @@ fn track(tracker: &mut Tracker, pid: u32, nonce: u64) -> bool {
         attended_ns: nonce,
     };
     let outcome = tracker.sight(&sighting(pid, nonce), now);
-    outcome == Outcome::Accepted && tracker.next_silent(now).is_none()
+    outcome == Outcome::Accepted && tracker.next_stall(now).is_none()
 }
 
 /// A beat that was prepared.
@@ -202,7 +203,7 @@ impl Fleet {
         fleet.time(agents as u64, |tracker, beat| {
             track(tracker, beat.pid, beat.nonce)
         });
-        assert_eq!(fleet.tracker.len(), agents);
+        assert_eq!(fleet.tracker.known(), agents);
         fleet.order = order;
         fleet
     }

@@ -1,26 +1,29 @@
 //! How an observer is set up.
 
-use std::{net::SocketAddr, os::fd::AsFd as _, path::PathBuf, time::Duration};
+mod error;
+mod listen;
 
-use observer_common::{
-    gate::Gate,
-    listener::{LOOPBACK, MAX_DEVICES, MAX_LISTENERS},
-};
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use observer_common::gate::Gate;
 use observer_events::event::Via;
-use thiserror::Error;
 
-use crate::{
-    attest::{
-        AttestOptions, Attestor, Attestors, CannotAttest, DEFAULT_RING_BYTES,
-        DELIVERING_RING_BYTES, KERNEL_BTF, KernelError, KernelTypes, PidNamespace, Traffic,
-        UdpTraffic,
-    },
-    judge::{AttestMode, Namespaces, Network, Policy, Senders},
-    lsm::SecurityModule,
-    observer::{DEFAULT_POLL_INTERVAL, Inlet, Observer},
-    tracker::{OriginPolicy, Tracker},
-    transport::{BindError, BoundSocket, ClosedUdpListener, SocketOptions, UdpError, Way},
+pub use self::error::StartError;
+use crate::attest::{
+    AttestOptions, Attestor, DEFAULT_RING_BYTES, DELIVERING_RING_BYTES, KERNEL_BTF, KernelTypes,
+    PidNamespace, Traffic,
 };
+use crate::engine::Engine;
+use crate::judge::Policy;
+use crate::lsm::SecurityModule;
+use crate::observer::Observer;
+use crate::policy::{AttestMode, Ingest, Namespaces, OriginPolicy, Refuse, Senders};
+use crate::route::{Routes, UnixRoute};
+use crate::tracker::Tracker;
+use crate::transport::{BoundSocket, SocketOptions};
 
 /// How many agents are known at most where nobody asks for another bound.
 pub const DEFAULT_MAX_AGENTS: usize = 16_384;
@@ -32,32 +35,9 @@ pub const DEFAULT_SOCKET_MODE: u32 = 0o600;
 /// another bound.
 pub const DEFAULT_MAX_BEAT_RATE: u32 = 1000;
 
-/// By which way beats on the Unix socket reach the observer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ingest {
-    /// By the socket. Each is joined with its kernel record.
-    #[default]
-    Socket,
-    /// By the ring: the kernel record is the delivery, and the socket's queue
-    /// is not used, unless the ring fills up.
-    ///
-    /// `SCM_CREDENTIALS` never reach the observer then: that somebody forges
-    /// them has no effect, and is not told.
-    Ring,
-}
-
-/// Who refuses a datagram that claims to be from another process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Refuse {
-    /// The observer, once it has received it.
-    #[default]
-    User,
-    /// The eBPF program, before it takes a place in the socket's queue. The
-    /// observer judges its record, with the same outcome, save that
-    /// `SCM_CREDENTIALS` are not known: forged ones beside a false claim are
-    /// a `pid_mismatch`.
-    Kernel,
-}
+/// How often the ring is looked at while it delivers many datagrams, where
+/// nobody asks for another time.
+pub const DEFAULT_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// How many times the rate of one process the strangers of a user, or of a
 /// cgroup, have where nobody asks for another: a fleet may start at once.
@@ -107,84 +87,6 @@ pub struct Builder {
     poll_interval: Duration,
 }
 
-/// Why an observer cannot start.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The builder was not given all it needs.
-    #[error("no {0} was given")]
-    Incomplete(&'static str),
-    /// The threshold is zero.
-    #[error("the threshold must be longer than zero")]
-    ZeroThreshold,
-    /// The ring would be looked at without end.
-    #[error("the time between two looks at the ring must be longer than zero")]
-    ZeroInterval,
-    /// No agent could ever be known.
-    #[error("the number of agents must be 1 to {}", u32::MAX - 1)]
-    AgentBound,
-    /// The kernel takes rings of a power of two and a page or more; the upper
-    /// bound is [`MAX_RING_BYTES`].
-    #[error("the ring's size must be a power of two of {0} to {MAX_RING_BYTES} bytes")]
-    RingSize(usize),
-    /// More UDP listeners than the eBPF program can compare.
-    #[error("there can be at most {MAX_LISTENERS} UDP listeners, not {0}")]
-    TooManyListeners(usize),
-    /// More devices than the eBPF program can compare.
-    #[error("there can be at most {MAX_DEVICES} attested devices, not {0}")]
-    TooManyDevices(usize),
-    /// There is no network device of the name, or it is the loopback one.
-    #[error("cannot attest senders behind device {name}: {reason}")]
-    Device {
-        /// What was asked for.
-        name: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// What the operator trusts could not be told from a local forger.
-    #[error(
-        "udp {0}: on this kernel no sender to an IPv4 address is attested, so any process of this \
-         host could pass for the network that --trust-udp vouches for; listen on IPv6"
-    )]
-    TrustUnattested(SocketAddr),
-    /// A listener's senders cannot be attested, and nobody agreed to less.
-    #[error("udp {0}: {reason}", reason = KernelError::UdpNeedsIpv6)]
-    CannotAttestListener(SocketAddr),
-    /// Other hosts could reach the listener, and nobody agreed to that.
-    #[error(
-        "udp {0} can be reached from other hosts, of which the kernel here attests nothing: \
-         anyone there could claim to be any agent. Bind a loopback address, or take such beats \
-         for what they are with --accept-network-beats (network_unverified), or vouch for the \
-         network with --trust-udp"
-    )]
-    NoConsent(SocketAddr),
-    /// Beats would be taken past a security module that decides who may send.
-    #[error(
-        "{0} decides on this host who may send by Unix sockets, and the kernel asks it only after \
-         the eBPF program: with --ingest ring or --refuse kernel what it forbids would be \
-         delivered. Leave these out, or agree to that with --over-lsm"
-    )]
-    OverSecurityModule(SecurityModule),
-    /// Lists of users need a kernel record that names one.
-    #[error("--allow-uid and --allow-gid need tier btf, for tier helper does not tell users: {0}")]
-    UsersUnknown(String),
-    /// No tier of attestation works here, and the policy demands one.
-    #[error(transparent)]
-    CannotAttest(#[from] CannotAttest),
-    /// The program was loaded and cannot be attached.
-    #[error("cannot attest the socket: {0}")]
-    Attach(#[from] KernelError),
-    /// No tier of attestation works for UDP, and the policy demands one.
-    #[error("udp: {0}; without --udp no cgroup is needed")]
-    CannotAttestUdp(CannotAttest),
-    /// The socket cannot be had.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// A UDP listener cannot be had.
-    #[error(transparent)]
-    Udp(#[from] UdpError),
-}
-
 impl Default for Builder {
     fn default() -> Self {
         Self {
@@ -214,6 +116,13 @@ impl Default for Builder {
             max_group_rate: None,
             poll_interval: DEFAULT_POLL_INTERVAL,
         }
+    }
+}
+
+impl Observer {
+    /// Starts to describe an observer.
+    pub fn builder() -> Builder {
+        Builder::default()
     }
 }
 
@@ -439,20 +348,8 @@ impl Builder {
             ring_bytes: self.ring_size(),
             types: KernelTypes::at(self.btf.clone().unwrap_or_else(|| KERNEL_BTF.into())),
         };
-        let (udp, listeners) = self.listen(&options)?;
-        let unbound = BoundSocket::open()?;
-        let gate = Gate {
-            socket_refuses_descriptors: unbound.refuses_descriptors().into(),
-            ..self.gate()
-        };
-        let mut unix = Attestor::load(&options, Traffic::Unix { gate })?;
-        unix.attach(unbound.as_fd())?;
-        self.check_users(&unix)?;
-        let socket = unbound.bind(&SocketOptions {
-            path,
-            mode: self.socket_mode,
-            group: self.socket_group,
-        })?;
+        let udp = self.udp_route(&options)?;
+        let unix = self.unix_route(&options, path)?;
         let policy = Policy {
             attest: self.attest,
             observer_ns_inode: PidNamespace::of_self().ok().map(|ns| u64::from(ns.inode)),
@@ -460,15 +357,30 @@ impl Builder {
             senders: self.senders,
         };
         let tracker = Tracker::new(self.max_agents, threshold_ns, self.origin_policy);
-        let inlets = std::iter::once(Inlet::unix(socket))
-            .chain(listeners)
-            .collect();
-        let attestors = Attestors { unix, udp };
-        Ok(Observer::new(
-            inlets,
-            attestors,
-            policy,
-            tracker,
+        let engine = Engine::new(Routes { unix, udp }, policy, tracker);
+        Ok(Observer::new(engine))
+    }
+
+    /// Loads the program for the Unix socket, attaches it, and binds the socket.
+    fn unix_route(&self, options: &AttestOptions, path: PathBuf) -> Result<UnixRoute, StartError> {
+        let unbound = BoundSocket::open()?;
+        let gate = Gate {
+            socket_refuses_descriptors: unbound.refuses_descriptors().into(),
+            ..self.gate()
+        };
+        let mut attestor = Attestor::load(options, Traffic::Unix { gate })?;
+        attestor.attach(unbound.as_fd())?;
+        self.check_users(&attestor)?;
+        let socket = unbound.bind(&SocketOptions {
+            path,
+            mode: self.socket_mode,
+            group: self.socket_group,
+        })?;
+        let delivers = gate.take_below > 0;
+        Ok(UnixRoute::new(
+            socket,
+            attestor,
+            delivers,
             self.poll_interval,
         ))
     }
@@ -504,128 +416,6 @@ impl Builder {
         .with_shared_rate(self.max_group_rate.unwrap_or(group_rate))
     }
 
-    /// Binds the UDP listeners, attaches the program, and opens them.
-    fn listen(&self, options: &AttestOptions) -> Result<(Attestor, Vec<Inlet>), StartError> {
-        let wanted = self.wanted_listeners()?;
-        if wanted.is_empty() {
-            return Ok((Attestor::none(), Vec::new()));
-        }
-        let devices = self.device_indices()?;
-        let mut closed = Vec::new();
-        for (address, network) in wanted {
-            let listener = ClosedUdpListener::bind_ways(address, &devices)?;
-            closed.push((listener, network));
-        }
-        let mut attestor = self.load_udp(options, &closed, &devices)?;
-        let mut inlets = Vec::new();
-        for (listener, network) in closed {
-            let is_attested = attestor.attests(listener.address());
-            if is_attested || network == Network::Trusted {
-                listener.check_spread()?;
-            }
-            if listener.is_joinable() {
-                tracing::warn!(
-                    "udp {}: without CAP_CHOWN another process of this user could bind the same \
-                     port, and take datagrams away",
-                    listener.address()
-                );
-            }
-            for socket in listener.into_sockets() {
-                let network = without_attestation(network, socket.way(), is_attested);
-                let way = socket.way().filter(|_| is_attested);
-                let filtered = attestor.attach_udp(socket.as_fd(), way, network)?;
-                if self.tokens {
-                    socket.ask_for_marks()?;
-                }
-                inlets.push(Inlet::udp(socket.open(filtered)?, network, way));
-            }
-        }
-        Ok((attestor, inlets))
-    }
-
-    /// Loads the program for UDP, and sees to it that the operator agreed to
-    /// what it cannot attest.
-    fn load_udp(
-        &self,
-        options: &AttestOptions,
-        closed: &[(ClosedUdpListener, Network)],
-        devices: &[u32],
-    ) -> Result<Attestor, StartError> {
-        let bound: Vec<SocketAddr> = closed.iter().map(|(socket, _)| socket.address()).collect();
-        let is_trusted = |&(_, network): &(_, Network)| network == Network::Trusted;
-        let traffic = Traffic::Udp(UdpTraffic {
-            cgroup: self.cgroup.as_deref(),
-            listeners: &bound,
-            gate: self.limits(),
-            devices,
-            records_others: !devices.is_empty() || closed.iter().any(is_trusted),
-            tokens: self.tokens,
-        });
-        let is_agreed = |&(_, network): &(_, Network)| network == Network::Unverified;
-        let mut attestor = match Attestor::load(options, traffic) {
-            Ok(attestor) => attestor,
-            Err(error) if error.is_for_ipv6_only() && closed.iter().all(is_agreed) => {
-                Attestor::without(&error)
-            }
-            Err(error) => return Err(StartError::CannotAttestUdp(error)),
-        };
-        attestor.expect_translation(self.is_translated);
-        if self.attest != AttestMode::Require || attestor.via() == Via::Scm {
-            return Ok(attestor);
-        }
-        for (listener, network) in closed {
-            let address = listener.address();
-            match network {
-                _ if attestor.attests(address) => {}
-                Network::Unverified => {}
-                Network::Trusted => return Err(StartError::TrustUnattested(address)),
-                Network::Refused | Network::Denied => {
-                    return Err(StartError::CannotAttestListener(address));
-                }
-            }
-        }
-        Ok(attestor)
-    }
-
-    /// The devices that the operator declared, as the kernel numbers them.
-    fn device_indices(&self) -> Result<Vec<u32>, StartError> {
-        let names = &self.attested_devices;
-        if names.len() > MAX_DEVICES {
-            return Err(StartError::TooManyDevices(names.len()));
-        }
-        names.iter().map(|name| device_index(name)).collect()
-    }
-
-    /// What to listen on, each address once, and what its datagrams are worth
-    /// without a record.
-    fn wanted_listeners(&self) -> Result<Vec<(SocketAddr, Network)>, StartError> {
-        let unverified = if self.accept_network_beats {
-            Network::Unverified
-        } else {
-            Network::Refused
-        };
-        let mut wanted: Vec<(SocketAddr, Network)> = Vec::new();
-        let trusted = self.trusted_udp.iter().map(|&at| (at, Network::Trusted));
-        let others = self.udp.iter().map(|&at| (at, unverified));
-        for (address, network) in trusted.chain(others) {
-            // `::ffff:127.0.0.1` is an address of IPv4.
-            let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-            // Port 0 asks for another port each time.
-            let is_new = address.port() == 0 || wanted.iter().all(|&(other, _)| other != address);
-            if !is_new {
-                continue;
-            }
-            if network == Network::Refused && !address.ip().is_loopback() {
-                return Err(StartError::NoConsent(address));
-            }
-            wanted.push((address, network));
-        }
-        if wanted.len() > MAX_LISTENERS {
-            return Err(StartError::TooManyListeners(wanted.len()));
-        }
-        Ok(wanted)
-    }
-
     /// What the program takes no security module is asked about.
     fn check_security_module(&self) -> Result<(), StartError> {
         let takes = self.ingest == Ingest::Ring || self.refuse == Refuse::Kernel;
@@ -644,7 +434,7 @@ impl Builder {
         if self.senders.is_everyone() || attestor.via() != Via::Helper {
             return Ok(());
         }
-        let reason = attestor.fallback().unwrap_or("it was asked for");
+        let reason = attestor.degraded().unwrap_or("it was asked for");
         Err(StartError::UsersUnknown(reason.to_owned()))
     }
 
@@ -676,31 +466,5 @@ impl Builder {
             return Err(StartError::RingSize(page));
         }
         Ok(())
-    }
-}
-
-/// What a socket's datagrams are worth: where nobody is attested, a process of
-/// this host is still no network that the operator vouches for.
-fn without_attestation(network: Network, way: Option<Way>, is_attested: bool) -> Network {
-    match (network, way) {
-        (Network::Trusted, Some(Way::Loopback)) if !is_attested => Network::Unverified,
-        (network, _) => network,
-    }
-}
-
-/// Index of a network device of this network namespace. Scoped addresses of
-/// IPv6 are the reason that there is such a call at all (RFC 3493).
-fn device_index(name: &str) -> Result<u32, StartError> {
-    let refuse = |reason: String| StartError::Device {
-        name: name.to_owned(),
-        reason,
-    };
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)
-        .map_err(|error| refuse(error.to_string()))?;
-    let index = rustix::net::netdevice::name_to_index(&socket, name)
-        .map_err(|error| refuse(error.to_string()))?;
-    match index {
-        LOOPBACK => Err(refuse("what comes by it is attested anyhow".into())),
-        index => Ok(index),
     }
 }

@@ -4,57 +4,21 @@
 //! the checks is part of the contract, the first that applies decides.
 
 use observer_common::frame::Frame;
-
 use observer_events::event::{Attestation, AuthFailureCause, BeatOrigin, TaskKind, Via};
 
-/// How much attestation the operator demands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AttestMode {
-    /// A frame without a kernel record is an authentication failure, and the
-    /// observer does not start where no record can be had.
-    #[default]
-    Require,
-    /// `SCM_CREDENTIALS` has to do where there is no kernel record.
-    Prefer,
-    /// `SCM_CREDENTIALS` only.
-    Off,
-}
+use crate::policy::{AttestMode, Namespaces, Network, Senders};
 
-/// What becomes of agents in pid namespaces below the observer's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Namespaces {
-    /// Each is a [`Verdict::NamespaceConflict`].
-    #[default]
-    Refuse,
-    /// One that claims the pid it has in its own namespace is honest, and is
-    /// tracked under the pid that the observer sees.
-    Translate,
-}
-
-/// By which way a frame came.
+/// What a frame is worth whose sender no record names, by the way that it
+/// came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Channel {
-    /// The Unix socket.
-    Unix,
-    /// A UDP listener.
-    Udp(Network),
-}
-
-/// What a UDP listener's datagrams are worth if no local process was seen to
-/// send them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Network {
-    /// Nothing, where attestation is demanded: the operator did not agree to
-    /// take beats from the network.
-    Refused,
-    /// They are taken for what they are.
-    Unverified,
-    /// The operator declared the listener trusted.
-    Trusted,
-    /// A local process must have sent it, and which one is not known: nothing,
-    /// whatever the operator agreed to take from the network.
+pub enum Trust {
+    /// It came by the Unix socket, whose mode is all that kept others out.
+    SocketMode,
+    /// It came by a UDP listener, of which the operator said this.
+    Network(Network),
+    /// A local process must have sent it by UDP, and which one is not known, or
+    /// is known not to be one that may: it is worth nothing, whatever the
+    /// operator agreed to take from the network.
     Denied,
 }
 
@@ -69,31 +33,6 @@ pub struct Policy {
     pub namespaces: Namespaces,
     /// Who may be an agent.
     pub senders: Senders,
-}
-
-/// Users and groups that may send. With neither given, all may whom the
-/// socket's mode lets in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Senders {
-    /// Real user ids.
-    pub uids: Vec<u32>,
-    /// Real group ids.
-    pub gids: Vec<u32>,
-}
-
-impl Senders {
-    /// Whether no list was given.
-    #[must_use]
-    pub fn is_everyone(&self) -> bool {
-        self.uids.is_empty() && self.gids.is_empty()
-    }
-
-    /// Whether the sender is on one of the lists. Whose ids are not known is
-    /// on none.
-    fn admit(&self, sender: &Attestation) -> bool {
-        let listed = |list: &[u32], id: Option<u32>| id.is_some_and(|id| list.contains(&id));
-        self.is_everyone() || listed(&self.uids, sender.uid) || listed(&self.gids, sender.gid)
-    }
 }
 
 /// What a frame is worth.
@@ -124,16 +63,16 @@ pub enum Verdict {
 pub fn judge(
     frame: &Frame,
     sender: Option<&Attestation>,
-    channel: Channel,
+    trust: Trust,
     policy: &Policy,
 ) -> Verdict {
-    if channel == Channel::Udp(Network::Denied) {
+    if trust == Trust::Denied {
         return Verdict::AuthFailure(AuthFailureCause::Unattested);
     }
     let attested = sender.filter(|sender| sender.via != Via::Scm);
-    let Some(sender) = sender.filter(|_| attested.is_some() || !demands_record(channel, policy))
+    let Some(sender) = sender.filter(|_| attested.is_some() || !demands_record(trust, policy))
     else {
-        return judge_unattested(frame, channel, policy);
+        return judge_unattested(frame, trust, policy);
     };
     let Some((pid, claim)) = names(sender, policy) else {
         return Verdict::NamespaceConflict;
@@ -162,14 +101,14 @@ pub fn judge(
 /// Whether pid 1 is an honest claim of this sender: it is the first process
 /// of a namespace whose agents are translated.
 #[must_use]
-pub fn may_claim_pid_1(sender: Option<&Attestation>, policy: &Policy) -> bool {
+pub(crate) fn may_claim_pid_1(sender: Option<&Attestation>, policy: &Policy) -> bool {
     let claim = sender.and_then(|sender| names(sender, policy));
     policy.namespaces == Namespaces::Translate && claim.is_some_and(|(_, claim)| claim == 1)
 }
 
-/// Whether `SCM_CREDENTIALS` will not do on this channel.
-fn demands_record(channel: Channel, policy: &Policy) -> bool {
-    channel == Channel::Unix && policy.attest == AttestMode::Require
+/// Whether `SCM_CREDENTIALS` will not do.
+fn demands_record(trust: Trust, policy: &Policy) -> bool {
+    trust == Trust::SocketMode && policy.attest == AttestMode::Require
 }
 
 /// A frame whose sender the kernel does not name.
@@ -177,15 +116,16 @@ fn demands_record(channel: Channel, policy: &Policy) -> bool {
 /// The lists of users and groups are for senders that have one. By UDP it is
 /// the operator's consent that lets unnamed ones in; a Unix socket's sender
 /// without credentials is nobody on any list.
-fn judge_unattested(frame: &Frame, channel: Channel, policy: &Policy) -> Verdict {
-    let origin = match (channel, policy.attest) {
-        (Channel::Unix | Channel::Udp(Network::Refused), AttestMode::Require) => {
+fn judge_unattested(frame: &Frame, trust: Trust, policy: &Policy) -> Verdict {
+    let origin = match (trust, policy.attest) {
+        (Trust::Denied, _)
+        | (Trust::SocketMode | Trust::Network(Network::Refused), AttestMode::Require) => {
             return Verdict::AuthFailure(AuthFailureCause::Unattested);
         }
-        (Channel::Unix, _) if !policy.senders.is_everyone() => return Verdict::Refused,
-        (Channel::Unix, _) => BeatOrigin::SocketModeOnly,
-        (Channel::Udp(Network::Trusted), _) => BeatOrigin::OperatorAttestedTransport,
-        (Channel::Udp(_), _) => BeatOrigin::NetworkUnverified,
+        (Trust::SocketMode, _) if !policy.senders.is_everyone() => return Verdict::Refused,
+        (Trust::SocketMode, _) => BeatOrigin::SocketModeOnly,
+        (Trust::Network(Network::Trusted), _) => BeatOrigin::OperatorAttestedTransport,
+        (Trust::Network(_), _) => BeatOrigin::NetworkUnverified,
     };
     Verdict::Authentic {
         origin,

@@ -53,28 +53,68 @@
 //! # }
 //! ```
 //!
-//! A beat flows one way: [`transport`] (bytes in), [`attest`] (join with the
-//! ring), [`judge`] (pure rules), [`tracker`] (slots, stalls), and out as an
-//! event. What events are, and how they read, is in [`observer_events`].
+//! A beat flows one way: sockets and rings, a route (the sender is settled), the
+//! judge (pure rules), the tracker (slots, stalls), and out as an event. What
+//! events are, and how they read, is in [`observer_events`].
 
-mod attention;
-pub mod attest;
+#![cfg_attr(
+    not(feature = "internals"),
+    expect(
+        unreachable_pub,
+        reason = "what the benchmarks time is public for them alone"
+    )
+)]
 
+mod attest;
 mod builder;
+mod clock;
+mod engine;
 mod index_list;
-pub mod judge;
-pub mod lsm;
+mod judge;
+mod lsm;
 mod observer;
+mod policy;
+mod route;
 mod sockopt;
-mod stream;
-pub mod tracker;
-pub mod transport;
+mod tracker;
+mod transport;
+mod wake;
 
-pub use attention::Now;
-pub use builder::{
-    Builder, DEFAULT_MAX_AGENTS, DEFAULT_MAX_BEAT_RATE, DEFAULT_SOCKET_MODE, Ingest,
-    MAX_RING_BYTES, Refuse, StartError,
+/// What this host can attest.
+pub mod probe {
+    pub use crate::attest::probe::*;
+}
+
+/// A Unix stream socket at a path, made as carefully as the one for beats.
+pub mod local {
+    pub use crate::transport::{BindError, BoundListener, SocketOptions};
+}
+
+pub use attest::{
+    CannotAttest, Cgroup, CgroupError, KERNEL_BTF, KernelError, LayoutError, PidNamespace,
+    object_is_built_in, tier_name,
 };
-pub use judge::AttestMode;
-pub use observer::{DEFAULT_POLL_INTERVAL, Observer};
+pub use builder::{
+    Builder, DEFAULT_MAX_AGENTS, DEFAULT_MAX_BEAT_RATE, DEFAULT_POLL_INTERVAL, DEFAULT_SOCKET_MODE,
+    MAX_RING_BYTES, StartError,
+};
+pub use lsm::SecurityModule;
+pub use observer::Observer;
 pub use observer_events::{self as events, Counters, Event, Evidence, Notice, Observation, Report};
+pub use policy::{AttestMode, Ingest, Namespaces, OriginPolicy, Refuse, Senders};
+pub use transport::{BindError, FileKind, UdpError};
+
+/// What the benchmarks of this crate time one by one. Not for anybody else: it
+/// may change at any time.
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::attest::{Hint, Join, JoinCounts, Otherwise};
+    pub use crate::clock::Now;
+    pub use crate::judge::{Policy, Trust, Verdict, judge};
+    pub use crate::tracker::{Outcome, Sighting, Stall, Tracker, TrackerCounts};
+    pub use crate::transport::{
+        Batch, BoundSocket, ClosedUdpListener, ClosedUdpSocket, Datagram, Payload, Receiver,
+        UdpSocket,
+    };
+}

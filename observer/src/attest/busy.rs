@@ -38,6 +38,11 @@ impl BusyList {
         self.positions.get(self.checked).copied()
     }
 
+    /// All that are still to be checked in this look.
+    pub(super) fn unchecked_positions(&self) -> impl Iterator<Item = u64> + '_ {
+        self.positions.iter().skip(self.checked).copied()
+    }
+
     /// The unchecked entry is busy still.
     pub(super) fn keep(&mut self) {
         self.checked = self.checked.saturating_add(1);

@@ -25,10 +25,7 @@ const CGROUP2_MAGIC: u64 = 0x6367_7270;
 #[derive(Debug, Error)]
 pub enum CgroupError {
     /// No cgroup2 file system is mounted.
-    #[error(
-        "no cgroup2 file system is mounted; mount one (mount -t cgroup2 none /sys/fs/cgroup), or \
-         name it with --cgroup"
-    )]
+    #[error("no cgroup2 file system is mounted; mount one (mount -t cgroup2 none /sys/fs/cgroup)")]
     NotMounted,
     /// The directory or the table of mounts cannot be read.
     #[error("cannot open {path}: {error}")]

@@ -10,13 +10,13 @@
 
 mod shares;
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    net::{IpAddr, SocketAddr},
-};
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
 
 use hashbrown::HashTable;
-use observer_common::{frame::FRAME_LEN, record::Record};
+use observer_common::frame::FRAME_LEN;
+use observer_common::record::Record;
 
 use crate::index_list::{Links, List};
 
@@ -26,7 +26,7 @@ use crate::index_list::{Links, List};
 /// The datagram of a successful send waits in the queue, or in a sender that
 /// is blocked on a full one; once the queue was empty that sender's turn comes
 /// within a few receives. 2 s is far beyond that.
-pub const RECORD_LIFETIME_NS: u64 = 2_000_000_000;
+pub(crate) const RECORD_LIFETIME_NS: u64 = 2_000_000_000;
 
 /// How many records wait at most, 2.3 MiB of them: more than the default ring
 /// holds. Beyond that the senders with the most yield their oldest.
@@ -34,7 +34,7 @@ pub const RECORD_LIFETIME_NS: u64 = 2_000_000_000;
 /// A send that waits for room in the queue may succeed long after its record
 /// was read, so its age is no ground: what others send displaces it only where
 /// its own process, or its user, has more waiting than they.
-pub const MAX_WAITING: usize = 16_384;
+pub(super) const MAX_WAITING: usize = 16_384;
 
 /// How many stay when there are too many.
 const KEPT: usize = MAX_WAITING / 4 * 3;
@@ -42,7 +42,7 @@ const KEPT: usize = MAX_WAITING / 4 * 3;
 /// How many tasks' records of the same bytes are told apart. Frames carry a
 /// nanosecond timestamp and a nonce: equal bytes of two tasks are a replay or
 /// a fault, and a sender must not make look-ups long by making many.
-pub const MAX_RIVALS: usize = 8;
+pub(super) const MAX_RIVALS: usize = 8;
 
 /// Records that wait for their datagrams.
 pub struct Join {
@@ -122,6 +122,15 @@ struct Waiting {
     since: u64,
     /// The next task's record of the same bytes.
     rival: Option<u32>,
+}
+
+impl fmt::Debug for Join {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Join")
+            .field("waiting", &self.len())
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Join {

@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use super::{
     Cgroup, DEFAULT_RING_BYTES, KernelError, KernelTypes, Traffic, UdpTraffic, btf,
-    object_is_built_in, program,
+    object_is_built_in,
     program::{LoadedProgram, Plan},
 };
 use crate::{
@@ -351,12 +351,15 @@ fn support(answer: Result<bool, ProgramError>) -> Support {
 }
 
 fn try_out(via: Via, traffic: Traffic<'_>, types: &KernelTypes) -> Tier {
-    let result = LoadedProgram::load(&Plan {
-        program: program(via, traffic),
-        traffic,
-        types,
-        ring_bytes: DEFAULT_RING_BYTES,
-    });
+    let load = |program| {
+        LoadedProgram::load(&Plan {
+            program,
+            traffic,
+            types,
+            ring_bytes: DEFAULT_RING_BYTES,
+        })
+    };
+    let result = traffic.program(via).and_then(load);
     Tier {
         via,
         error: result.err().map(|error| error.to_string()),

@@ -32,15 +32,15 @@ use crate::transport::Way;
 
 /// A program on the send path, with its maps and the filters that belong to it.
 /// It is detached when this is dropped.
-pub(super) struct LoadedProgram {
+pub(crate) struct LoadedProgram {
     ebpf: Ebpf,
     /// Name of the program on the send path.
     name: &'static str,
     /// Records of datagrams that the observer's own network namespace sends.
-    pub(super) ring: Ring,
+    pub(crate) ring: Ring,
     /// Records of datagrams that other network namespaces send.
-    pub(super) others: Ring,
-    pub(super) wakeup: Wakeup,
+    pub(crate) others: Ring,
+    pub(crate) wakeup: Wakeup,
     /// What senders have left: [`BudgetKey`] to [`Budget`].
     budgets: HashMap<MapData, [u64; 2], [u64; 9]>,
     /// The processes that are vouched for: [`BudgetKey`]s.
@@ -50,7 +50,7 @@ pub(super) struct LoadedProgram {
     /// when its last descriptor is closed.
     _open: ProgramArray<MapData>,
     #[cfg(feature = "ebpf-log")]
-    pub(super) debug_log: DebugLog,
+    pub(crate) debug_log: DebugLog,
 }
 
 impl LoadedProgram {

@@ -17,16 +17,16 @@
 //! every position in between. What it does not give back is room: that ends at
 //! the first busy entry, which the kernel must not write over.
 
-use std::{
-    io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
-};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use observer_common::record::Record;
-use rustix::{mm::ProtFlags, param::page_size};
+use rustix::mm::ProtFlags;
+use rustix::param::page_size;
 
-use super::{busy::BusyList, mapping::Mapping};
+use super::busy::BusyList;
+use super::mapping::Mapping;
 
 /// `BPF_RINGBUF_BUSY_BIT`: reserved, and not yet committed.
 const BUSY: u32 = 1 << 31;
@@ -38,7 +38,7 @@ const DISCARDED: u32 = 1 << 30;
 const HEADER_LEN: usize = 8;
 
 /// Reads records, and knows how far it has read.
-pub(super) struct Ring {
+pub(crate) struct Ring {
     /// Keeps the ring open, and is what waits for it.
     map: OwnedFd,
     consumer: Mapping,
@@ -50,13 +50,15 @@ pub(super) struct Ring {
     scanned: u64,
     /// What of it was still being written then, and is to be read yet.
     busy: BusyList,
+    /// The entry of the record that was peeked at.
+    peeked: Option<(Place, Header)>,
     malformed: u64,
 }
 
 /// A moment: every record that was committed before it was taken lies below
 /// the position, and is found by the end of that look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(crate) struct Mark {
     position: u64,
     look: u64,
 }
@@ -64,14 +66,14 @@ pub(super) struct Mark {
 #[cfg(test)]
 impl Mark {
     /// That of a ring in which nothing was ever written.
-    pub(super) const START: Self = Self {
+    pub(crate) const START: Self = Self {
         position: 0,
         look: 0,
     };
 }
 
 /// An entry's header as it was when it was looked at.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Header {
     /// Where it is in the producer's mapping.
     offset: usize,
@@ -94,7 +96,7 @@ impl Header {
 }
 
 /// Which of the two sorts of unread entries one is of.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Place {
     /// The reader passed it while it was busy.
     Passed,
@@ -104,7 +106,7 @@ enum Place {
 
 impl Ring {
     /// `bytes` is the ring's size: a power of two, a page or more.
-    pub(super) fn new(map: OwnedFd, bytes: u32) -> io::Result<Self> {
+    pub(crate) fn new(map: OwnedFd, bytes: u32) -> io::Result<Self> {
         let page = page_size();
         let size = bytes as usize;
         let length = size.saturating_mul(2).saturating_add(page);
@@ -118,6 +120,7 @@ impl Ring {
             consumer,
             producer,
             mask: u64::from(bytes).saturating_sub(1),
+            peeked: None,
             malformed: 0,
         })
     }
@@ -128,7 +131,7 @@ impl Ring {
     /// below the mark: `bpf_ringbuf_output` commits before the program ends,
     /// and the datagram is queued after that, by `unix_dgram_sendmsg` as by
     /// `ip_finish_output`. So no such datagram waits for a busy entry.
-    pub(super) fn mark(&self) -> Mark {
+    pub(crate) fn mark(&self) -> Mark {
         Mark {
             position: self.producer.first_word().load(Ordering::Acquire),
             look: self.busy.look_to_come(),
@@ -138,75 +141,88 @@ impl Ring {
     /// Looks again at the entries that were busy. To be called after the mark
     /// was taken that is going to be read up to: then no sender's entry that
     /// was passed while it was busy is read after a later one of that sender.
-    pub(super) fn begin_look(&mut self) {
+    pub(crate) fn begin_look(&mut self) {
         self.busy.begin_look();
     }
 
     /// Whether all records have been read that were committed before the mark
     /// was taken.
-    pub(super) fn is_read_up_to(&self, mark: Mark) -> bool {
+    pub(crate) fn is_read_up_to(&self, mark: Mark) -> bool {
         self.busy.has_completed(mark.look) && !self.is_below(mark)
     }
 
     /// Whether nothing can be read now: what is unread is still being written.
-    pub(super) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         let is_busy = |position| self.header(position).is_some_and(Header::is_busy);
         self.scanned == self.mark().position && self.busy.positions().all(is_busy)
     }
 
     /// Whether the reader has passed something that was still being written,
     /// for which the kernel calls the ring readable (`ringbuf_map_poll`).
-    pub(super) fn has_busy(&self) -> bool {
+    pub(crate) fn has_busy(&self) -> bool {
         !self.busy.is_empty()
     }
 
-    /// The next record below the mark, if it is committed and `wanted`. What
-    /// comes after the mark can wait: a flood of senders keeps nobody here.
-    /// Those that were passed while they were busy come first.
+    /// The next record below the mark, if it is committed; [`Ring::advance`]
+    /// steps over it. What comes after the mark can wait: a flood of senders
+    /// keeps nobody here. Those that were passed while they were busy come
+    /// first.
     ///
     /// Its place is given back to the kernel by [`Ring::release`].
-    pub(super) fn next(
-        &mut self,
-        mark: Mark,
-        wanted: impl FnOnce(&Record) -> bool,
-    ) -> Option<Record> {
+    pub(crate) fn peek(&mut self, mark: Mark) -> Option<Record> {
         loop {
             let (place, header) = self.next_committed(mark)?;
-            match self.record(header) {
-                Some(record) => {
-                    if !wanted(&record) {
-                        return None;
-                    }
-                    self.step_over(place, header);
-                    return Some(record);
-                }
-                None if header.is_discarded() => {}
-                None => self.note_malformed(),
+            if let Some(record) = self.record(header) {
+                self.peeked = Some((place, header));
+                return Some(record);
+            }
+            if !header.is_discarded() {
+                self.note_malformed();
             }
             self.step_over(place, header);
         }
     }
 
-    /// The record that the reader comes to next, if it is committed.
-    pub(super) fn peek(&self) -> Option<Record> {
-        let end = self.mark().position;
-        let mut position = self.scanned;
-        while position != end {
-            let header = self.header(position)?;
-            if header.is_busy() {
-                return None;
-            }
-            if !header.is_discarded() {
-                return self.record(header);
-            }
-            position = position.wrapping_add(entry_len(header.length()));
+    /// Steps over the record that was peeked at.
+    pub(crate) fn advance(&mut self) {
+        if let Some((place, header)) = self.peeked.take() {
+            self.step_over(place, header);
         }
-        None
+    }
+
+    /// What [`Ring::peek`] would find, without moving anything.
+    pub(crate) fn upcoming(&self, mark: Mark) -> Option<Record> {
+        let committed = |position| {
+            let header = self.header(position)?;
+            (!header.is_busy()).then(|| self.record(header)).flatten()
+        };
+        let passed = self.busy.unchecked_positions().find_map(committed);
+        passed.or_else(|| self.positions_below(mark.position).find_map(committed))
+    }
+
+    /// The record that the reader comes to next, if it is committed.
+    pub(crate) fn oldest(&self) -> Option<Record> {
+        let mut headers = self
+            .positions_below(self.mark().position)
+            .filter_map(|position| self.header(position))
+            .filter(|header| !header.is_discarded());
+        let header = headers.next().filter(|header| !header.is_busy())?;
+        self.record(header)
+    }
+
+    /// Where the entries begin that the reader has still to come to.
+    fn positions_below(&self, end: u64) -> impl Iterator<Item = u64> + '_ {
+        let is_below = move |position: &u64| is_before(*position, end);
+        let next = |&position: &u64| {
+            let header = self.header(position)?;
+            Some(position.wrapping_add(entry_len(header.length())))
+        };
+        std::iter::successors(Some(self.scanned), next).take_while(is_below)
     }
 
     /// Gives the room of all that was read back to the kernel, up to the first
     /// entry that is still being written.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         let end = self.busy.first().unwrap_or(self.scanned);
         let position = self.consumer.first_word();
         // The kernel pairs this with the acquire in `__bpf_ringbuf_reserve`.
@@ -258,17 +274,16 @@ impl Ring {
 
     /// Whether the reader has not come as far as the mark.
     fn is_below(&self, mark: Mark) -> bool {
-        // Positions only grow, and wrap around at the word's end.
-        self.scanned.wrapping_sub(mark.position) > u64::MAX / 2
+        is_before(self.scanned, mark.position)
     }
 
     /// Counts a record that stands for nothing.
-    pub(super) fn note_malformed(&mut self) {
+    pub(crate) fn note_malformed(&mut self) {
         self.malformed = self.malformed.saturating_add(1);
     }
 
     /// Entries that were no records.
-    pub(super) fn malformed(&self) -> u64 {
+    pub(crate) fn malformed(&self) -> u64 {
         self.malformed
     }
 }
@@ -279,6 +294,11 @@ impl AsFd for Ring {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.map.as_fd()
     }
+}
+
+/// Positions only grow, and wrap around at the word's end.
+fn is_before(position: u64, end: u64) -> bool {
+    position.wrapping_sub(end) > u64::MAX / 2
 }
 
 /// What an entry takes up: header and payload, rounded up to a word

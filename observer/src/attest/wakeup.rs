@@ -12,7 +12,7 @@ use super::mapping::Mapping;
 
 /// The program's `WAKEUP` word: 1 while the observer sleeps and is to be
 /// woken. The program clears it when it wakes the observer.
-pub(super) struct Wakeup {
+pub(crate) struct Wakeup {
     /// Keeps the word's memory.
     _map: MapData,
     word: Mapping,

@@ -4,7 +4,7 @@ use observer_common::frame::Frame;
 use observer_events::event::{Attestation, AuthFailureCause, BeatOrigin, Status, TaskKind, Via};
 use proptest::prelude::*;
 
-use super::{AttestMode, Channel, Namespaces, Network, Policy, Senders, Verdict, may_claim_pid_1};
+use super::{AttestMode, Namespaces, Network, Policy, Senders, Trust, Verdict, may_claim_pid_1};
 
 const OBSERVER_NS: u64 = 4_026_531_836;
 
@@ -24,11 +24,11 @@ const fn policy(attest: AttestMode) -> Policy {
 
 /// Judges a frame that came over the Unix socket.
 fn judge(frame: &Frame, sender: Option<&Attestation>, policy: &Policy) -> Verdict {
-    super::judge(frame, sender, Channel::Unix, policy)
+    super::judge(frame, sender, Trust::SocketMode, policy)
 }
 
 fn judge_udp(sender: Option<&Attestation>, network: Network, policy: &Policy) -> Verdict {
-    super::judge(&frame(42), sender, Channel::Udp(network), policy)
+    super::judge(&frame(42), sender, Trust::Network(network), policy)
 }
 
 const fn frame(pid: u32) -> Frame {
@@ -341,12 +341,12 @@ fn any_sender() -> impl Strategy<Value = Attestation> {
     )
 }
 
-fn any_channel() -> impl Strategy<Value = Channel> {
+fn any_trust() -> impl Strategy<Value = Trust> {
     prop::sample::select(vec![
-        Channel::Unix,
-        Channel::Udp(Network::Refused),
-        Channel::Udp(Network::Unverified),
-        Channel::Udp(Network::Trusted),
+        Trust::SocketMode,
+        Trust::Network(Network::Refused),
+        Trust::Network(Network::Unverified),
+        Trust::Network(Network::Trusted),
     ])
 }
 
@@ -374,10 +374,10 @@ proptest! {
     fn attested_means_that_all_evidence_agrees(
         claimed in 2..5u32,
         sender in prop::option::of(any_sender()),
-        channel in any_channel(),
+        trust in any_trust(),
         policy in any_policy(),
     ) {
-        let verdict = super::judge(&frame(claimed), sender.as_ref(), channel, &policy);
+        let verdict = super::judge(&frame(claimed), sender.as_ref(), trust, &policy);
         let Verdict::Authentic { origin, pid } = verdict else {
             return Ok(());
         };
@@ -393,15 +393,15 @@ proptest! {
             prop_assert!(policy.senders.is_everyone()
                 || sender.uid.is_some_and(|uid| policy.senders.uids.contains(&uid)));
             prop_assert!(policy.attest != AttestMode::Require
-                || channel != Channel::Unix
+                || trust != Trust::SocketMode
                 || sender.via != Via::Scm);
         } else {
             prop_assert!(sender.is_none());
             prop_assert_eq!(pid, claimed);
             let bare = origin == BeatOrigin::SocketModeOnly;
-            prop_assert_eq!(bare, channel == Channel::Unix);
+            prop_assert_eq!(bare, trust == Trust::SocketMode);
             prop_assert!(policy.attest != AttestMode::Require
-                || matches!(channel, Channel::Udp(Network::Unverified | Network::Trusted)));
+                || matches!(trust, Trust::Network(Network::Unverified | Network::Trusted)));
         }
     }
 }

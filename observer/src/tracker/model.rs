@@ -9,7 +9,7 @@ use observer_events::agents::{AgentState, Census, Owner};
 use observer_events::event::{BeatOrigin, Status};
 
 use super::{
-    Now, OriginPolicy, Outcome, Sighting, Silence, Tracker, TrackerCounts, shares::MOST_SHARES,
+    Now, OriginPolicy, Outcome, Sighting, Stall, Tracker, TrackerCounts, shares::MOST_SHARES,
     tests::sender_of,
 };
 
@@ -22,7 +22,7 @@ enum Op {
     Pass(u64, u64),
     /// A clock that steps back.
     StepBack(u64),
-    /// One look for a silence.
+    /// One look for a stall.
     Look,
 }
 
@@ -91,20 +91,20 @@ proptest! {
                 }
                 Op::StepBack(by) => now.attended_ns -= by.min(now.attended_ns),
                 Op::Look => {
-                    let silence = tracker.next_silent(now);
-                    let silence = silence.map(|silence| Silence { sender: None, ..silence });
-                    prop_assert_eq!(silence, naive.next_silent(now));
+                    let stall = tracker.next_stall(now);
+                    let stall = stall.map(|stall| Stall { sender: None, ..stall });
+                    prop_assert_eq!(stall, naive.next_stall(now));
                 }
             }
             prop_assert_eq!(tracker.next_deadline(), naive.next_deadline());
-            prop_assert_eq!(tracker.len(), naive.agents.len());
+            prop_assert_eq!(tracker.known(), naive.agents.len());
             prop_assert_eq!(tracker.counts(), naive.counts);
             prop_assert_eq!(tracker.census(), naive.census());
             let known = tracker.agents().map(|agent| super::Agent { sender: None, ..agent });
             prop_assert_eq!(known.collect::<Vec<_>>(), naive.known());
             let division = tracker.division();
             prop_assert_eq!(division.largest.map(|holder| holder.agents), naive.most());
-            prop_assert!(tracker.len() <= max);
+            prop_assert!(tracker.known() <= max);
             prop_assert!(tracker.slots.len() <= max);
         }
     }
@@ -369,7 +369,7 @@ impl Naive {
         Some(self.agents[self.next()?].last.attended_ns + THRESHOLD)
     }
 
-    fn next_silent(&mut self, now: Now) -> Option<Silence> {
+    fn next_stall(&mut self, now: Now) -> Option<Stall> {
         let now = self.tick(now);
         let at = self
             .next()
@@ -377,7 +377,7 @@ impl Naive {
         let agent = &mut self.agents[at];
         agent.silent = true;
         agent.turn = self.turn;
-        let silence = Silence {
+        let stall = Stall {
             pid: agent.pid,
             last_nonce: agent.last_nonce,
             last_ns: agent.last.observer_ns,
@@ -385,10 +385,10 @@ impl Naive {
             pid_ns_inode: agent.namespace,
             sender: None,
         };
-        if self.youngest(silence.pid) != Some(at) {
+        if self.youngest(stall.pid) != Some(at) {
             self.agents.remove(at);
             self.counts.superseded += 1;
         }
-        Some(silence)
+        Some(stall)
     }
 }

@@ -58,7 +58,7 @@ struct Holding {
     agents: u32,
     /// By last beat, the longest ago first.
     live: List,
-    /// By when the stall was surfaced, the longest ago first.
+    /// By when the stall was reported, the longest ago first.
     silent: List,
 }
 

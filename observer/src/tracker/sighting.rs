@@ -33,18 +33,6 @@ impl Sighting {
     }
 }
 
-/// Who keeps a slot that beats of different origins claim.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OriginPolicy {
-    /// The first.
-    #[default]
-    First,
-    /// A kernel-attested one takes it from an unverified one; otherwise one
-    /// forged datagram from the network would lock the real agent out.
-    Strongest,
-}
-
 /// What the tracker makes of a [`Sighting`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -74,9 +62,9 @@ pub enum Outcome {
     TableFull,
 }
 
-/// An agent that has gone silent.
+/// An agent that has been silent for too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Silence {
+pub struct Stall {
     /// The silent agent.
     pub pid: u32,
     /// Nonce of its last beat.

@@ -15,7 +15,7 @@ use super::{Now, Outcome, Sighting};
 pub(super) struct Slot {
     pub(super) pid: u32,
     pub(super) origin: BeatOrigin,
-    /// A stall was surfaced, and no beat came since.
+    /// A stall was reported, and no beat came since.
     pub(super) silent: bool,
     /// As the last accepted frame had it.
     status: Status,
@@ -90,7 +90,7 @@ impl Slot {
     /// else can replay its beats. Once such a sender has been found silent any
     /// nonce but its last is, for the low ones may have been lost on a full
     /// queue. From anyone else a low nonce may be a replay, and is believed
-    /// only after a silence. What was learnt before the agent was attested
+    /// only after a stall. What was learnt before the agent was attested
     /// binds no attested beat.
     pub(super) fn advance(&self, sighting: &Sighting) -> Option<Advance> {
         let nonce = sighting.nonce;

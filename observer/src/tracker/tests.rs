@@ -6,7 +6,7 @@ mod shares;
 
 use observer_events::event::{Attestation, BeatOrigin, Status, TaskKind, Via};
 
-use super::{Now, OriginPolicy, Outcome, Sighting, Silence, Tracker};
+use super::{Now, OriginPolicy, Outcome, Sighting, Stall, Tracker};
 use BeatOrigin::KernelAttested;
 use Outcome::{Accepted, TableFull};
 
@@ -78,16 +78,13 @@ fn outcomes(tracker: &mut Tracker, nonces: &[u64]) -> Vec<Outcome> {
         .collect()
 }
 
-fn silences(tracker: &mut Tracker, now: u64) -> Vec<Silence> {
-    let told = std::iter::from_fn(|| tracker.next_silent(at(now)));
-    told.take(MORE_THAN_THERE_ARE).collect()
+fn stalls(tracker: &mut Tracker, now: u64) -> Vec<Stall> {
+    let reported = std::iter::from_fn(|| tracker.next_stall(at(now)));
+    reported.take(MORE_THAN_THERE_ARE).collect()
 }
 
 fn silent_pids(tracker: &mut Tracker, now: u64) -> Vec<u32> {
-    silences(tracker, now)
-        .iter()
-        .map(|silence| silence.pid)
-        .collect()
+    stalls(tracker, now).iter().map(|stall| stall.pid).collect()
 }
 
 #[test]
@@ -96,24 +93,24 @@ fn silent_at_the_threshold_and_not_before() {
     assert_eq!(tracker.next_deadline(), None);
     tracker.sight(&attested(9, 1, 1), at(50));
     assert_eq!(tracker.next_deadline(), Some(150));
-    assert_eq!(tracker.next_silent(at(149)), None);
-    assert!(tracker.next_silent(at(150)).is_some());
+    assert_eq!(tracker.next_stall(at(149)), None);
+    assert!(tracker.next_stall(at(150)).is_some());
 }
 
 #[test]
-fn a_silence_is_told_once_and_ended_by_a_beat() {
+fn a_stall_is_told_once_and_ended_by_a_beat() {
     let mut tracker = tracker(4);
     tracker.sight(&attested(9, 1, 1), at(0));
     assert_eq!(silent_pids(&mut tracker, 100), [9]);
     assert_eq!(silent_pids(&mut tracker, 1000), [0; 0]);
     assert_eq!(tracker.next_deadline(), None);
     assert_eq!(tracker.sight(&attested(9, 1, 2), at(1000)), Accepted);
-    assert_eq!(tracker.len(), 1);
+    assert_eq!(tracker.known(), 1);
     assert_eq!(silent_pids(&mut tracker, 1100), [9]);
 }
 
 #[test]
-fn a_silence_tells_what_the_last_beat_was() {
+fn a_stall_tells_what_the_last_beat_was() {
     let mut tracker = tracker(4);
     tracker.sight(&attested(9, 1, 1), at(0));
     let last = Now {
@@ -121,7 +118,7 @@ fn a_silence_tells_what_the_last_beat_was() {
         attended_ns: 20,
     };
     tracker.sight(&attested(9, 1, 2), last);
-    let silence = Silence {
+    let stall = Stall {
         pid: 9,
         last_nonce: 2,
         last_ns: 70,
@@ -129,11 +126,11 @@ fn a_silence_tells_what_the_last_beat_was() {
         pid_ns_inode: Some(7),
         sender: Some(sender(9, Some(1))),
     };
-    assert_eq!(silences(&mut tracker, 120), [silence]);
+    assert_eq!(stalls(&mut tracker, 120), [stall]);
 }
 
 #[test]
-fn silences_come_longest_first() {
+fn stalls_come_longest_first() {
     let mut tracker = tracker(4);
     for (pid, nonce, ns) in [(2, 1, 0), (3, 1, 1), (4, 1, 2), (2, 2, 3)] {
         tracker.sight(&attested(pid, 1, nonce), at(ns));
@@ -149,7 +146,7 @@ fn the_time_of_an_absence_is_not_held_against_agents() {
         observer_ns: 5000,
         attended_ns: 99,
     };
-    assert_eq!(tracker.next_silent(after_absence), None);
+    assert_eq!(tracker.next_stall(after_absence), None);
     assert_eq!(tracker.next_deadline(), Some(100));
 }
 
@@ -169,7 +166,7 @@ fn times_at_the_end_of_the_clock_do_not_overflow() {
     let mut tracker = Tracker::new(4, u64::MAX, OriginPolicy::First);
     tracker.sight(&attested(2, 1, 1), at(u64::MAX - 1));
     assert_eq!(tracker.next_deadline(), Some(u64::MAX));
-    assert_eq!(tracker.next_silent(at(u64::MAX - 1)), None);
+    assert_eq!(tracker.next_stall(at(u64::MAX - 1)), None);
 }
 
 #[test]
@@ -184,7 +181,7 @@ fn the_longest_silent_makes_room() {
         Accepted,
         "3 was kept"
     );
-    assert_eq!((tracker.len(), tracker.counts().evicted_silent), (2, 1));
+    assert_eq!((tracker.known(), tracker.counts().evicted_silent), (2, 1));
     assert_eq!(tracker.sight(&attested(2, 1, 2), at(101)), TableFull);
 }
 
@@ -195,9 +192,9 @@ fn a_live_agent_never_makes_room() {
     assert_eq!(
         tracker.sight(&attested(3, 1, 1), at(100)),
         TableFull,
-        "due, but not told yet"
+        "due, but not reported yet"
     );
-    assert_eq!((tracker.len(), tracker.counts().refused_full), (1, 1));
+    assert_eq!((tracker.known(), tracker.counts().refused_full), (1, 1));
     assert_eq!(silent_pids(&mut tracker, 100), [2]);
     assert_eq!(tracker.sight(&attested(3, 1, 1), at(100)), Accepted);
 }
@@ -206,5 +203,5 @@ fn a_live_agent_never_makes_room() {
 fn no_agents_allowed() {
     let mut tracker = tracker(0);
     assert_eq!(tracker.sight(&attested(2, 1, 1), at(0)), TableFull);
-    assert!(tracker.is_empty());
+    assert_eq!(tracker.known(), 0);
 }

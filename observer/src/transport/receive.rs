@@ -5,30 +5,43 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    io,
-    net::SocketAddr,
-    os::fd::{AsRawFd as _, BorrowedFd},
-    ptr,
-    time::Duration,
-};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::ptr;
+use std::time::Duration;
 
 use observer_common::frame::FRAME_LEN;
 
-pub use self::control::Credentials;
+pub(crate) use self::control::Credentials;
 pub(super) use self::control::ask_for_time_and_credentials;
-use self::{
-    control::{CONTROL_LEN, Control},
-    source::{SOURCE_LEN, Source},
-};
+use self::control::{CONTROL_LEN, Control};
+use self::source::{SOURCE_LEN, Source};
 
 /// How many datagrams one system call takes at most.
-pub const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 64;
 
 /// [`BATCH`] as `recvmmsg` wants it.
 const BATCH_LEN: libc::c_uint = 64;
 
 const _: () = assert!(BATCH_LEN as usize == BATCH);
+
+/// What one receive took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// How many datagrams, [`BATCH`] at most.
+    pub received: usize,
+}
+
+impl Batch {
+    /// Whether nothing waited in the socket when these had been taken:
+    /// `recvmmsg` stops early for no other reason.
+    #[must_use]
+    pub fn is_drained(self) -> bool {
+        self.received < BATCH
+    }
+}
 
 /// One received datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +92,14 @@ struct Received {
     control_len: usize,
 }
 
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver")
+            .field("received", &self.received)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Receiver {
     /// Buffers for datagrams of a Unix socket: with credentials.
     #[must_use]
@@ -102,22 +123,21 @@ impl Receiver {
         }
     }
 
-    /// Takes up to [`BATCH`] datagrams, without waiting; returns how many. If
-    /// it is fewer than [`BATCH`] the queue was empty.
+    /// Takes up to [`BATCH`] datagrams, without waiting.
     ///
     /// # Errors
     /// What `recvmmsg` fails with, other than "would block" and "interrupted".
-    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<Batch> {
         self.received = 0;
         loop {
             match self.receive_once(socket) {
                 Ok(received) => {
                     self.received = received;
-                    return Ok(received);
+                    return Ok(Batch { received });
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
-                    io::ErrorKind::WouldBlock => return Ok(0),
+                    io::ErrorKind::WouldBlock => return Ok(Batch { received: 0 }),
                     _ => return Err(error),
                 },
             }

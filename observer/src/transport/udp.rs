@@ -67,10 +67,6 @@ pub(crate) enum Way {
     Other,
 }
 
-impl Way {
-    pub(crate) const ALL: [Self; 3] = [Self::Loopback, Self::Declared, Self::Other];
-}
-
 /// Bound sockets that take nothing yet: whoever attests their senders is not
 /// in place, and what came before that would have no record.
 #[derive(Debug)]
@@ -452,7 +448,8 @@ mod tests {
     }
 
     fn receive(receiver: &mut Receiver, socket: &UdpSocket) -> usize {
-        receiver.receive(socket.as_fd()).expect("receives")
+        let batch = receiver.receive(socket.as_fd()).expect("receives");
+        batch.received
     }
 
     #[test]

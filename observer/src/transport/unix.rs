@@ -57,7 +57,7 @@ pub struct UnboundSocket {
 pub struct BoundSocket {
     /// Goes first: while the socket is open the kernel keeps the file's
     /// inode, so that no other file has its number.
-    file: SocketFile,
+    _file: SocketFile,
     socket: OwnedFd,
     queue_limit: usize,
 }
@@ -90,12 +90,6 @@ impl BoundSocket {
     #[must_use]
     pub fn queue_limit(&self) -> usize {
         self.queue_limit
-    }
-
-    /// Path of the socket file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        self.file.path()
     }
 }
 
@@ -138,7 +132,7 @@ impl UnboundSocket {
         } = self;
         let file = bind(&socket, options)?;
         Ok(BoundSocket {
-            file,
+            _file: file,
             socket,
             queue_limit,
         })

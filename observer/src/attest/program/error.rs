@@ -44,7 +44,7 @@ pub enum KernelError {
     /// Kernels before 6.2 let a program read IPv6 sockets only.
     #[error(
         "this kernel lets nobody tell corked sends of an IPv4 socket (Linux 6.2 and later do): \
-         listen on IPv6, as on [::1], or take beats for what they are with --accept-network-beats"
+         listen on IPv6, as on [::1]"
     )]
     UdpNeedsIpv6,
     /// The kernel refused a map or the object itself.

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use observer_common::gate::Gate;
 use observer_common::record::Program;
+use observer_events::event::Via;
 
+use super::error::KernelError;
 use crate::attest::layout::KernelTypes;
 
 /// Default size of the ring: about 9,000 records, a tenth of a second of the
@@ -26,6 +28,21 @@ pub(crate) enum Traffic<'a> {
     },
     /// Those to UDP listeners.
     Udp(UdpTraffic<'a>),
+}
+
+impl Traffic<'_> {
+    /// The program that a tier uses for it.
+    ///
+    /// # Errors
+    /// If the tier cannot see it.
+    pub(in crate::attest) fn program(self, via: Via) -> Result<Program, KernelError> {
+        match (via, self) {
+            (Via::Btf, Self::Unix { .. }) => Ok(Program::UnixBtf),
+            (Via::Btf, Self::Udp(_)) => Ok(Program::UdpBtf),
+            (Via::Helper | Via::Scm, Self::Unix { .. }) => Ok(Program::UnixHelper),
+            (Via::Helper | Via::Scm, Self::Udp(_)) => Err(KernelError::UdpNeedsBtf),
+        }
+    }
 }
 
 /// The datagrams to UDP listeners, and what becomes of them.

@@ -70,7 +70,8 @@ impl LoadedProgram {
         let mark = self.ring.mark();
         self.ring.begin_look();
         let mut found = None;
-        while let Some(record) = self.ring.next(mark, |_| true) {
+        while let Some(record) = self.ring.peek(mark) {
+            self.ring.advance();
             if record.frame == *frame && record.source_port == source_port {
                 found = Some(record);
             }

@@ -136,7 +136,8 @@ fn drain(ring: &mut Ring) -> Vec<u64> {
     let mark = ring.mark();
     ring.begin_look();
     let mut read = Vec::new();
-    while let Some(record) = ring.next(mark, |_| true) {
+    while let Some(record) = ring.peek(mark) {
+        ring.advance();
         assert_eq!(record.dropped, !record.time_ns, "torn");
         read.push(record.time_ns);
     }
@@ -177,7 +178,7 @@ fn what_was_passed_is_unread_until_it_is_looked_at_again() {
     assert!(!ring.is_read_up_to(mark));
     for _ in 0..3 {
         ring.begin_look();
-        assert_eq!(ring.next(mark, |_| false), None);
+        assert_eq!(ring.peek(mark).map(|record| record.time_ns), Some(1));
         assert!(!ring.is_read_up_to(mark));
     }
     assert_eq!(drain(&mut ring), [1, 2]);
@@ -188,13 +189,16 @@ fn what_was_passed_is_unread_until_it_is_looked_at_again() {
 fn a_peek_moves_nothing() {
     let (mut writers, mut ring) = ring();
     assert!(writers.reserve(Kind::Empty) && writers.reserve(Kind::Record));
-    assert_eq!(ring.peek(), None);
+    assert_eq!(ring.oldest(), None);
     writers.commit(0);
     writers.commit(0);
-    let peek = |ring: &Ring| ring.peek().map(|record| record.time_ns);
-    assert_eq!((peek(&ring), peek(&ring)), (Some(2), Some(2)));
+    let mark = ring.mark();
+    let oldest = |ring: &Ring| ring.oldest().map(|record| record.time_ns);
+    assert_eq!((oldest(&ring), oldest(&ring)), (Some(2), Some(2)));
+    let upcoming = |ring: &Ring| ring.upcoming(mark).map(|record| record.time_ns);
+    assert_eq!((upcoming(&ring), upcoming(&ring)), (Some(2), Some(2)));
     assert_eq!(drain(&mut ring), [2]);
-    assert_eq!(ring.peek(), None);
+    assert_eq!((ring.oldest(), ring.upcoming(mark)), (None, None));
 }
 
 #[derive(Clone, Debug)]
@@ -238,7 +242,12 @@ proptest! {
                     let mark = ring.mark();
                     ring.begin_look();
                     let mut room = limit;
-                    while let Some(record) = ring.next(mark, |_| room > 0) {
+                    loop {
+                        let upcoming = ring.upcoming(mark);
+                        let peeked = ring.peek(mark);
+                        prop_assert_eq!(upcoming, peeked);
+                        let Some(record) = peeked.filter(|_| room > 0) else { break };
+                        ring.advance();
                         room -= 1;
                         prop_assert_eq!(record.dropped, !record.time_ns);
                         let found = unread.iter().position(|entry| {

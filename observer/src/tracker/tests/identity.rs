@@ -4,7 +4,7 @@ use observer_events::event::BeatOrigin::{
     KernelAttested, NetworkUnverified, OperatorAttestedTransport, SocketModeOnly,
 };
 
-use super::{THRESHOLD, at, attested, claimed, outcomes, sender, silences, silent_pids, tracker};
+use super::{THRESHOLD, at, attested, claimed, outcomes, sender, silent_pids, stalls, tracker};
 use crate::tracker::{
     OriginPolicy,
     Outcome::{self, Accepted, StaleNonce},
@@ -32,8 +32,8 @@ fn the_first_origin_is_pinned() {
         conflict,
         "origin before namespace before nonce"
     );
-    let silence = silences(&mut tracker, 100)[0];
-    assert_eq!((silence.last_nonce, silence.origin), (5, KernelAttested));
+    let stall = stalls(&mut tracker, 100)[0];
+    assert_eq!((stall.last_nonce, stall.origin), (5, KernelAttested));
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn an_unverified_first_comer_is_not_overridden() {
         slot_origin: NetworkUnverified,
     };
     assert_eq!(tracker.sight(&attested(9, 1, 6), at(0)), conflict);
-    assert_eq!(tracker.len(), 1);
+    assert_eq!(tracker.known(), 1);
 }
 
 /// One forged frame from the network must not keep the real agent out.
@@ -58,7 +58,7 @@ fn under_the_other_policy_the_kernel_has_the_last_word() {
             displaced_origin: unverified,
         };
         assert_eq!(tracker.sight(&attested(9, 1, 6), at(101)), displaced);
-        assert_eq!(tracker.len(), 1);
+        assert_eq!(tracker.known(), 1);
         let conflict = Outcome::OriginConflict {
             slot_origin: KernelAttested,
         };
@@ -67,9 +67,9 @@ fn under_the_other_policy_the_kernel_has_the_last_word() {
             conflict
         );
         assert_eq!(tracker.sight(&attested(9, 1, 7), at(103)), Accepted);
-        let silence = silences(&mut tracker, 203)[0];
-        assert_eq!((silence.last_nonce, silence.origin), (7, KernelAttested));
-        assert_eq!(silence.sender, Some(sender(9, Some(1))));
+        let stall = stalls(&mut tracker, 203)[0];
+        assert_eq!((stall.last_nonce, stall.origin), (7, KernelAttested));
+        assert_eq!(stall.sender, Some(sender(9, Some(1))));
     }
 }
 
@@ -103,39 +103,39 @@ fn the_first_namespace_is_pinned() {
     );
     assert_eq!(tracker.next_deadline(), Some(100));
     assert_eq!(tracker.sight(&within(None, 7), at(99)), Accepted);
-    assert_eq!(silences(&mut tracker, 199)[0].pid_ns_inode, Some(7));
+    assert_eq!(stalls(&mut tracker, 199)[0].pid_ns_inode, Some(7));
 }
 
 #[test]
-fn a_recycled_pid_is_a_new_agent_and_the_old_silence_is_told() {
+fn a_recycled_pid_is_a_new_agent_and_the_old_stall_is_told() {
     let mut tracker = tracker(4);
     tracker.sight(&attested(9, 1, 500), at(0));
     assert_eq!(tracker.sight(&attested(9, 2, 3), at(50)), Accepted);
-    assert_eq!(tracker.len(), 2);
-    let told = silences(&mut tracker, 100);
-    assert_eq!(told.len(), 1);
+    assert_eq!(tracker.known(), 2);
+    let found = stalls(&mut tracker, 100);
+    assert_eq!(found.len(), 1);
     assert_eq!(
-        (told[0].last_nonce, told[0].sender),
+        (found[0].last_nonce, found[0].sender),
         (500, Some(sender(9, Some(1))))
     );
     assert_eq!(
-        (tracker.len(), tracker.counts().superseded),
+        (tracker.known(), tracker.counts().superseded),
         (1, 1),
         "the dead one is forgotten"
     );
-    assert_eq!(silences(&mut tracker, 150)[0].last_nonce, 3);
-    assert_eq!(tracker.len(), 1, "the youngest is kept");
+    assert_eq!(stalls(&mut tracker, 150)[0].last_nonce, 3);
+    assert_eq!(tracker.known(), 1, "the youngest is kept");
 }
 
 #[test]
-fn a_recycled_pid_takes_the_place_of_a_silence_that_was_told() {
+fn a_recycled_pid_takes_the_place_of_a_stall_that_was_told() {
     let mut tracker = tracker(1);
     tracker.sight(&attested(9, 1, 500), at(0));
     assert_eq!(silent_pids(&mut tracker, 100), [9]);
     assert_eq!(tracker.sight(&attested(9, 2, 3), at(100)), Accepted);
     let counts = tracker.counts();
     assert_eq!(
-        (tracker.len(), counts.superseded, counts.evicted_silent),
+        (tracker.known(), counts.superseded, counts.evicted_silent),
         (1, 1, 0)
     );
 }
@@ -150,8 +150,8 @@ fn unattested_evidence_belongs_to_the_youngest_process() {
         Accepted
     );
     assert_eq!(tracker.sight(&attested(9, 2, 6), at(50)), StaleNonce);
-    assert_eq!(tracker.len(), 2);
-    assert_eq!(silences(&mut tracker, 149)[0].last_nonce, 500);
+    assert_eq!(tracker.known(), 2);
+    assert_eq!(stalls(&mut tracker, 149)[0].last_nonce, 500);
 }
 
 #[test]
@@ -159,11 +159,11 @@ fn a_slot_without_a_start_time_learns_it() {
     let mut tracker = tracker(4);
     tracker.sight(&claimed(9, KernelAttested, 5), at(0));
     assert_eq!(tracker.sight(&attested(9, 1, 6), at(0)), Accepted);
-    assert_eq!(tracker.len(), 1);
+    assert_eq!(tracker.known(), 1);
     assert_eq!(tracker.sight(&attested(9, 2, 6), at(50)), Accepted);
-    assert_eq!(tracker.len(), 2);
+    assert_eq!(tracker.known(), 2);
     assert_eq!(
-        silences(&mut tracker, 100)[0].sender,
+        stalls(&mut tracker, 100)[0].sender,
         Some(sender(9, Some(1)))
     );
 }
@@ -185,5 +185,5 @@ fn a_zero_stands_for_unknown() {
     };
     tracker.sight(&zero, at(0));
     assert_eq!(tracker.sight(&attested(9, 1, 6), at(0)), Accepted);
-    assert_eq!(tracker.len(), 1);
+    assert_eq!(tracker.known(), 1);
 }

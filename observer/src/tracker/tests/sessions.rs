@@ -5,7 +5,7 @@ use observer_events::event::{
     BeatOrigin::{NetworkUnverified, OperatorAttestedTransport, SocketModeOnly},
 };
 
-use super::{THRESHOLD, at, attested, claimed, outcomes, sender, silences, silent_pids, tracker};
+use super::{THRESHOLD, at, attested, claimed, outcomes, sender, silent_pids, stalls, tracker};
 use crate::tracker::{
     Outcome::{Accepted, StaleNonce},
     Sighting,
@@ -19,7 +19,7 @@ fn a_stale_nonce_keeps_no_agent_alive() {
         assert_eq!(tracker.sight(&attested(9, 1, nonce), at(99)), StaleNonce);
     }
     assert_eq!(tracker.counts().stale_nonces, 3);
-    assert_eq!(silences(&mut tracker, 100)[0].last_nonce, 5);
+    assert_eq!(stalls(&mut tracker, 100)[0].last_nonce, 5);
     assert_eq!(tracker.sight(&attested(9, 1, 5), at(101)), StaleNonce);
     assert_eq!(silent_pids(&mut tracker, 500), [0; 0]);
 }
@@ -33,7 +33,7 @@ fn an_attested_restart_begins_a_session() {
             .all(|&got| got == Accepted)
     );
     assert_eq!(tracker.counts().new_sessions, 1);
-    assert_eq!(silences(&mut tracker, 100)[0].last_nonce, 3);
+    assert_eq!(stalls(&mut tracker, 100)[0].last_nonce, 3);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_session_keeps_the_record_of_who_began_it() {
     };
     let mut began_by = |sighting: Sighting, ns| {
         tracker.sight(&sighting, at(ns));
-        silences(&mut tracker, ns + THRESHOLD)[0]
+        stalls(&mut tracker, ns + THRESHOLD)[0]
             .sender
             .and_then(|sender| sender.tid)
     };
@@ -104,7 +104,7 @@ fn a_caught_panic_goes_on_with_its_old_numbers() {
             Accepted, Accepted, StaleNonce, Accepted, Accepted, Accepted, Accepted
         ]
     );
-    assert_eq!(silences(&mut tracker, 100)[0].last_nonce, u64::MAX);
+    assert_eq!(stalls(&mut tracker, 100)[0].last_nonce, u64::MAX);
 }
 
 #[test]

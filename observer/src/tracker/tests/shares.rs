@@ -41,7 +41,7 @@ fn a_fleet_of_one_user_may_fill_the_table() {
 }
 
 /// Live agents too: processes that beat once and sleep are live until their
-/// silence is found.
+/// stall is found.
 #[test]
 fn who_is_above_its_share_yields_the_longest_unheard_of() {
     let mut tracker = tracker(8);
@@ -97,7 +97,7 @@ fn origins_have_shares_of_their_own() {
     for pid in 10..30 {
         tracker.sight(&claimed(pid, NetworkUnverified, 1), at(0));
     }
-    assert_eq!(tracker.len(), 8);
+    assert_eq!(tracker.known(), 8);
     assert_eq!(enter(&mut tracker, FLEET, 30..34, 10), [Accepted; 4]);
     let largest = tracker.division().largest;
     let owner = Owner {

@@ -29,9 +29,9 @@ fn receive_all(socket: BorrowedFd<'_>) -> Vec<Datagram> {
     let mut receiver = Receiver::for_unix();
     let mut all = Vec::new();
     loop {
-        let count = receiver.receive(socket).expect("receives");
-        all.extend((0..count).map(|index| receiver.get(index).expect("received")));
-        if count < BATCH {
+        let batch = receiver.receive(socket).expect("receives");
+        all.extend((0..batch.received).map(|index| receiver.get(index).expect("received")));
+        if batch.is_drained() {
             return all;
         }
     }
@@ -114,7 +114,8 @@ fn a_long_queue_comes_in_full_batches_and_in_order() {
     }
     let mut expected = 0..150;
     for size in [BATCH, BATCH, 150 - 2 * BATCH, 0] {
-        let count = receiver.receive(socket.as_fd()).expect("receives");
+        let batch = receiver.receive(socket.as_fd()).expect("receives");
+        let count = batch.received;
         assert_eq!(count, size);
         for index in 0..count {
             let datagram = receiver.get(index).expect("received");
@@ -131,10 +132,16 @@ fn nothing_of_one_datagram_is_left_for_the_next() {
     let mut receiver = Receiver::for_unix();
     sender.send(&[7; 100]).expect("sends");
     sender.send(&[7; 32]).expect("sends");
-    assert_eq!(receiver.receive(socket.as_fd()).expect("receives"), 2);
+    assert_eq!(
+        receiver.receive(socket.as_fd()).expect("receives").received,
+        2
+    );
     sockopt::set_socket_passcred(&socket, false).expect("an option");
     sender.send(&[8; 32]).expect("sends");
-    assert_eq!(receiver.receive(socket.as_fd()).expect("receives"), 1);
+    assert_eq!(
+        receiver.receive(socket.as_fd()).expect("receives").received,
+        1
+    );
     let expected = Datagram {
         payload: Payload::Frame([8; 32]),
         credentials: None,

@@ -88,7 +88,7 @@ fn a_stale_socket_is_replaced() {
     let socket = bind(&path).expect("binds");
     sender(&path).send(&[0; 32]).expect("sends");
     let received = Receiver::for_unix().receive(socket.as_fd());
-    assert_eq!(received.expect("receives"), 1);
+    assert_eq!(received.expect("receives").received, 1);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Whose datagrams the program did not let in, and how many: those beyond a
 //! sender's budget, and those with descriptors attached.
 //!
-//! The program tells of a sender once a second for as long as it drops
-//! something of it. What it dropped after it last told is asked for, once, a
-//! little later: the counts are exact, and nothing ticks when nobody floods.
+//! The program writes a record of a sender once a second for as long as it
+//! drops something of it. What it dropped after the last record is read from
+//! its counters, once, a little later: the counts are exact, and nothing ticks
+//! when nobody floods.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,21 +12,21 @@ use observer_common::budget::{BudgetKey, REPORT_EVERY_NS};
 
 use crate::attest::{Dropped, Reason, Throttled};
 
-/// How long after the last word of a sender the rest is asked for,
-/// nanoseconds: the next word would have come by then.
+/// How long after the last record of a sender the rest is read, nanoseconds:
+/// the next record would have come by then.
 const REST_AFTER_NS: u64 = REPORT_EVERY_NS + REPORT_EVERY_NS / 4;
 
-/// Senders whose counts are remembered. Where more are told of, those are
+/// Senders whose counts are remembered. Where there are more, those are
 /// forgotten that have stopped; if they begin again while the program still
-/// has their old counts, these are told once more.
+/// has their old counts, these are reported once more.
 const MAX_KNOWN: usize = 4096;
 
 /// Senders that something was dropped of.
 #[derive(Debug, Default)]
 pub(super) struct Account {
     known: HashMap<Key, Known>,
-    /// Whom to ask about, and when the program told of them, the longest ago
-    /// first. One that it has told of since is here again.
+    /// Whose counter to read, and when their last record was read, the longest
+    /// ago first. One that there was a record of since is here again.
     open: VecDeque<(u64, Key)>,
     /// When those that have stopped were last forgotten for want of room.
     cleared: Option<u64>,
@@ -36,8 +37,8 @@ type Key = (BudgetKey, Reason);
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
-    told: Throttled,
-    /// When, in nanoseconds since the start; `None`: that was all.
+    last: Throttled,
+    /// When it was read, in nanoseconds since the start; `None`: that was all.
     at: Option<u64>,
 }
 
@@ -49,15 +50,14 @@ pub(super) struct More {
 }
 
 impl Account {
-    /// Takes down what the program tells of a sender; returns how many more
-    /// that are.
-    pub(super) fn tell(&mut self, told: Throttled, now: u64) -> Option<More> {
-        let key = (told.payer, told.reason);
-        let before = self.known.get(&key).map(|known| known.told.dropped);
+    /// Notes a record; returns how many more datagrams that are.
+    pub(super) fn note(&mut self, last: Throttled, now: u64) -> Option<More> {
+        let key = (last.key, last.reason);
+        let before = self.known.get(&key).map(|known| known.last.dropped);
         if let Some(known) = self.known.get_mut(&key)
-            && told.dropped.told_ns <= known.told.dropped.told_ns
+            && last.dropped.reported_ns <= known.last.dropped.reported_ns
         {
-            // An old word, read late: the program has been asked since.
+            // An old record, read late: the counter has been read since.
             known.at = Some(now);
             self.open.push_back((now, key));
             return None;
@@ -67,10 +67,10 @@ impl Account {
         }
         if before.is_some() || self.known.len() < MAX_KNOWN {
             let at = Some(now);
-            self.known.insert(key, Known { told, at });
+            self.known.insert(key, Known { last, at });
             self.open.push_back((now, key));
         }
-        more(told, before.map_or(0, |before| before.count))
+        more(last, before.map_or(0, |before| before.count))
     }
 
     /// Not for each of many senders: that would be work for all of them each time.
@@ -82,20 +82,20 @@ impl Account {
         }
     }
 
-    /// When the next sender is to be asked about, in nanoseconds since the
+    /// When the next sender's counter is to be read, in nanoseconds since the
     /// start.
     pub(super) fn next_due(&self) -> Option<u64> {
         let (at, _) = self.open.front()?;
         Some(at.saturating_add(REST_AFTER_NS))
     }
 
-    /// Asks about the senders whose time has come, or about all of them, until
-    /// one has more to tell.
+    /// Reads the counters of the senders whose time has come, or of all of them,
+    /// until one has grown.
     pub(super) fn settle(
         &mut self,
         now: u64,
         all: bool,
-        ask: impl Fn(BudgetKey, Reason) -> Option<Dropped>,
+        read: impl Fn(BudgetKey, Reason) -> Option<Dropped>,
     ) -> Option<More> {
         while all || self.next_due().is_some_and(|due| due <= now) {
             let (at, key) = self.open.pop_front()?;
@@ -106,17 +106,17 @@ impl Account {
                 continue;
             }
             known.at = None;
-            let before = known.told.dropped;
-            let (payer, reason) = key;
-            let Some(dropped) = ask(payer, reason) else {
+            let before = known.last.dropped;
+            let (key, reason) = key;
+            let Some(dropped) = read(key, reason) else {
                 continue;
             };
-            known.told.dropped = Dropped {
+            known.last.dropped = Dropped {
                 count: dropped.count,
-                // A budget that was begun anew has told nothing yet.
-                told_ns: dropped.told_ns.max(before.told_ns),
+                // Of a budget that was begun anew there is no record yet.
+                reported_ns: dropped.reported_ns.max(before.reported_ns),
             };
-            let more = more(known.told, before.count);
+            let more = more(known.last, before.count);
             if more.is_some() {
                 return more;
             }
@@ -135,40 +135,35 @@ fn more(sender: Throttled, before: u64) -> Option<More> {
 
 #[cfg(test)]
 mod tests {
-    use observer_common::record::Limit;
+    use observer_common::record::{Limit, Record};
 
     use super::*;
-    use observer_events::event::{Attestation, TaskKind, Via};
 
-    /// The program's first word of a sender, or a later one.
-    fn told(pid: u32, count: u64) -> Throttled {
-        told_at(pid, count, count)
+    /// The program's first record of a sender, or a later one.
+    fn record(pid: u32, count: u64) -> Throttled {
+        record_at(pid, count, count)
     }
 
-    fn told_at(pid: u32, count: u64, told_ns: u64) -> Throttled {
+    fn record_at(pid: u32, count: u64, reported_ns: u64) -> Throttled {
         Throttled {
-            payer: BudgetKey {
+            key: BudgetKey {
                 start_ns: 1,
                 host_pid: pid,
                 task_kind: 1,
             },
             reason: Reason::Flood,
             limit: Limit::Process,
-            dropped: Dropped { count, told_ns },
-            frame: [0; 32],
-            sender: Attestation {
-                pid: Some(pid),
-                host_pid: Some(pid),
-                start_ns: Some(1),
-                task_kind: TaskKind::Thread,
-                ..Attestation::unknown(Via::Btf)
-            },
+            dropped: Dropped { count, reported_ns },
+            record: Record::UNKNOWN,
         }
     }
 
-    /// What the program says when it is asked.
-    fn asked(count: u64) -> Dropped {
-        Dropped { count, told_ns: 0 }
+    /// What its counter is.
+    fn counter(count: u64) -> Dropped {
+        Dropped {
+            count,
+            reported_ns: 0,
+        }
     }
 
     fn count(more: Option<More>) -> u64 {
@@ -178,52 +173,52 @@ mod tests {
     #[test]
     fn counts_are_of_what_is_new() {
         let mut account = Account::default();
-        assert_eq!(count(account.tell(told(5, 1), 0)), 1);
-        assert_eq!(count(account.tell(told(6, 7), 1)), 7);
-        assert_eq!(count(account.tell(told(5, 101), 2)), 100);
+        assert_eq!(count(account.note(record(5, 1), 0)), 1);
+        assert_eq!(count(account.note(record(6, 7), 1)), 7);
+        assert_eq!(count(account.note(record(5, 101), 2)), 100);
         // Its budget was forgotten and begun anew.
-        assert_eq!(count(account.tell(told_at(5, 3, 102), 3)), 3);
+        assert_eq!(count(account.note(record_at(5, 3, 102), 3)), 3);
     }
 
     #[test]
-    fn an_old_word_that_is_read_late_tells_nothing() {
+    fn an_old_record_that_is_read_late_counts_nothing() {
         let mut account = Account::default();
-        assert_eq!(count(account.tell(told_at(5, 10, 1000), 0)), 10);
+        assert_eq!(count(account.note(record_at(5, 10, 1000), 0)), 10);
         let more = account.settle(u64::MAX, false, |_, _| {
             Some(Dropped {
                 count: 30,
-                told_ns: 2000,
+                reported_ns: 2000,
             })
         });
         assert_eq!(count(more), 20);
-        assert_eq!(count(account.tell(told_at(5, 25, 2000), 1)), 0);
-        // What came after is asked for all the same.
-        assert_eq!(count(account.settle(1, true, |_, _| Some(asked(31)))), 1);
-        assert_eq!(count(account.tell(told_at(5, 35, 3000), 2)), 4);
+        assert_eq!(count(account.note(record_at(5, 25, 2000), 1)), 0);
+        // What came after is counted all the same.
+        assert_eq!(count(account.settle(1, true, |_, _| Some(counter(31)))), 1);
+        assert_eq!(count(account.note(record_at(5, 35, 3000), 2)), 4);
     }
 
     #[test]
-    fn the_rest_is_asked_for_once_the_flood_is_over() {
+    fn the_rest_is_read_once_the_flood_is_over() {
         let mut account = Account::default();
-        account.tell(told(5, 10), 0);
-        account.tell(told(6, 10), 1);
-        account.tell(told(5, 20), 2);
+        account.note(record(5, 10), 0);
+        account.note(record(6, 10), 1);
+        account.note(record(5, 20), 2);
         assert_eq!(account.next_due(), Some(REST_AFTER_NS));
-        // The first word of 5 is not its last.
-        let nobody = |_, _| panic!("nobody is to be asked about yet");
+        // The first record of 5 is not its last.
+        let nobody = |_, _| panic!("no counter is to be read yet");
         assert!(account.settle(REST_AFTER_NS, false, nobody).is_none());
-        let more = account.settle(1 + REST_AFTER_NS, false, |payer, _| {
-            assert_eq!(payer.host_pid, 6);
-            Some(asked(15))
+        let more = account.settle(1 + REST_AFTER_NS, false, |key, _| {
+            assert_eq!(key.host_pid, 6);
+            Some(counter(15))
         });
         assert_eq!(count(more), 5);
-        // Whose budget is forgotten has no more to tell.
+        // Whose budget is forgotten has no counter.
         assert!(account.settle(u64::MAX, false, |_, _| None).is_none());
         assert_eq!(account.next_due(), None);
-        // Nothing is told twice when it begins again.
-        assert_eq!(count(account.tell(told(6, 16), 10)), 1);
-        assert_eq!(count(account.settle(10, true, |_, _| Some(asked(18)))), 2);
-        assert!(account.settle(10, true, |_, _| Some(asked(19))).is_none());
+        // Nothing is counted twice when it begins again.
+        assert_eq!(count(account.note(record(6, 16), 10)), 1);
+        assert_eq!(count(account.settle(10, true, |_, _| Some(counter(18)))), 2);
+        assert!(account.settle(10, true, |_, _| Some(counter(19))).is_none());
     }
 
     #[test]
@@ -231,14 +226,14 @@ mod tests {
         let mut account = Account::default();
         let with_descriptors = |dropped| Throttled {
             reason: Reason::Descriptors,
-            ..told(5, dropped)
+            ..record(5, dropped)
         };
-        assert_eq!(count(account.tell(told(5, 10), 0)), 10);
-        assert_eq!(count(account.tell(with_descriptors(3), 1)), 3);
-        assert_eq!(count(account.tell(with_descriptors(5), 2)), 2);
+        assert_eq!(count(account.note(record(5, 10), 0)), 10);
+        assert_eq!(count(account.note(with_descriptors(3), 1)), 3);
+        assert_eq!(count(account.note(with_descriptors(5), 2)), 2);
         let more = account.settle(u64::MAX, false, |_, reason| match reason {
-            Reason::Flood => Some(asked(10)),
-            Reason::Descriptors => Some(asked(9)),
+            Reason::Flood => Some(counter(10)),
+            Reason::Descriptors => Some(counter(9)),
         });
         assert_eq!(count(more), 4);
     }
@@ -247,14 +242,14 @@ mod tests {
     fn memory_is_bounded() {
         let mut account = Account::default();
         for pid in 0..10_000 {
-            assert_eq!(count(account.tell(told(pid, 1), 0)), 1);
+            assert_eq!(count(account.note(record(pid, 1), 0)), 1);
         }
         assert_eq!(account.known.len(), MAX_KNOWN);
-        while account.settle(0, true, |_, _| Some(asked(2))).is_some() {}
+        while account.settle(0, true, |_, _| Some(counter(2))).is_some() {}
         // Not at once: they have just been looked through.
-        assert_eq!(count(account.tell(told(20_000, 1), 0)), 1);
+        assert_eq!(count(account.note(record(20_000, 1), 0)), 1);
         assert_eq!(account.known.len(), MAX_KNOWN);
-        assert_eq!(count(account.tell(told(20_001, 1), REST_AFTER_NS)), 1);
+        assert_eq!(count(account.note(record(20_001, 1), REST_AFTER_NS)), 1);
         assert_eq!(account.known.len(), 1);
     }
 }

@@ -1,16 +1,16 @@
 //! When to look at the ring, where it delivers datagrams.
 //!
-//! As network cards moderate their interrupts: while little happens the
-//! program wakes the observer for each datagram, at once. Once they come
-//! faster than the interval, the program is silent and the observer looks by
-//! itself, once an interval, until one passes without a datagram.
+//! As network cards coalesce interrupts: while little happens the program wakes
+//! the observer for each datagram, at once. Once they come faster than the poll
+//! interval, the program is silent and the observer looks by itself, once an
+//! interval, until one passes without a datagram.
 
 use std::time::Duration;
 
 /// How the observer waits for the ring.
 #[derive(Debug)]
 #[expect(clippy::struct_field_names, reason = "the unit belongs to the name")]
-pub(super) struct Moderation {
+pub(super) struct Coalescing {
     interval_ns: u64,
     /// When it last had something, in nanoseconds since the start.
     busy_ns: Option<u64>,
@@ -18,7 +18,7 @@ pub(super) struct Moderation {
     next_ns: Option<u64>,
 }
 
-impl Moderation {
+impl Coalescing {
     /// With so long a time between two looks.
     pub(super) fn new(interval: Duration) -> Self {
         Self {
@@ -49,11 +49,11 @@ impl Moderation {
     }
 
     /// Has the next look come at once.
-    pub(super) fn hurry(&mut self) {
+    pub(super) fn expedite(&mut self) {
         self.next_ns = self.next_ns.map(|_| 0);
     }
 
-    /// Takes down a look, and how many datagrams it found.
+    /// Notes a look, and how many datagrams it found.
     pub(super) fn note(&mut self, now_ns: u64, found: usize) {
         let before = self.busy_ns;
         if found > 0 {
@@ -71,42 +71,42 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    fn moderation() -> Moderation {
-        Moderation::new(Duration::from_millis(1))
+    fn coalescing() -> Coalescing {
+        Coalescing::new(Duration::from_millis(1))
     }
 
     #[test]
-    fn what_comes_rarely_is_announced() {
-        let mut moderation = moderation();
+    fn what_comes_rarely_wakes_the_observer() {
+        let mut coalescing = coalescing();
         for beat in 1..10 {
-            moderation.note(beat * 100 * MS, 1);
-            assert_eq!(moderation.next_ns(), None);
-            assert!(moderation.is_due(beat * 100 * MS));
+            coalescing.note(beat * 100 * MS, 1);
+            assert_eq!(coalescing.next_ns(), None);
+            assert!(coalescing.is_due(beat * 100 * MS));
         }
     }
 
     #[test]
     fn what_comes_often_is_looked_for() {
-        let mut moderation = moderation();
-        moderation.note(10 * MS, 1);
-        moderation.note(10 * MS + MS / 2, 1);
-        assert_eq!(moderation.next_ns(), Some(11 * MS + MS / 2));
-        assert!(!moderation.is_due(11 * MS));
-        assert!(moderation.is_due(11 * MS + MS / 4));
-        assert!(moderation.is_due(12 * MS));
-        moderation.note(12 * MS, 40);
-        assert_eq!(moderation.next_ns(), Some(13 * MS));
+        let mut coalescing = coalescing();
+        coalescing.note(10 * MS, 1);
+        coalescing.note(10 * MS + MS / 2, 1);
+        assert_eq!(coalescing.next_ns(), Some(11 * MS + MS / 2));
+        assert!(!coalescing.is_due(11 * MS));
+        assert!(coalescing.is_due(11 * MS + MS / 4));
+        assert!(coalescing.is_due(12 * MS));
+        coalescing.note(12 * MS, 40);
+        assert_eq!(coalescing.next_ns(), Some(13 * MS));
     }
 
     #[test]
     fn an_interval_without_any_ends_it() {
-        let mut moderation = moderation();
-        moderation.note(10 * MS, 1);
-        moderation.note(10 * MS, 1);
-        moderation.note(11 * MS, 0);
-        assert_eq!(moderation.next_ns(), None);
+        let mut coalescing = coalescing();
+        coalescing.note(10 * MS, 1);
+        coalescing.note(10 * MS, 1);
+        coalescing.note(11 * MS, 0);
+        assert_eq!(coalescing.next_ns(), None);
         // Nothing is no reason to begin either.
-        moderation.note(11 * MS, 0);
-        assert_eq!(moderation.next_ns(), None);
+        coalescing.note(11 * MS, 0);
+        assert_eq!(coalescing.next_ns(), None);
     }
 }

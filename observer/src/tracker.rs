@@ -18,6 +18,7 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
@@ -26,12 +27,13 @@ use observer_events::counters::count;
 use observer_events::event::{Attestation, BeatOrigin};
 use observer_events::histogram::Histogram;
 
+use crate::clock::Now;
 use crate::index_list::{List, MAX_ELEMENTS};
+use crate::policy::OriginPolicy;
 use shares::{AgentLinks, Shares};
 use slot::{Advance, Slot, known};
 
-pub use crate::attention::Now;
-pub use sighting::{OriginPolicy, Outcome, Sighting, Silence, TrackerCounts};
+pub use sighting::{Outcome, Sighting, Stall, TrackerCounts};
 
 /// A bounded table of agents.
 pub struct Tracker {
@@ -49,7 +51,7 @@ pub struct Tracker {
     links: AgentLinks,
     /// By last beat, the longest ago first.
     live: List,
-    /// By when the stall was surfaced, the longest ago first.
+    /// By when the stall was reported, the longest ago first.
     silent: List,
     free: List,
     /// Who holds the places, and who yields one.
@@ -66,6 +68,15 @@ pub struct Tracker {
     census: Census,
     beat_gaps: Histogram,
     stall_lateness: Histogram,
+}
+
+impl fmt::Debug for Tracker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tracker")
+            .field("agents", &self.known())
+            .field("max_agents", &self.max_agents)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Tracker {
@@ -99,14 +110,8 @@ impl Tracker {
 
     /// How many agents are known, silent ones included.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn known(&self) -> usize {
         self.index.len()
-    }
-
-    /// Whether no agent is known.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// How many can be known.
@@ -140,7 +145,7 @@ impl Tracker {
     }
 
     /// Whether, since this was last asked, the table filled up, a newcomer
-    /// found no place, or a live agent had to yield its own.
+    /// found no slot, or a live agent was evicted.
     pub fn take_overflow(&mut self) -> bool {
         std::mem::take(&mut self.overflow)
     }
@@ -151,7 +156,7 @@ impl Tracker {
         &self.beat_gaps
     }
 
-    /// How long after the threshold silences were found.
+    /// How long after the threshold stalls were found.
     #[must_use]
     pub fn stall_lateness(&self) -> &Histogram {
         &self.stall_lateness
@@ -207,8 +212,8 @@ impl Tracker {
     }
 
     /// The next agent whose deadline has come: the one silent for longest. Each
-    /// silence is told once; the next beat ends it.
-    pub fn next_silent(&mut self, now: Now) -> Option<Silence> {
+    /// stall is reported once; the next beat ends it.
+    pub fn next_stall(&mut self, now: Now) -> Option<Stall> {
         let now = self.advance_to(now);
         let late = now.attended_ns.checked_sub(self.next_deadline()?)?;
         let index = self.live.front()?;
@@ -226,7 +231,7 @@ impl Tracker {
             self.forget(index);
             count(&mut self.counts.superseded);
         }
-        Some(Silence {
+        Some(Stall {
             pid: slot.pid,
             last_nonce: slot.last_nonce,
             last_ns: slot.last.observer_ns,
@@ -374,8 +379,8 @@ impl Tracker {
     /// A table that fills up is reported once, until a part of it has been
     /// empty again: one of the dead that comes and goes at the brim is no news.
     fn note_fullness(&mut self) {
-        let is_full = self.len() >= self.max_agents;
-        let empty = self.max_agents.saturating_sub(self.len());
+        let is_full = self.known() >= self.max_agents;
+        let empty = self.max_agents.saturating_sub(self.known());
         if is_full && !self.was_full {
             self.overflow = true;
         }
@@ -383,7 +388,7 @@ impl Tracker {
     }
 
     /// Once a younger process has the pid, the process before it is dead. Its
-    /// slot stays until its silence has been told, and no longer.
+    /// slot stays until its stall has been reported, and no longer.
     fn forget_predecessor(&mut self, hash: u64, sighting: &Sighting) {
         let dead = self
             .youngest(hash, sighting.pid)

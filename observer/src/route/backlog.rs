@@ -5,7 +5,7 @@
 //! not the present moment but the last one of which it is known that all that
 //! waited then has been read since.
 
-use crate::transport::BATCH;
+use crate::transport::Batch;
 
 /// What the receives so far show of a socket's queue.
 #[derive(Debug, Default)]
@@ -24,19 +24,19 @@ struct Moment {
 }
 
 impl Backlog {
-    /// Takes down a receive: when it began, in attended nanoseconds, and how
-    /// many datagrams it took. The queue never holds more than `limit`.
+    /// Notes a receive: when it began, in attended nanoseconds, and what it
+    /// took. The queue never holds more than `limit`.
     ///
     /// It is read when it was seen empty, and also when more was read than
     /// can have waited: a flood that never lets it be empty hides nothing.
-    pub(super) fn note(&mut self, at: u64, received: usize, limit: usize) {
-        if received < BATCH {
+    pub(super) fn note(&mut self, at: u64, batch: Batch, limit: usize) {
+        if batch.is_drained() {
             self.read_as_of = at;
             self.next = None;
             return;
         }
         let mut next = self.next.unwrap_or(Moment { at, read: 0 });
-        next.read = next.read.saturating_add(received);
+        next.read = next.read.saturating_add(batch.received);
         if next.read > limit {
             self.read_as_of = next.at;
             self.next = None;
@@ -54,18 +54,23 @@ impl Backlog {
 
 #[cfg(test)]
 mod tests {
-    use super::{BATCH, Backlog};
+    use super::{Backlog, Batch};
+    use crate::transport::BATCH;
 
     const LIMIT: usize = 512;
+    const FULL: Batch = Batch { received: BATCH };
+    const NOT_FULL: Batch = Batch {
+        received: BATCH - 1,
+    };
 
     #[test]
     fn an_empty_queue_has_been_read() {
         let mut backlog = Backlog::default();
-        backlog.note(5, BATCH, LIMIT);
+        backlog.note(5, FULL, LIMIT);
         assert_eq!(backlog.read_as_of(), 0);
-        backlog.note(6, BATCH - 1, LIMIT);
+        backlog.note(6, NOT_FULL, LIMIT);
         assert_eq!(backlog.read_as_of(), 6);
-        backlog.note(7, BATCH, LIMIT);
+        backlog.note(7, FULL, LIMIT);
         assert_eq!(backlog.read_as_of(), 6);
     }
 
@@ -74,17 +79,17 @@ mod tests {
         let mut backlog = Backlog::default();
         let receives = u64::try_from(LIMIT / BATCH).unwrap();
         for at in 1..=receives {
-            backlog.note(at, BATCH, LIMIT);
+            backlog.note(at, FULL, LIMIT);
             assert_eq!(backlog.read_as_of(), 0);
         }
-        backlog.note(100, BATCH, LIMIT);
+        backlog.note(100, FULL, LIMIT);
         assert_eq!(backlog.read_as_of(), 1);
         // What waited at a moment in between may still do so.
         for at in 101..=100 + receives {
-            backlog.note(at, BATCH, LIMIT);
+            backlog.note(at, FULL, LIMIT);
             assert_eq!(backlog.read_as_of(), 1);
         }
-        backlog.note(200, BATCH, LIMIT);
+        backlog.note(200, FULL, LIMIT);
         assert_eq!(backlog.read_as_of(), 101);
     }
 }

@@ -1,8 +1,8 @@
-//! Keeps account of the time in which the observer itself was away.
+//! The observer's clock, which stands still while the observer is away.
 //!
 //! A stopped observer (SIGSTOP, a paused virtual machine, a long page fault)
-//! must not blame its agents. So silence is measured on a clock that stands
-//! still while the observer is away.
+//! must not blame its agents, so how long an agent has been silent is measured
+//! by this clock.
 
 use std::time::Duration;
 
@@ -17,10 +17,11 @@ const AWAY_NS: u64 = 20_000_000;
 /// away, and not since when, nanoseconds.
 const LONG_AWAY_NS: u64 = 10 * AWAY_NS;
 
-/// The observer's clocks.
+/// Both clocks of the observer's: time since its start, and of that the time in
+/// which it was there.
 #[derive(Debug)]
 #[expect(clippy::struct_field_names, reason = "the unit belongs to the name")]
-pub(crate) struct Attention {
+pub(crate) struct Clock {
     /// `CLOCK_MONOTONIC` when the observer started.
     started_ns: u64,
     /// How long it has been away since.
@@ -34,12 +35,12 @@ pub(crate) struct Attention {
 pub struct Now {
     /// What is reported.
     pub observer_ns: u64,
-    /// The same less the time in which the observer was away: what silence is
-    /// measured by.
+    /// The same less the time in which the observer was away: what silence
+    /// is measured by.
     pub attended_ns: u64,
 }
 
-impl Attention {
+impl Clock {
     pub(crate) fn start() -> Self {
         Self {
             started_ns: monotonic_ns(),
@@ -67,7 +68,7 @@ impl Attention {
     /// record is an attempt, and one that never became a datagram, which a
     /// sender can arrange, shows nothing of an absence.
     ///
-    /// A deadline tells no more than that nobody was there when it passed: the
+    /// A deadline shows no more than that nobody was there when it passed: the
     /// observer may have been stopped long before, and its agents with it, as
     /// when a container or a slice of services is frozen. Who missed one by
     /// much gives all the time since the last look back.
@@ -116,6 +117,34 @@ impl Attention {
     }
 }
 
+/// Says at most once in some time that it is time for something.
+#[derive(Debug)]
+pub(crate) struct AtMostEvery {
+    every_ns: u64,
+    /// When it last said so, in nanoseconds since the start.
+    last_ns: Option<u64>,
+}
+
+impl AtMostEvery {
+    pub(crate) fn new(every_ns: u64) -> Self {
+        Self {
+            every_ns,
+            last_ns: None,
+        }
+    }
+
+    /// Whether it is time; the next time is counted from now on then.
+    pub(crate) fn take(&mut self, now: Now) -> bool {
+        let is_time = self
+            .last_ns
+            .is_none_or(|last| now.observer_ns.saturating_sub(last) >= self.every_ns);
+        if is_time {
+            self.last_ns = Some(now.observer_ns);
+        }
+        is_time
+    }
+}
+
 /// How long ago a time of `CLOCK_REALTIME` was, nanoseconds; 0 if it is yet to
 /// come. A clock that is set meanwhile makes one wrong absence, no longer than
 /// the time since the last look.
@@ -146,8 +175,8 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     /// An observer that last looked at 1 s.
-    fn attention() -> Attention {
-        Attention {
+    fn clock() -> Clock {
+        Clock {
             started_ns: 0,
             away_ns: 0,
             looked_ns: 1000 * MS,
@@ -156,15 +185,23 @@ mod tests {
 
     /// What it gives back for a look at this time, milliseconds.
     fn given_back(at: u64, waited: Option<u64>, due: Option<u64>) -> u64 {
-        let mut attention = attention();
-        let now = attention.at(at * MS);
+        let mut clock = clock();
+        let now = clock.at(at * MS);
         let [waited, due] = [waited, due].map(|time| time.map(|time| time * MS));
-        let (after, absence) = attention.look(now, waited, due);
+        let (after, absence) = clock.look(now, waited, due);
         assert_eq!(after.observer_ns, now.observer_ns);
         assert_eq!(after.attended_ns, now.observer_ns - absence);
-        assert_eq!(attention.away_ns(), absence);
-        assert_eq!(attention.looked_ns, now.observer_ns);
+        assert_eq!(clock.away_ns(), absence);
+        assert_eq!(clock.looked_ns, now.observer_ns);
         absence / MS
+    }
+
+    #[test]
+    fn what_comes_too_often_is_left_out() {
+        let mut limit = AtMostEvery::new(1000);
+        let clock = clock();
+        let taken = [5, 6, 1004, 1005, 1006, 2005].map(|ns| limit.take(clock.at(ns)));
+        assert_eq!(taken, [true, false, false, true, false, true]);
     }
 
     #[test]
@@ -176,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_that_waited_tells_how_long_it_was() {
+    fn a_datagram_that_waited_shows_how_long_it_was() {
         assert_eq!(given_back(5000, Some(20), None), 20);
         assert_eq!(given_back(5000, Some(3000), Some(4900)), 3000);
         // It may have waited in a flood that the last looks did not get to.
@@ -184,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_is_missed_by_much_does_not_tell_since_when() {
+    fn a_deadline_missed_by_much_does_not_show_since_when() {
         assert_eq!(given_back(5000, None, Some(4800)), 200);
         assert_eq!(given_back(5000, None, Some(4799)), 4000);
     }

@@ -1,7 +1,7 @@
 //! What of the ring is read, and after what of the socket.
 
-use super::{join::Join, ring::Mark};
-use crate::transport::BATCH;
+use crate::attest::{Join, Mark};
+use crate::transport::Batch;
 
 /// All that was in the ring at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -25,11 +25,11 @@ impl Window {
         }
     }
 
-    /// Takes down a receive from the socket since. What waited in it has been
+    /// Notes a receive from the socket since. What waited in it has been
     /// received once it was seen empty, or once more came than can wait.
-    pub(super) fn note_received(&mut self, received: usize, limit: usize) {
-        self.received = self.received.saturating_add(received);
-        self.is_drained |= received < BATCH || self.received > limit;
+    pub(super) fn note_received(&mut self, batch: Batch, limit: usize) {
+        self.received = self.received.saturating_add(batch.received);
+        self.is_drained |= batch.is_drained() || self.received > limit;
     }
 
     /// Whether datagrams of this window that the ring delivers may be judged.
@@ -49,8 +49,13 @@ mod tests {
     use observer_common::record::Record;
 
     use super::*;
+    use crate::transport::BATCH;
 
     const LIMIT: usize = 11;
+    const FULL: Batch = Batch { received: BATCH };
+    const NOT_FULL: Batch = Batch {
+        received: BATCH - 1,
+    };
 
     /// A join in which a record waits, of a datagram that went to the socket.
     fn waiting() -> Join {
@@ -69,9 +74,9 @@ mod tests {
         let join = waiting();
         let mut window = Window::new(Mark::START, 0);
         assert!(!window.may_take(&join));
-        window.note_received(BATCH, 10 * BATCH);
+        window.note_received(FULL, 10 * BATCH);
         assert!(!window.may_take(&join));
-        window.note_received(BATCH - 1, 10 * BATCH);
+        window.note_received(NOT_FULL, 10 * BATCH);
         assert!(window.may_take(&join));
     }
 
@@ -79,14 +84,14 @@ mod tests {
     fn a_socket_that_is_never_empty_holds_nothing_up() {
         let join = waiting();
         let mut window = Window::new(Mark::START, 0);
-        window.note_received(BATCH, LIMIT);
+        window.note_received(FULL, LIMIT);
         assert!(window.may_take(&join));
         let mut window = Window::new(Mark::START, 0);
         for _ in 0..2 {
-            window.note_received(BATCH, 2 * BATCH);
+            window.note_received(FULL, 2 * BATCH);
             assert!(!window.may_take(&join));
         }
-        window.note_received(BATCH, 2 * BATCH);
+        window.note_received(FULL, 2 * BATCH);
         assert!(window.may_take(&join));
     }
 }

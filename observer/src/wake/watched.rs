@@ -1,42 +1,74 @@
-//! What tells the runtime to look at the ring.
+//! Descriptors that the runtime watches.
 
-use std::{
-    io,
-    os::fd::{BorrowedFd, OwnedFd},
-    task::{Context, Poll},
-    time::Duration,
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
-use rustix::{
-    io::Errno,
-    time::{
-        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create,
-        timerfd_settime,
-    },
-};
-use tokio::io::{Interest, unix::AsyncFd};
+/// A socket or a ring, known to the runtime by a descriptor of its own.
+#[derive(Debug)]
+pub(super) struct Watched {
+    source: AsyncFd<OwnedFd>,
+    /// It was readable when it was last polled.
+    is_readable: bool,
+}
 
-/// The ring's own announcement.
-pub(super) struct Bell(AsyncFd<OwnedFd>);
-
-impl Bell {
-    pub(super) fn new(ring: BorrowedFd<'_>) -> io::Result<Self> {
-        watch(ring.try_clone_to_owned()?).map(Self)
+impl Watched {
+    pub(super) fn new(source: impl AsFd) -> io::Result<Self> {
+        Ok(Self {
+            source: watch(source.as_fd().try_clone_to_owned()?)?,
+            is_readable: false,
+        })
     }
 
-    /// Ready once the program has rung, each time anew.
-    pub(super) fn poll_rung(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self(ring) = self;
-        ring.poll_read_ready(cx)
+    /// Whether it is readable; it stays so until a read finds nothing left.
+    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        self.is_readable = match self.source.poll_read_ready(cx) {
+            Poll::Ready(ready) => ready.map(|_| true)?,
+            Poll::Pending => false,
+        };
+        Ok(self.is_readable)
+    }
+
+    /// Reads if it was readable; `read` says whether nothing is left.
+    pub(super) fn read_if_readable(&mut self, read: impl FnOnce() -> bool) {
+        if !std::mem::take(&mut self.is_readable) {
+            return;
+        }
+        // The error is the "would block" below, or that another poll has taken
+        // the readiness meanwhile.
+        let _is_empty = self
+            .source
+            .try_io(Interest::READABLE, |_| {
+                if read() {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(())
+            })
+            .is_err();
+    }
+
+    /// Ready once something has been written to it, each time anew.
+    pub(super) fn poll_notified(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.source
+            .poll_read_ready(cx)
             .map_ok(|mut guard| guard.clear_ready())
     }
 }
 
 /// A clock that ticks until it is dropped. The runtime's own has no finer
 /// grain than a millisecond, and rounds up.
-pub(super) struct Clock(AsyncFd<OwnedFd>);
+#[derive(Debug)]
+pub(super) struct Ticks(AsyncFd<OwnedFd>);
 
-impl Clock {
+impl Ticks {
     /// The first tick comes after `first`, the others at this interval.
     pub(super) fn start(first: Duration, interval: Duration) -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;

@@ -1,0 +1,246 @@
+//! The observer's loop: fill the routes, judge and track what they give.
+
+mod attestation;
+mod conclude;
+mod inspect;
+mod refused;
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use observer_events::counters::{Counters, count};
+use observer_events::event::Event;
+use observer_events::{Evidence, Notice, Observation, Report};
+
+use self::attestation::AttestationWatch;
+use self::refused::Refusals;
+use crate::clock::{AtMostEvery, Clock, Now};
+use crate::judge::Policy;
+use crate::route::{Delivery, PARK_NS, Route, Routes};
+use crate::tracker::Tracker;
+
+/// An absence that an operator should hear of, nanoseconds. Shorter ones are
+/// counted.
+const NOTABLE_ABSENCE_NS: u64 = 500_000_000;
+
+/// How many stalls are reported between two looks at the input: no beat waits
+/// for the end of a wave of stalls.
+const MOST_STALLS: usize = 64;
+
+/// How often an operator hears of a full table, nanoseconds.
+const TABLE_FULL_EVERY_NS: u64 = 1_000_000_000;
+
+/// Everything of an observer but what wakes it.
+pub(crate) struct Engine {
+    pub(crate) routes: Routes,
+    policy: Policy,
+    tracker: Tracker,
+    clock: Clock,
+    /// The moment of the last pass.
+    now: Now,
+    /// Beats that the policy keeps out.
+    refusals: Refusals,
+    attestation: AttestationWatch,
+    table_full: AtMostEvery,
+    /// Stalls reported since the last pass.
+    stalls: usize,
+    /// What is to be reported next, in order.
+    ready: VecDeque<Report>,
+    counters: Counters,
+}
+
+impl Engine {
+    pub(crate) fn new(routes: Routes, policy: Policy, tracker: Tracker) -> Self {
+        Self {
+            ready: VecDeque::new(),
+            attestation: AttestationWatch::start(&routes),
+            routes,
+            policy,
+            tracker,
+            clock: Clock::start(),
+            now: Now::default(),
+            refusals: Refusals::default(),
+            table_full: AtMostEvery::new(TABLE_FULL_EVERY_NS),
+            stalls: 0,
+            counters: Counters::default(),
+        }
+    }
+
+    /// The next report that needs no further input.
+    pub(crate) fn next_at_hand(&mut self) -> Option<Report> {
+        loop {
+            if let Some(report) = self.ready.pop_front() {
+                return Some(report);
+            }
+            let Some(next) = self.next_of_routes() else {
+                return self.next_stall();
+            };
+            let report = match next {
+                Ok(delivery) => self.conclude(&delivery).map(|event| delivery.report(event)),
+                Err(error) => Some(self.io_error(error)),
+            };
+            // What was put in line meanwhile comes before it.
+            match report {
+                Some(report) if self.ready.is_empty() => return Some(report),
+                report => self.ready.extend(report),
+            }
+        }
+    }
+
+    fn next_of_routes(&mut self) -> Option<io::Result<Delivery>> {
+        let mut routes = self.routes.each_mut().into_iter();
+        routes.find_map(Route::next)
+    }
+
+    /// Takes a batch from each socket and reads the records that belong to it;
+    /// returns how much there was.
+    pub(crate) fn receive(&mut self) -> usize {
+        let now = self.clock.now();
+        for route in self.routes.each_mut() {
+            route.receive_rest(true);
+        }
+        self.finish_pass(now)
+    }
+
+    /// The present moment. A pass begins with it: the moment before anything is
+    /// received.
+    pub(crate) fn start_pass(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// Ends a pass, in which some sockets may have been received from: each has
+    /// its turn in each pass, for one batch, and none waits for another that is
+    /// never empty. Returns how much there was.
+    ///
+    /// No stall is judged by sockets that nobody looked at.
+    pub(crate) fn finish_pass(&mut self, now: Now) -> usize {
+        let deadline = self.tracker.next_deadline();
+        let is_due = deadline.is_some_and(|due| due <= now.attended_ns);
+        for route in self.routes.each_mut() {
+            route.receive_rest(is_due);
+        }
+        self.stalls = 0;
+        self.look(now, deadline);
+        let mut filled = 0_usize;
+        for route in self.routes.each_mut() {
+            filled = filled.saturating_add(route.fill(self.now, is_due));
+        }
+        self.notify(false);
+        let lost = self.attestation.check(&self.routes, self.now);
+        self.ready.extend(lost.map(Report::Notice));
+        filled
+    }
+
+    /// Moves the clock on to a pass, and gives agents back the time in which the
+    /// observer was away.
+    fn look(&mut self, now: Now, deadline: Option<u64>) {
+        let waited_ns = self
+            .routes
+            .each()
+            .into_iter()
+            .filter_map(|route| route.waited_ns(&self.clock, now))
+            .max();
+        let (now, absence) = self.clock.look(now, waited_ns, deadline);
+        self.now = now;
+        if absence > 0 {
+            count(&mut self.counters.absences);
+        }
+        if absence > NOTABLE_ABSENCE_NS {
+            self.ready.push_back(Report::Notice(Notice::Absence {
+                away_ns: absence,
+                observer_ns: now.observer_ns,
+            }));
+        }
+    }
+
+    /// Puts in line what is to be reported of refused and throttled senders now,
+    /// or with `all` whatever was counted.
+    pub(crate) fn notify(&mut self, all: bool) {
+        while let Some(notice) = self.refusals.settle(self.now.observer_ns, all) {
+            self.ready.push_back(Report::Notice(notice));
+        }
+        for route in self.routes.each_mut() {
+            while let Some(notice) = route.next_throttled(self.now, all) {
+                self.ready.push_back(Report::Notice(notice));
+            }
+        }
+    }
+
+    /// What is in line already.
+    pub(crate) fn next_ready(&mut self) -> Option<Report> {
+        self.ready.pop_front()
+    }
+
+    /// Has rings that are looked at by the clock looked at now.
+    pub(crate) fn expedite(&mut self) {
+        for route in self.routes.each_mut() {
+            route.expedite();
+        }
+    }
+
+    /// How many frames wait for their records.
+    pub(crate) fn parked(&self) -> usize {
+        let parked = self.routes.each().map(Route::parked);
+        parked.into_iter().fold(0, usize::saturating_add)
+    }
+
+    /// How long until something is to be done without further input.
+    pub(crate) fn until_due(&self) -> Option<Duration> {
+        let now = self.clock.now();
+        let stall = self
+            .tracker
+            .next_deadline()
+            .map(|deadline| deadline.saturating_sub(now.attended_ns));
+        let routes = self.routes.each().map(|route| route.next_due(now));
+        let others = [self.refusals.next_due(), self.attestation.next_due()];
+        routes
+            .into_iter()
+            .chain(others)
+            .flatten()
+            .map(|due| due.saturating_sub(now.observer_ns))
+            .chain(stall)
+            .min()
+            .map(Duration::from_nanos)
+    }
+
+    pub(crate) fn io_error(&mut self, error: io::Error) -> Report {
+        count(&mut self.counters.io_errors);
+        Report::Observation(Observation {
+            event: Event::Io(error, self.clock.now().observer_ns),
+            evidence: Evidence::default(),
+        })
+    }
+
+    /// The next agent that has been silent for too long, once all input that
+    /// waited when it became so has been read.
+    fn next_stall(&mut self) -> Option<Report> {
+        let due = self.tracker.next_deadline()?;
+        let mut routes = self.routes.each().into_iter();
+        let is_read = routes.all(|route| route.read_as_of() >= due);
+        if !is_read || self.is_waiting_for_records(due) || self.stalls >= MOST_STALLS {
+            return None;
+        }
+        let stall = self.tracker.next_stall(self.now)?;
+        self.stalls = self.stalls.saturating_add(1);
+        count(&mut self.counters.stalls);
+        Some(Report::Observation(Observation {
+            event: Event::Stall {
+                pid: stall.pid,
+                last_nonce: stall.last_nonce,
+                last_ns: stall.last_ns,
+                origin: stall.origin,
+                pid_ns_inode: stall.pid_ns_inode,
+                observer_ns: self.now.observer_ns,
+            },
+            evidence: Evidence::new(stall.sender, None, None),
+        }))
+    }
+
+    /// Whether a stall may yet be averted by a frame that waits for its record.
+    /// It postpones no stall for longer than a frame may wait.
+    fn is_waiting_for_records(&self, due: u64) -> bool {
+        let is_overdue = due.saturating_add(PARK_NS) <= self.now.attended_ns;
+        self.parked() > 0 && !is_overdue
+    }
+}

@@ -1,0 +1,103 @@
+//! Whether every send has a record.
+
+use observer_common::loss::Loss;
+use observer_events::Notice;
+
+use crate::clock::Now;
+use crate::route::Routes;
+
+/// How often the program's counters of lost records are read at most,
+/// nanoseconds: it takes system calls.
+const CHECK_EVERY_NS: u64 = 1_000_000_000;
+
+/// When they are read although nothing is received, nanoseconds after the last
+/// time: where something is, that does it.
+const CHECK_AFTER_NS: u64 = CHECK_EVERY_NS + CHECK_EVERY_NS / 4;
+
+/// Compares the counters of lost records with what they were.
+#[derive(Debug, Default)]
+pub(super) struct AttestationWatch {
+    lost: Lost,
+    /// Records were lost when the counters were last read.
+    is_lost: bool,
+    /// When that was, in nanoseconds since the start.
+    checked_ns: u64,
+    /// Something was received since.
+    is_open: bool,
+}
+
+/// Records that were lost since the start.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lost {
+    ring_full: u64,
+    unreadable: u64,
+}
+
+impl Lost {
+    fn read(routes: &Routes) -> Self {
+        let sum = |loss| {
+            let each = routes.each().map(|route| route.base().attestor.loss(loss));
+            each.into_iter().fold(0, u64::saturating_add)
+        };
+        Self {
+            ring_full: sum(Loss::RingFull),
+            unreadable: sum(Loss::Unreadable),
+        }
+    }
+
+    fn total(self) -> u64 {
+        self.ring_full.saturating_add(self.unreadable)
+    }
+}
+
+impl AttestationWatch {
+    pub(super) fn start(routes: &Routes) -> Self {
+        Self {
+            lost: Lost::read(routes),
+            ..Self::default()
+        }
+    }
+
+    /// What was lost since, or that nothing was any more. To be called in each
+    /// pass; it looks at most once a second.
+    pub(super) fn check(&mut self, routes: &Routes, now: Now) -> Option<Notice> {
+        let since = now.observer_ns.saturating_sub(self.checked_ns);
+        self.is_open = since < CHECK_EVERY_NS;
+        if self.is_open {
+            return None;
+        }
+        self.checked_ns = now.observer_ns;
+        self.compare(Lost::read(routes), now)
+    }
+
+    fn compare(&mut self, lost: Lost, now: Now) -> Option<Notice> {
+        let new = lost.total().saturating_sub(self.lost.total());
+        self.lost = lost;
+        let was_lost = std::mem::replace(&mut self.is_lost, new > 0);
+        let Lost {
+            ring_full,
+            unreadable,
+        } = lost;
+        let observer_ns = now.observer_ns;
+        match (was_lost, self.is_lost) {
+            (false, true) => Some(Notice::AttestationLost {
+                reason: format!(
+                    "{new} records of sends, or of attempts, were lost: {ring_full} in all for a \
+                     full ring, {unreadable} unreadable"
+                ),
+                observer_ns,
+            }),
+            (true, false) => Some(Notice::AttestationRegained {
+                reason: "no record was lost for a second".into(),
+                observer_ns,
+            }),
+            (false, false) | (true, true) => None,
+        }
+    }
+
+    /// When the counters are to be read without further input, in nanoseconds
+    /// since the start.
+    pub(super) fn next_due(&self) -> Option<u64> {
+        (self.is_open || self.is_lost).then(|| self.checked_ns.saturating_add(CHECK_AFTER_NS))
+    }
+}

@@ -1,0 +1,171 @@
+//! The ways in: from sockets and rings to settled senders.
+//!
+//! A route owns all that a beat goes through until its sender is settled: its
+//! sockets, its program's rings, the join of the two, the frames that wait for
+//! a record, and whom the program drops datagrams of. There are two,
+//! [`UnixRoute`] and [`UdpRoute`], and the observer drives them alike:
+//!
+//! 1. *fill*: [`Route::receive`] takes a batch from each socket, then
+//!    [`Route::fill`] reads the records that belong to it;
+//! 2. *next*: [`Route::next`] gives each frame with its sender;
+//! 3. *read as of*: [`Route::read_as_of`] says what may be concluded from there
+//!    being no more;
+//! 4. *wake*: [`Route::wake`] and [`Route::next_due`] say what to wait for.
+
+mod backlog;
+mod base;
+mod coalescing;
+mod own_ring;
+mod parked;
+mod socket_queue;
+mod throttled;
+mod udp;
+mod unix;
+mod window;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use observer_common::frame::FRAME_LEN;
+use observer_events::event::Attestation;
+use observer_events::{Evidence, Notice};
+
+pub(crate) use self::base::{Base, RouteCounts};
+pub(crate) use self::parked::{PARK_NS, PARK_RETRY_NS};
+pub(crate) use self::udp::{UdpRoute, UdpSource};
+pub(crate) use self::unix::UnixRoute;
+use crate::attest::Ring;
+use crate::clock::{Clock, Now};
+use crate::judge::Trust;
+
+/// A way in.
+pub(crate) trait Route: Send {
+    /// What both ways in have.
+    fn base(&self) -> &Base;
+
+    /// The same, to change it.
+    fn base_mut(&mut self) -> &mut Base;
+
+    /// The sockets, in a fixed order.
+    fn sockets(&self) -> Vec<BorrowedFd<'_>>;
+
+    /// Takes a batch from one socket; whether that was all it had. What the
+    /// ring delivered before has its turn before.
+    fn receive(&mut self, socket: usize) -> bool;
+
+    /// Takes a batch from each socket that has not had its turn since the
+    /// route was last filled, if `is_due` says so or the route itself has to
+    /// have them read first.
+    fn receive_rest(&mut self, is_due: bool);
+
+    /// How long the oldest datagram waited of what was received since the route
+    /// was last filled, nanoseconds.
+    fn waited_ns(&self, clock: &Clock, now: Now) -> Option<u64>;
+
+    /// Reads the records of what was received, and what the ring delivers by
+    /// itself; returns how much there was. `is_due`: someone is to be judged
+    /// by there being no more.
+    fn fill(&mut self, now: Now, is_due: bool) -> usize;
+
+    /// The next frame whose sender is settled, or a receive that failed.
+    fn next(&mut self) -> Option<io::Result<Delivery>>;
+
+    /// The last moment of which it is known that all that had been sent until
+    /// then has been read, in attended nanoseconds.
+    fn read_as_of(&self) -> u64;
+
+    /// What the route waits for, beside its sockets.
+    fn wake(&self, now: Now) -> Wake;
+
+    /// How many frames wait for their records.
+    fn parked(&self) -> usize;
+
+    /// Whether a ring holds what is still to be read, or to be written.
+    fn has_unread(&self) -> bool;
+
+    /// Has a ring that is looked at by the clock looked at now.
+    fn expedite(&mut self) {}
+
+    /// When something is to be done without further input, in nanoseconds since
+    /// the start.
+    fn next_due(&self, now: Now) -> Option<u64> {
+        let retry = (self.parked() > 0 || self.has_unread())
+            .then(|| now.observer_ns.saturating_add(PARK_RETRY_NS));
+        let counted = self.base().throttled.next_due();
+        retry.into_iter().chain(counted).min()
+    }
+
+    /// The rings that can be waited for: one in which a record is still being
+    /// written is readable all the time (`ringbuf_map_poll`).
+    fn quiet_rings(&self) -> Vec<&Ring> {
+        let rings = self.base().attestor.rings();
+        rings
+            .filter(|ring| ring.is_quiet() && !ring.has_busy())
+            .collect()
+    }
+
+    /// A sender whose datagrams the program dropped, if one is to be reported
+    /// now, or any with `all`.
+    fn next_throttled(&mut self, now: Now, all: bool) -> Option<Notice> {
+        self.base_mut().next_throttled(now, all)
+    }
+}
+
+/// What a route waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wake {
+    /// It has something now.
+    Now,
+    /// For a time, and then each interval: it looks at its ring by the clock.
+    Clock { until: Duration, interval: Duration },
+    /// For its rings, which are readable once there is something.
+    Rings,
+}
+
+/// A frame whose sender is settled: all that will be known of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) frame: [u8; FRAME_LEN],
+    /// What it is worth without a record.
+    pub(crate) trust: Trust,
+    /// The kernel's record of who sent it.
+    pub(crate) sender: Option<Attestation>,
+    /// Where it came from, if by UDP.
+    pub(crate) source: Option<SocketAddr>,
+    /// The sender attached control data.
+    pub(crate) truncated: bool,
+    pub(crate) received: Now,
+}
+
+impl Delivery {
+    /// What is known beside the event that it becomes.
+    pub(crate) fn evidence(&self) -> Evidence {
+        Evidence::new(self.sender, self.source, Some(self.frame))
+    }
+}
+
+/// All routes of an observer.
+pub(crate) struct Routes {
+    pub(crate) unix: UnixRoute,
+    /// Without a socket where there is no listener.
+    pub(crate) udp: UdpRoute,
+}
+
+impl Routes {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 2;
+
+    /// Each of them.
+    pub(crate) fn each(&self) -> [&dyn Route; Self::COUNT] {
+        let Self { unix, udp } = self;
+        [unix, udp]
+    }
+
+    /// Each of them, to change it.
+    pub(crate) fn each_mut(&mut self) -> [&mut dyn Route; Self::COUNT] {
+        let Self { unix, udp } = self;
+        [unix, udp]
+    }
+}

@@ -1,0 +1,114 @@
+//! A socket that beats come in by, with what was received and not yet judged.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::backlog::Backlog;
+use crate::clock::since;
+use crate::transport::{Batch, BoundSocket, Datagram, Receiver, UdpSocket};
+
+/// A socket, its last batch, and how much of its queue has been read.
+#[derive(Debug)]
+pub(super) struct SocketQueue<S> {
+    socket: S,
+    receiver: Receiver,
+    /// How much of the last batch is still to be judged.
+    unread: Range<usize>,
+    backlog: Backlog,
+    /// What was received since [`SocketQueue::settle`]; `None`: it has not had
+    /// its turn.
+    batch: Option<Batch>,
+    /// How long the first of that had waited, nanoseconds.
+    waited_ns: Option<u64>,
+}
+
+/// A socket that knows how much can wait in it.
+pub(super) trait Bounded: AsFd {
+    /// How many datagrams can wait at most.
+    fn queue_limit(&self) -> usize;
+}
+
+impl Bounded for BoundSocket {
+    fn queue_limit(&self) -> usize {
+        self.queue_limit()
+    }
+}
+
+impl Bounded for UdpSocket {
+    fn queue_limit(&self) -> usize {
+        self.queue_limit()
+    }
+}
+
+impl<S: Bounded> SocketQueue<S> {
+    pub(super) fn new(socket: S, receiver: Receiver) -> Self {
+        Self {
+            socket,
+            receiver,
+            unread: 0..0,
+            backlog: Backlog::default(),
+            batch: None,
+            waited_ns: None,
+        }
+    }
+
+    pub(super) fn get(&self) -> &S {
+        &self.socket
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Takes a batch, of which the last receive has left none.
+    ///
+    /// # Errors
+    /// As [`Receiver::receive`]; it has had its turn all the same.
+    pub(super) fn receive(&mut self) -> io::Result<Batch> {
+        let nothing = Batch { received: 0 };
+        self.unread = 0..0;
+        self.batch = Some(nothing);
+        let batch = self.receiver.receive(self.socket.as_fd())?;
+        self.unread = 0..batch.received;
+        self.batch = Some(batch);
+        self.waited_ns = self.receiver.first_queued().map(since);
+        Ok(batch)
+    }
+
+    /// What was received since [`SocketQueue::settle`].
+    pub(super) fn batch(&self) -> Option<Batch> {
+        self.batch
+    }
+
+    /// How long the first of that had waited, nanoseconds, where the kernel
+    /// says so.
+    pub(super) fn waited_ns(&self) -> Option<u64> {
+        self.waited_ns
+    }
+
+    /// The next datagram of the batch that is to be judged.
+    pub(super) fn next(&mut self) -> Option<Datagram> {
+        self.unread.next().and_then(|at| self.receiver.get(at))
+    }
+
+    /// Notes what the receive showed of the queue; it began at this attended
+    /// moment. The socket's next turn may come.
+    pub(super) fn settle(&mut self, at: u64) {
+        self.waited_ns = None;
+        if let Some(batch) = self.batch.take() {
+            self.backlog.note(at, batch, self.socket.queue_limit());
+        }
+    }
+
+    /// How many datagrams can wait at most.
+    pub(super) fn queue_limit(&self) -> usize {
+        self.socket.queue_limit()
+    }
+
+    /// The last moment of which it is known that all that waited then has
+    /// been read, in attended nanoseconds.
+    pub(super) fn read_as_of(&self) -> u64 {
+        self.backlog.read_as_of()
+    }
+}
