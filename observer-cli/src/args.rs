@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum, builder::RangedU64ValueParser, value_parser};
-use observer::attest::KERNEL_BTF;
-use observer::judge::{Namespaces, Senders};
-use observer::tracker::OriginPolicy;
+use observer::KERNEL_BTF;
+use observer::OriginPolicy;
 use observer::{
     AttestMode, DEFAULT_MAX_AGENTS, DEFAULT_MAX_BEAT_RATE, DEFAULT_POLL_INTERVAL, Ingest, Refuse,
 };
+use observer::{Namespaces, Senders};
 use observer_events::event::{Status, Via};
 
 use super::priority::Priority;

@@ -11,8 +11,8 @@ use anyhow::{anyhow, bail};
 use futures_core::Stream as _;
 use jiff::Timestamp;
 use observer::Observer;
-use observer::attest::probe;
-use observer_audit::{Counts, Incident, Trail};
+use observer::probe;
+use observer_audit::{Counts, Trail};
 use observer_events::agents::Owner;
 use observer_events::format::{Format, Formatter};
 use observer_events::{Counters, Event, Notice, Observation, Report};
@@ -22,12 +22,14 @@ use tokio::time::{Interval, MissedTickBehavior};
 use super::args::{Events, Run};
 use super::daemon_status::{AgentStatus, Attacks, AuditStatus, DaemonStatus, SinkStatus};
 use super::log::Log;
+use super::losses::{Losses, Lost};
+use super::notice_log::NoticeLog;
 use super::output::{Culprit, Failure, Output, Plan, Rank};
+use super::recorder::Recorder;
 use super::run::{DRAIN_TIME, close_trail};
 use super::serve::{Question, Serving};
 use super::signals::Shutdown;
 use super::stream::Stream;
-use super::watch::Watch;
 
 /// Events that are collected before they are written.
 const BATCH: usize = 256;
@@ -38,7 +40,7 @@ const EVENTS_WAITING: Plan = Plan {
     accusations: 3 << 20,
     reserve: 1 << 20,
 };
-/// How often the counters are looked at.
+/// How often losses are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The observer with its outputs and those who ask about it.
@@ -48,9 +50,9 @@ pub(super) struct Daemon {
     failure: Failure,
     log: Log,
     serving: Serving,
-    watch: Watch,
+    losses: Losses,
     tick: Interval,
-    /// Something happened since the counters were last looked at. What can be
+    /// Something happened since the losses were last looked at. What can be
     /// lost is lost of what comes in or goes out: when nothing does, nothing
     /// ticks.
     is_active: bool,
@@ -62,7 +64,8 @@ struct Pipeline {
     /// Finds events. Its socket is removed when it is dropped.
     observer: Observer,
     /// Keeps the incidents, if they are to be kept.
-    trail: Option<Trail>,
+    recorder: Recorder,
+    notices: NoticeLog,
     /// The last ones, for those who ask.
     attacks: Attacks,
     /// Formats reports, one at a time.
@@ -120,11 +123,12 @@ impl Daemon {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (output, failure) = Output::start(Stream::Stdout, EVENTS_WAITING)?;
         Ok(Self {
-            watch: Watch::begin(&observer, trail.as_ref()),
+            losses: Losses::new(),
             identity: Identity::new(args, &observer),
             pipeline: Pipeline {
+                recorder: Recorder::new(trail, &observer),
                 observer,
-                trail,
+                notices: NoticeLog::new(),
                 attacks: Attacks::default(),
                 formatter: Formatter::new(format),
                 output,
@@ -168,14 +172,15 @@ impl Daemon {
 
     fn look(&mut self) {
         let Pipeline {
-            observer,
-            trail,
-            output,
-            ..
-        } = &self.pipeline;
-        let lost = (output.lost(), self.log.lost());
-        let counters = observer.counters();
-        self.is_active = !self.watch.look(&counters, lost, trail.as_ref());
+            recorder, output, ..
+        } = &mut self.pipeline;
+        let audit = recorder.counts();
+        let is_logged = self.losses.log(Lost {
+            stdout: output.lost(),
+            log: self.log.lost(),
+            audit: audit.map_or(0, |counts| counts.audit_lost),
+        });
+        self.is_active = !(recorder.settle() & is_logged);
     }
 
     /// Takes what has been received already, for [`DRAIN_TIME`] at most.
@@ -203,12 +208,12 @@ impl Daemon {
         self.look();
         let Pipeline {
             observer,
-            trail,
+            recorder,
             output,
             ..
         } = self.pipeline;
-        let kept = trail.as_ref().map(Trail::counts).unwrap_or_default();
-        let closed = close_trail(trail, &result);
+        let kept = recorder.counts().unwrap_or_default();
+        let closed = close_trail(recorder.into_trail(), &result);
         let totals = Totals {
             observer: observer.counters(),
             stdout_lost: output.lost(),
@@ -230,7 +235,7 @@ impl Daemon {
     fn status(&self, rows: usize) -> DaemonStatus {
         let Pipeline {
             observer,
-            trail,
+            recorder,
             attacks,
             output,
             ..
@@ -244,7 +249,7 @@ impl Daemon {
         } = &self.identity;
         let snapshot = observer.snapshot();
         let agents = observer.agents().take(rows);
-        let audit = trail.as_ref().map(|trail| AuditStatus {
+        let audit = recorder.trail().map(|trail| AuditStatus {
             trail: trail.name().to_owned(),
             counts: trail.counts(),
         });
@@ -321,11 +326,11 @@ impl Pipeline {
 
     /// To the trail first: it is the one that has to prove something.
     fn pass_on(&mut self, report: &Report) {
-        if let Some(incident) = Incident::of(report) {
-            if let Some(trail) = &self.trail {
-                trail.incident(incident);
-            }
+        if let Some(incident) = self.recorder.record(report) {
             self.attacks.note(&incident, Timestamp::now());
+        }
+        if let Report::Notice(notice) = report {
+            self.notices.log(notice);
         }
         if is_beat(report) && !self.beats {
             return;

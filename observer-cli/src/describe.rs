@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::daemon_status::{AgentStatus, Attack, DaemonStatus};
 use jiff::Timestamp;
-use observer::attest::tier_name;
+use observer::tier_name;
 use observer_events::agents::{AgentState, Division};
 use observer_events::event::BeatOrigin;
 use observer_events::format::Plain;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
-use observer::attest::probe::{Finding, HostReport, State, probe};
-use observer::attest::tier_name;
+use observer::probe::{Finding, HostReport, State, probe};
+use observer::tier_name;
 use observer_events::event::Via;
 use observer_events::format::Plain;
 use serde::Serialize;
@@ -103,7 +103,7 @@ fn verdict(report: &HostReport) -> String {
 mod tests {
     use std::path::Path;
 
-    use observer::attest::KERNEL_BTF;
+    use observer::KERNEL_BTF;
 
     use super::*;
 

@@ -13,6 +13,7 @@ use observer::StartError;
 
 use self::plain::PlainText;
 
+mod advice;
 mod args;
 mod audit;
 mod beat;
@@ -21,10 +22,14 @@ mod daemon_status;
 mod describe;
 mod doctor;
 mod log;
+mod log_limit;
+mod losses;
 mod metrics;
+mod notice_log;
 mod output;
 mod plain;
 mod priority;
+mod recorder;
 mod run;
 mod serve;
 mod signals;
@@ -34,7 +39,6 @@ mod table;
 #[cfg(feature = "top")]
 mod top;
 mod udp;
-mod watch;
 
 /// Liveness observer: the kernel attests who sent each heartbeat
 #[derive(Debug, Parser)]
@@ -102,18 +106,23 @@ fn parse() -> Command {
     command
 }
 
-/// The error and its causes, each said once: some tell their cause themselves.
+/// The error and its causes, each named once: some name their cause themselves;
+/// then what can be done about it.
 fn explain(error: &anyhow::Error) -> String {
-    error
-        .chain()
-        .map(ToString::to_string)
-        .fold(String::new(), |mut text, cause| {
-            if !text.contains(&cause) {
-                let colon = if text.is_empty() { "" } else { ": " };
-                text.extend([colon, &cause]);
-            }
-            text
-        })
+    let start = error.downcast_ref::<StartError>();
+    let advice = start.and_then(advice::for_error);
+    let causes = error.chain().map(ToString::to_string);
+    let text = causes.fold(String::new(), |mut text, cause| {
+        if !text.contains(&cause) {
+            let colon = if text.is_empty() { "" } else { ": " };
+            text.extend([colon, &cause]);
+        }
+        text
+    });
+    match advice {
+        Some(advice) => format!("{text}; {advice}"),
+        None => text,
+    }
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {

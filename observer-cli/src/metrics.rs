@@ -17,7 +17,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use observer::attest::tier_name;
+use observer::tier_name;
 use observer_audit::Counts;
 use observer_events::{
     counters::Counters,

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use observer::attest::{probe, tier_name};
-use observer::judge::Namespaces;
+use observer::Namespaces;
 use observer::{Observer, StartError};
+use observer::{probe, tier_name};
 use observer_audit::{Counts, Trail};
 use observer_events::event::Via;
 

@@ -1,0 +1,111 @@
+//! What of the reports goes to the audit trail.
+
+use std::collections::VecDeque;
+
+use observer::{Observer, tier_name};
+use observer_audit::{Counts, Incident, Trail};
+use observer_events::event::Via;
+use observer_events::{Notice, Report};
+
+/// Notices of lost and regained attestation that wait for room in the trail's
+/// queue at most. There are two a second at most; of more the trail's own line
+/// about lost incidents has to speak.
+const MOST_OWED: usize = 64;
+
+/// The audit trail, if one is kept.
+pub(super) struct Recorder {
+    trail: Option<Trail>,
+    /// Since when attestation is lost or regained has to be in the trail: what
+    /// found its queue full is tried again.
+    owed: VecDeque<Notice>,
+}
+
+impl Recorder {
+    /// Records at the start that senders are attested by less than the best
+    /// tier, be it for want of something or because it was asked for.
+    pub(super) fn new(trail: Option<Trail>, observer: &Observer) -> Self {
+        let recorder = Self {
+            trail,
+            owed: VecDeque::new(),
+        };
+        recorder.record_tier("", observer.via(), observer.degraded());
+        if observer.udp_listeners().next().is_some() {
+            recorder.record_tier(" of udp", observer.udp_via(), observer.udp_degraded());
+        }
+        recorder
+    }
+
+    fn record_tier(&self, what: &str, via: Via, reason: Option<&str>) {
+        let Some(trail) = self.trail.as_ref().filter(|_| via != Via::Btf) else {
+            return;
+        };
+        let is_recorded = trail.attestation_lost(format!(
+            "weaker attestation{what} from the start, tier {}: {}",
+            tier_name(via),
+            reason.unwrap_or("it was asked for")
+        ));
+        if !is_recorded {
+            // Nothing is in the queue yet.
+            tracing::warn!("the audit trail does not say that attestation is weaker");
+        }
+    }
+
+    /// Records a report; returns it as an incident, if it is one.
+    pub(super) fn record(&mut self, report: &Report) -> Option<Incident> {
+        if let (Some(_), Report::Notice(notice)) = (&self.trail, report)
+            && is_of_attestation(notice)
+            && self.owed.len() < MOST_OWED
+        {
+            self.owed.push_back(notice.clone());
+            self.settle();
+        }
+        let incident = Incident::of(report)?;
+        if let Some(trail) = &self.trail {
+            trail.incident(incident);
+        }
+        Some(incident)
+    }
+
+    /// Tries again what the trail had no room for; whether nothing is left.
+    pub(super) fn settle(&mut self) -> bool {
+        let Some(trail) = &self.trail else {
+            return true;
+        };
+        while let Some(notice) = self.owed.front() {
+            let is_recorded = match notice {
+                Notice::AttestationLost { reason, .. } => trail.attestation_lost(reason.clone()),
+                Notice::AttestationRegained { reason, .. } => {
+                    trail.attestation_regained(reason.clone())
+                }
+                _ => true,
+            };
+            if !is_recorded {
+                return false;
+            }
+            self.owed.pop_front();
+        }
+        true
+    }
+
+    /// What the trail counted; `None` without one.
+    pub(super) fn counts(&self) -> Option<Counts> {
+        self.trail.as_ref().map(Trail::counts)
+    }
+
+    /// The trail, if one is kept.
+    pub(super) fn trail(&self) -> Option<&Trail> {
+        self.trail.as_ref()
+    }
+
+    /// The trail, to be closed.
+    pub(super) fn into_trail(self) -> Option<Trail> {
+        self.trail
+    }
+}
+
+fn is_of_attestation(notice: &Notice) -> bool {
+    matches!(
+        notice,
+        Notice::AttestationLost { .. } | Notice::AttestationRegained { .. }
+    )
+}
