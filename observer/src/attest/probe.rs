@@ -1,240 +1,42 @@
 //! What this host allows: the facts behind `observer doctor`.
 //!
-//! Every fact is read or tried, none is concluded from a version number; what
-//! cannot be read is said to be unknown. [`HostReport::findings`] says what
-//! the facts mean and what to do.
+//! Every fact is read or tried out; none is inferred from a version number. What
+//! cannot be read is unknown. [`HostReport::findings`] says what the facts mean
+//! and what to do.
 
-use std::{
-    fmt, fs,
-    io::{self, Read as _},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-};
+use std::fs;
+use std::io::{self, Read as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
-use aya::{
-    programs::{ProgramError, ProgramType},
-    sys::{BpfHelper, is_helper_supported, is_program_supported},
-};
+use aya::programs::{ProgramError, ProgramType};
+use aya::sys::{BpfHelper, is_helper_supported, is_program_supported};
 use observer_common::gate::Gate;
 use observer_events::event::Via;
 use rustix::thread::{CapabilitySet, capabilities};
-use serde::Serialize;
 
+use super::program::{LoadedProgram, Plan};
 use super::{
     Cgroup, DEFAULT_RING_BYTES, KernelError, KernelTypes, Traffic, UdpTraffic, btf,
     object_is_built_in,
-    program::{LoadedProgram, Plan},
 };
-use crate::{
-    lsm::SecurityModule,
-    transport::{BoundSocket, ClosedUdpListener},
-};
+use crate::lsm::SecurityModule;
+use crate::transport::{BoundSocket, ClosedUdpListener};
 
 mod findings;
+mod report;
 
 pub use findings::{Finding, State};
+pub use report::{
+    Btf, Capabilities, CgroupRoot, Descriptors, Helpers, HostReport, Lockdown, Support, Tier,
+};
 
 /// Inode of the initial pid namespace (`PROC_PID_INIT_INO`,
 /// `include/linux/proc_ns.h`).
 const INITIAL_PID_NS: u64 = 0xEFFF_FFFC;
 /// Inode of the initial user namespace (`PROC_USER_INIT_INO`, likewise).
 const INITIAL_USER_NS: u64 = 0xEFFF_FFFD;
-
-/// What was found out about this host.
-#[derive(Clone, Debug, Serialize)]
-pub struct HostReport {
-    /// Release of the running kernel, as `uname -r` has it.
-    pub kernel_release: String,
-    /// What the kernel's lockdown forbids.
-    pub lockdown: Lockdown,
-    /// The kernel's type information, at [`KERNEL_BTF`](super::KERNEL_BTF)
-    /// unless another file was named.
-    pub btf: Btf,
-    /// Effective capabilities of this process; `None`: unknown.
-    pub capabilities: Option<Capabilities>,
-    /// Whether this process is in the initial user namespace: capabilities
-    /// of another one do not count for eBPF. `None`: unknown.
-    pub initial_user_ns: Option<bool>,
-    /// Sysctl `kernel.unprivileged_bpf_disabled`; `None`: unknown.
-    pub unprivileged_bpf_disabled: Option<u64>,
-    /// Whether this process may load a socket filter.
-    pub socket_filter: Support,
-    /// Whether a socket filter may call what the tiers need.
-    pub helpers: Helpers,
-    /// Whether this binary holds its eBPF programs.
-    pub object_built_in: bool,
-    /// The eBPF tiers, strongest first, each tried out.
-    pub tiers: Vec<Tier>,
-    /// Where the program for UDP is attached; `None`: no cgroup2 file system
-    /// is mounted.
-    pub cgroup: Option<CgroupRoot>,
-    /// The eBPF tiers for UDP, likewise: loaded, attached to the cgroup for a
-    /// moment, and asked about a datagram on the loopback interface.
-    pub udp_tiers: Vec<Tier>,
-    /// The same of the one that there is for listeners on IPv6.
-    pub udp6_tier: Tier,
-    /// Inode of this process's pid namespace; `None`: unknown.
-    pub pid_ns_inode: Option<u64>,
-    /// Whether that is the initial one. `None`: unknown.
-    pub initial_pid_ns: Option<bool>,
-    /// Sysctl `net.unix.max_dgram_qlen` of this network namespace; `None`:
-    /// unknown.
-    pub max_dgram_qlen: Option<u64>,
-    /// Sysctl `kernel.io_uring_disabled` (Linux 6.6 and later); `None`:
-    /// unknown.
-    pub io_uring_disabled: Option<u64>,
-    /// What becomes of descriptors that senders attach.
-    pub descriptors: Descriptors,
-    /// The security module that decides who may send by Unix sockets, if one
-    /// does.
-    pub security_module: Option<SecurityModule>,
-}
-
-impl HostReport {
-    /// The strongest eBPF tier that works, which `--attest require` uses;
-    /// `None`: this host cannot attest.
-    #[must_use]
-    pub fn attested_tier(&self) -> Option<Via> {
-        self.tiers
-            .iter()
-            .find(|tier| tier.error.is_none())
-            .map(|tier| tier.via)
-    }
-
-    /// The strongest eBPF tier that works for UDP, which `--udp` with
-    /// `--attest require` uses; `None`: this host cannot attest UDP senders.
-    #[must_use]
-    pub fn attested_udp_tier(&self) -> Option<Via> {
-        self.udp_tiers
-            .iter()
-            .find(|tier| tier.error.is_none())
-            .map(|tier| tier.via)
-    }
-
-    /// The tier that `--attest prefer` uses.
-    #[must_use]
-    pub fn tier(&self) -> Via {
-        self.attested_tier().unwrap_or(Via::Scm)
-    }
-}
-
-/// What becomes of descriptors that senders attach to datagrams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Descriptors {
-    /// The socket refuses them, with an error to the sender (`SO_PASSRIGHTS`,
-    /// Linux 6.16 and later).
-    Refused,
-    /// Tier `btf` drops what they are attached to (Linux 6.2 and later; before,
-    /// unless lockdown is `confidentiality`).
-    Dropped,
-    /// The kernel closes them when the observer receives.
-    Closed,
-}
-
-/// A cgroup directory as UDP attestation sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct CgroupRoot {
-    /// Where it is mounted.
-    pub path: PathBuf,
-    /// Whether it holds every process of the host.
-    pub is_root: bool,
-}
-
-/// State of the kernel's lockdown (`/sys/kernel/security/lockdown`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Lockdown {
-    /// Nothing is locked down.
-    None,
-    /// Userspace may not change the running kernel.
-    Integrity,
-    /// Nor may it read the kernel's secrets.
-    Confidentiality,
-    /// The file is not there, or not readable.
-    Unknown,
-}
-
-impl fmt::Display for Lockdown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "none",
-            Self::Integrity => "integrity",
-            Self::Confidentiality => "confidentiality",
-            Self::Unknown => "unknown",
-        })
-    }
-}
-
-/// State of the kernel's type information.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum Btf {
-    /// It is there, and is BTF.
-    Readable,
-    /// The kernel does not show any.
-    Absent,
-    /// It is there and of no use.
-    Unreadable {
-        /// Why.
-        error: String,
-    },
-}
-
-/// Effective capabilities that matter here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is held or not, whatever the others are"
-)]
-pub struct Capabilities {
-    /// `CAP_BPF`: load programs and maps.
-    pub bpf: bool,
-    /// `CAP_PERFMON`: read kernel structures from a program.
-    pub perfmon: bool,
-    /// `CAP_NET_ADMIN`: attach to a cgroup, which UDP needs and Unix sockets
-    /// do not.
-    pub net_admin: bool,
-    /// `CAP_SYS_ADMIN`: stands for the first two.
-    pub sys_admin: bool,
-}
-
-/// Whether the kernel lets this process use a feature.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum Support {
-    /// It does.
-    Yes,
-    /// It does not: the feature is not there, or not for this process.
-    No,
-    /// The question itself was refused.
-    Refused {
-        /// What the kernel said.
-        error: String,
-    },
-}
-
-/// Helper functions, for programs of the socket filter type.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Helpers {
-    /// `bpf_get_current_task_btf`: needed by tier `btf`, with `CAP_PERFMON`.
-    pub get_current_task_btf: Support,
-    /// `bpf_get_current_pid_tgid`: needed by tier `helper`.
-    pub get_current_pid_tgid: Support,
-    /// `bpf_get_ns_current_pid_tgid`: needed by tier `helper`.
-    pub get_ns_current_pid_tgid: Support,
-}
-
-/// What came of trying an eBPF tier out: loading its program, attaching it
-/// to a socket, and comparing what it says of this process with the truth.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Tier {
-    /// The tier.
-    pub via: Via,
-    /// Why it cannot be used; `None`: it works.
-    pub error: Option<String>,
-}
 
 /// Finds out what this host allows. Loads programs where the kernel lets it,
 /// and leaves nothing behind. `btf`: the file with the kernel's types.

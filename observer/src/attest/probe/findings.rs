@@ -5,13 +5,14 @@ use serde::Serialize;
 use super::{Btf, Descriptors, HostReport, Lockdown};
 
 mod bpf;
+mod tier;
 mod udp;
 
 /// The kernel's default for `net.unix.max_dgram_qlen`
 /// (`unix_net_init`, `net/unix/af_unix.c`).
 const DEFAULT_QLEN: u64 = 10;
 
-/// One line of the report.
+/// What was found by one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What was looked at: a stable name.
@@ -28,7 +29,7 @@ pub struct Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// As it should be, or of no consequence.
+    /// As it should be, or without effect on the observer.
     Ok,
     /// The observer works, but less well.
     Limited,
@@ -223,7 +224,7 @@ impl HostReport {
         }
     }
 
-    /// How bad it is to lack what only the best tier needs.
+    /// The state of what only tier `btf` needs, where it is not there.
     fn unless_attested(&self) -> State {
         if self.attested_tier().is_some() {
             State::Limited

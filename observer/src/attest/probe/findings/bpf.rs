@@ -1,15 +1,12 @@
 //! Findings on eBPF itself: what the binary holds, what the kernel lets this
-//! process load and call, and which tiers come of it.
+//! process load and call, and which tiers work.
 
 use std::env;
 
 use observer_events::event::Via;
 
-use super::{Finding, HostReport, State, finding, ok};
-use crate::attest::{
-    probe::{Capabilities, Support},
-    tier_name,
-};
+use super::{Finding, HostReport, State, finding, ok, tier};
+use crate::attest::probe::{Capabilities, Support};
 
 impl HostReport {
     pub(super) fn object(&self) -> Finding {
@@ -45,7 +42,7 @@ impl HostReport {
         ]
     }
 
-    /// `CAP_SYS_ADMIN` does for both (`bpf_capable` and `perfmon_capable`,
+    /// `CAP_SYS_ADMIN` stands for both (`bpf_capable` and `perfmon_capable`,
     /// `include/linux/capability.h`), in the initial user namespace only.
     fn capability(&self, check: &'static str, held: bool, sys_admin: bool) -> Finding {
         if self.initial_user_ns == Some(false) {
@@ -92,7 +89,7 @@ impl HostReport {
             .into()
     }
 
-    /// How this process comes by the capabilities that it lacks.
+    /// How to give this process the capabilities that it lacks.
     fn grant_capabilities(&self) -> String {
         if self.initial_user_ns == Some(false) {
             return "run the observer outside of user namespaces".into();
@@ -130,7 +127,8 @@ impl HostReport {
         }
     }
 
-    /// What only the second tier needs is missed only if the first fails.
+    /// A helper function that only tier `helper` needs: it is missing only if
+    /// tier `btf` does not work.
     pub(super) fn pid_helper(&self, check: &'static str, support: &Support) -> Finding {
         match support {
             Support::Yes => ok(check, "callable"),
@@ -152,20 +150,14 @@ impl HostReport {
                 Via::Helper => "tier_helper",
                 Via::Scm => "tier_scm",
             };
-            match (&tier.error, self.attested_tier()) {
-                (None, _) => ok(check, "loaded, attached and found truthful"),
-                (Some(error), Some(Via::Btf)) => ok(check, format!("not needed; {error}")),
-                (Some(error), attested) => Finding {
-                    action: Some(match attested {
-                        Some(via) => {
-                            format!("tier {} is used instead; it knows less", tier_name(via))
-                        }
-                        None if self.may_use_bpf() == Some(false) => self.grant_capabilities(),
-                        None => "first whatever is missing above".into(),
-                    }),
-                    ..finding(check, self.unless_attested(), error.as_str())
-                },
-            }
+            let state = self.unless_attested();
+            tier::tried(check, tier, self.attested_tier(), state, || {
+                if self.may_use_bpf() == Some(false) {
+                    self.grant_capabilities()
+                } else {
+                    "first fix what is missing above".into()
+                }
+            })
         })
     }
 }

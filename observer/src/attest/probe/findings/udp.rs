@@ -2,8 +2,7 @@
 
 use observer_events::event::Via;
 
-use super::{Finding, HostReport, State, finding, ok};
-use crate::attest::tier_name;
+use super::{Finding, HostReport, State, finding, ok, tier};
 
 impl HostReport {
     pub(super) fn cgroup(&self) -> Finding {
@@ -43,35 +42,27 @@ impl HostReport {
                 Via::Helper => "udp_tier_helper",
                 Via::Scm => "udp_tier_scm",
             };
-            match (&tier.error, self.attested_udp_tier()) {
-                (None, _) => ok(check, "loaded, attached and found truthful"),
-                (Some(error), Some(Via::Btf)) => ok(check, format!("not needed; {error}")),
-                (Some(error), attested) => Finding {
-                    action: Some(match attested {
-                        Some(via) => {
-                            format!("tier {} is used instead; it knows less", tier_name(via))
-                        }
-                        None if self.udp6_tier.error.is_none() => {
-                            "let --udp listen on IPv6, as on [::1]".into()
-                        }
-                        None => "for --udp: add CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON; the Unix \
-                                 socket works without the first"
-                            .into(),
-                    }),
-                    ..finding(check, State::Limited, error.as_str())
-                },
-            }
+            tier::tried(check, tier, self.attested_udp_tier(), State::Limited, || {
+                if self.udp6_tier.error.is_none() {
+                    "let --udp listen on IPv6, as on [::1]".into()
+                } else {
+                    "for --udp: add CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON; the Unix socket works \
+                     without the first"
+                        .into()
+                }
+            })
         })
     }
 
-    /// Where IPv4 listeners are attested, IPv6 ones are.
+    /// Of interest only where IPv4 listeners are not attested: where they are,
+    /// IPv6 ones are as well.
     pub(super) fn udp6_tier(&self) -> Option<Finding> {
         let check = "udp6_tier_btf";
         if self.attested_udp_tier().is_some() {
             return None;
         }
         Some(match &self.udp6_tier.error {
-            None => ok(check, "loaded, attached and found truthful"),
+            None => tier::works(check),
             Some(error) => finding(check, State::Limited, error.as_str()),
         })
     }
