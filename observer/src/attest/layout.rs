@@ -1,26 +1,18 @@
 //! Field offsets of the running kernel, read from its BTF.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
-};
+mod resolve;
 
-use aya::{
-    programs::ProgramType,
-    sys::{BpfHelper, is_helper_supported},
-};
-use observer_common::{
-    layout::{Access, Layout},
-    listener::Network,
-};
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use observer_common::layout::{Access, Layout};
+use observer_common::listener::Network;
 use thiserror::Error;
 
-use super::{
-    btf::{Btf, Structure},
-    kfunc::Kfuncs,
-    namespace::PidNamespace,
-};
+use self::resolve::resolve;
+use super::kfunc::Kfuncs;
+use super::namespace::PidNamespace;
 
 /// Where the kernel shows its own BTF (`CONFIG_DEBUG_INFO_BTF`).
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -34,7 +26,7 @@ pub enum LayoutError {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        error: std::io::Error,
+        error: io::Error,
     },
     /// The file is no BTF.
     #[error("the kernel's type information {path} is damaged: {reason}")]
@@ -57,12 +49,12 @@ pub enum LayoutError {
     },
 }
 
-/// The kernel's types as a BTF file has them, read when they are first needed
-/// and once only.
+/// The kernel's types as a BTF file has them, read once, when they are first
+/// needed.
 #[derive(Clone, Debug)]
 pub(crate) struct KernelTypes {
     path: PathBuf,
-    /// The offsets, of an observer that is not known.
+    /// The offsets, without what is the observer's own.
     offsets: OnceLock<Result<Offsets, Arc<LayoutError>>>,
 }
 
@@ -74,10 +66,10 @@ struct Offsets {
     socket: Result<SocketTypes, Arc<LayoutError>>,
 }
 
-/// How to read of a socket.
+/// How to read a socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SocketTypes {
-    /// The offsets, with nothing of the observer.
+    /// The offsets, without what is the observer's own.
     pub(super) network: Network,
     pub(super) kfuncs: Kfuncs,
 }
@@ -91,7 +83,8 @@ impl KernelTypes {
         }
     }
 
-    /// The offsets, with who the observer is.
+    /// The offsets, for an observer in this pid namespace, which is so many
+    /// levels below the initial one.
     ///
     /// # Errors
     /// If the file cannot be read or parsed, or lacks a field that the
@@ -109,7 +102,7 @@ impl KernelTypes {
         })
     }
 
-    /// How to read of a socket.
+    /// How to read a socket.
     ///
     /// # Errors
     /// As [`KernelTypes::layout`].
@@ -138,212 +131,5 @@ impl KernelTypes {
             .offsets
             .get_or_init(|| resolve(&self.path).map_err(Arc::new));
         offsets.as_ref().map_err(Arc::clone)
-    }
-}
-
-/// Reads the offsets from a BTF file.
-///
-/// Structures and fields were read in Linux 6.1, 6.12 and 6.18:
-/// `task_struct` (`include/linux/sched.h`), `pid` and `upid`
-/// (`include/linux/pid.h`), `pid_namespace` (`include/linux/pid_namespace.h`),
-/// `cred` (`include/linux/cred.h`), `css_set` and `cgroup`
-/// (`include/linux/cgroup-defs.h`), `kernfs_node` (`include/linux/kernfs.h`),
-/// `unix_sock` (`include/net/af_unix.h`), `sock` (`include/net/sock.h`).
-fn resolve(btf: &Path) -> Result<Offsets, LayoutError> {
-    let types = read(btf)?;
-    let kfuncs = Kfuncs::of(&types);
-    Ok(Offsets {
-        task: task(&types, kfuncs)?,
-        kfuncs,
-        socket: socket(&types, kfuncs).map_err(Arc::new),
-    })
-}
-
-fn task(types: &Btf, kfuncs: Kfuncs) -> Result<Layout, LayoutError> {
-    let task = Fields::of("task_struct", types);
-    let cred = Fields::of("cred", types);
-    let pid = Fields::of("pid", types);
-    let upid = Fields::of("upid", types);
-    let cgroup = cgroup(&task, types);
-    let attached = attached(types);
-    let worker = worker(types);
-    Ok(Layout {
-        task_pid: task.offset("pid")?,
-        task_tgid: task.offset("tgid")?,
-        task_flags: task.offset("flags")?,
-        task_worker_private: task.offset("worker_private")?,
-        task_group_leader: task.offset("group_leader")?,
-        task_thread_pid: task.offset("thread_pid")?,
-        task_start_boottime: task.offset("start_boottime")?,
-        task_cred: task.offset("cred")?,
-        task_comm: task.offset("comm")?,
-        task_cgroups: cgroup.map_or(0, |offsets| offsets.task_cgroups),
-        cred_uid: cred.offset("uid")?,
-        cred_gid: cred.offset("gid")?,
-        pid_level: pid.offset("level")?,
-        pid_numbers: pid.offset("numbers")?,
-        upid_size: upid.size()?,
-        upid_nr: upid.offset("nr")?,
-        upid_ns: upid.offset("ns")?,
-        pid_ns_inum: Fields::of("pid_namespace", types).offset("ns.inum")?,
-        css_set_dfl_cgrp: cgroup.map_or(0, |offsets| offsets.css_set_dfl_cgrp),
-        cgroup_kn: cgroup.map_or(0, |offsets| offsets.cgroup_kn),
-        kernfs_node_id: cgroup.map_or(0, |offsets| offsets.kernfs_node_id),
-        unix_sock_shutdown: Fields::of("unix_sock", types).offset("sk.sk_shutdown")?,
-        access: access(kfuncs) as u32,
-        io_worker: worker.map_or(0, |offsets| offsets.type_id),
-        io_worker_wq: worker.map_or(0, |offsets| offsets.up),
-        io_wqe_wq: worker
-            .and_then(|offsets| offsets.between)
-            .unwrap_or(Layout::NO_FIELD),
-        io_wq_task: worker.map_or(0, |offsets| offsets.submitter),
-        unix_skb_parms: attached.map_or(0, |offsets| offsets.unix_skb_parms),
-        unix_skb_parms_fp: attached.map_or(0, |offsets| offsets.unix_skb_parms_fp),
-        skb_cb: attached.map_or(0, |offsets| offsets.skb_cb),
-        has_cgroup: u32::from(cgroup.is_some()),
-        holds_cpu: u32::from(kfuncs.can_hold_cpu()),
-        ..Layout::UNRESOLVED
-    })
-}
-
-/// The way to what is attached to a datagram of a Unix socket
-/// (`UNIXCB`, `include/net/af_unix.h`, read in 6.1, 6.12 and 6.18).
-#[derive(Clone, Copy)]
-struct AttachedOffsets {
-    unix_skb_parms: u32,
-    unix_skb_parms_fp: u32,
-    skb_cb: u32,
-}
-
-fn attached(types: &Btf) -> Option<AttachedOffsets> {
-    Some(AttachedOffsets {
-        unix_skb_parms: types.structure_id("unix_skb_parms")?,
-        unix_skb_parms_fp: types.structure("unix_skb_parms")?.offset("fp")?,
-        skb_cb: types.structure("sk_buff")?.offset("cb")?,
-    })
-}
-
-/// The way from an io-wq worker to the thread whose work it does (`io_worker`,
-/// `io_wqe`, `io_wq`, `io_uring/io-wq.c`, read in 6.1, 6.12 and 6.18).
-#[derive(Clone, Copy)]
-struct WorkerOffsets {
-    type_id: u32,
-    /// To the pool or, before Linux 6.3, to what is between.
-    up: u32,
-    between: Option<u32>,
-    submitter: u32,
-}
-
-fn worker(types: &Btf) -> Option<WorkerOffsets> {
-    let worker = types.structure("io_worker")?;
-    let direct = worker.offset("wq");
-    let between = if direct.is_none() {
-        Some(types.structure("io_wqe")?.offset("wq")?)
-    } else {
-        None
-    };
-    Some(WorkerOffsets {
-        type_id: types.structure_id("io_worker")?,
-        up: direct.or_else(|| worker.offset("wqe"))?,
-        between,
-        submitter: types.structure("io_wq")?.offset("task")?,
-    })
-}
-
-/// Copies are for Linux before 6.2: whether a program may is asked of the
-/// kernel (`bpf_base_func_proto`, `kernel/bpf/helpers.c`, read in 6.1: not
-/// without `CAP_PERFMON`, nor under `lockdown=confidentiality`).
-fn access(kfuncs: Kfuncs) -> Access {
-    let may_copy = || {
-        let helper = BpfHelper::BPF_FUNC_probe_read_kernel;
-        is_helper_supported(ProgramType::SocketFilter, helper).is_ok_and(|supported| supported)
-    };
-    if kfuncs.can_cast() {
-        Access::Cast
-    } else if may_copy() {
-        Access::Copy
-    } else {
-        Access::None
-    }
-}
-
-/// Read in Linux 6.1, 6.12 and 6.18: `sk_buff` (`include/linux/skbuff.h`),
-/// `sock` and `sock_common` (`include/net/sock.h`), `net`
-/// (`include/net/net_namespace.h`), `udp_sock` (`include/linux/udp.h`).
-fn socket(types: &Btf, kfuncs: Kfuncs) -> Result<SocketTypes, LayoutError> {
-    let sock = Fields::of("sock", types);
-    Ok(SocketTypes {
-        network: Network {
-            udp_sock: types
-                .structure_id("udp_sock")
-                .ok_or(LayoutError::NoStructure("udp_sock"))?,
-            skb_sk: Fields::of("sk_buff", types).offset("sk")?,
-            sock_net: sock.offset("__sk_common.skc_net.net")?,
-            sock_type: sock.offset("sk_type")?,
-            sock_protocol: sock.offset("sk_protocol")?,
-            udp_pending: Fields::of("udp_sock", types).offset("pending")?,
-            net_inum: Fields::of("net", types).offset("ns.inum")?,
-            ..Network::UNRESOLVED
-        },
-        kfuncs,
-    })
-}
-
-/// The fields on the way to a cgroup's id; a kernel without cgroups has none.
-#[derive(Clone, Copy)]
-struct CgroupOffsets {
-    task_cgroups: u32,
-    css_set_dfl_cgrp: u32,
-    cgroup_kn: u32,
-    kernfs_node_id: u32,
-}
-
-fn cgroup(task: &Fields<'_>, types: &Btf) -> Option<CgroupOffsets> {
-    let offset = |structure, field| Fields::of(structure, types).offset(field).ok();
-    Some(CgroupOffsets {
-        task_cgroups: task.offset("cgroups").ok()?,
-        css_set_dfl_cgrp: offset("css_set", "dfl_cgrp")?,
-        cgroup_kn: offset("cgroup", "kn")?,
-        kernfs_node_id: offset("kernfs_node", "id")?,
-    })
-}
-
-fn read(path: &Path) -> Result<Btf, LayoutError> {
-    let bytes = fs::read(path).map_err(|error| LayoutError::Unreadable {
-        path: path.to_owned(),
-        error,
-    })?;
-    Btf::parse(bytes).map_err(|error| LayoutError::Damaged {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })
-}
-
-/// The fields of a structure, if there is one of this name.
-struct Fields<'a> {
-    name: &'static str,
-    structure: Option<Structure<'a>>,
-}
-
-impl<'a> Fields<'a> {
-    fn of(name: &'static str, types: &'a Btf) -> Self {
-        Self {
-            name,
-            structure: types.structure(name),
-        }
-    }
-
-    /// Offset of a field in bytes; a bit field counts as missing.
-    fn offset(&self, field: &'static str) -> Result<u32, LayoutError> {
-        let offset = self.structure.and_then(|structure| structure.offset(field));
-        offset.ok_or(LayoutError::Missing {
-            structure: self.name,
-            field,
-        })
-    }
-
-    fn size(&self) -> Result<u32, LayoutError> {
-        let size = self.structure.map(|structure| structure.size());
-        size.ok_or(LayoutError::NoStructure(self.name))
     }
 }
