@@ -1,14 +1,14 @@
 //! Reads field offsets from BTF, the kernel's own description of its types
 //! (`Documentation/bpf/btf.rst`, `include/uapi/linux/btf.h`, Linux 6.18).
 //!
-//! A reader of our own: of some 150,000 types the observer needs seven, once.
-//! Libraries build all of them, which costs a daemon a tenth of a second and
-//! fifty megabytes that its allocator then keeps. A library is the reference
-//! that this reader is tested against.
+//! The observer needs fewer than twenty of some 150,000 types, once. Libraries
+//! build all of them, which takes a tenth of a second, and fifty megabytes that
+//! the allocator then keeps. So this reader finds types by name in the file.
+//! A library is the reference that it is tested against.
 //!
-//! The file is as trustworthy as its owner, root. It is read with checked
-//! accesses all the same: a damaged one is an error, never a panic, and
-//! offsets that are wrong are refused by the verifier or by the self-test.
+//! The file is root's, and trusted. It is read with checked accesses
+//! nevertheless: a damaged file is an error, never a panic, and the verifier or
+//! the self-test refuses wrong offsets.
 
 use thiserror::Error;
 
@@ -27,11 +27,11 @@ const TYPE_LEN: usize = 12;
 /// Length of `struct btf_member`.
 const MEMBER_LEN: usize = 12;
 
-/// Modifiers, and structures without a name in one another, beyond which the
-/// file is damaged: it may go round in circles.
+/// Most modifiers of a type, and most anonymous structures within one another.
+/// A file with more is damaged: its types may refer to one another in a circle.
 const MAX_DEPTH: usize = 32;
 
-/// Why a file is of no use.
+/// Why a file cannot be used.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(super) enum BtfError {
     #[error("it is no BTF of this machine's byte order")]
@@ -110,7 +110,7 @@ impl Btf {
     /// Finds where each type lies.
     ///
     /// # Errors
-    /// If that cannot be told.
+    /// If the bytes are no BTF, or are damaged.
     pub(super) fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
         if at(&bytes, 0).map(u16::from_ne_bytes) != Some(MAGIC) {
             return Err(BtfError::Magic);
@@ -136,8 +136,8 @@ impl Btf {
         })
     }
 
-    /// The first structure of this name. Functions and variables may share
-    /// it.
+    /// The first structure of this name. Functions and variables may have the
+    /// same name.
     pub(super) fn structure(&self, name: &str) -> Option<Structure<'_>> {
         let all = self.types.iter().filter_map(|&offset| self.type_at(offset));
         all.into_iter()
@@ -164,8 +164,8 @@ impl Btf {
         u32::try_from(at).ok()?.checked_add(1)
     }
 
-    /// A field of a structure, or of one without a name in it, whose fields
-    /// C takes for the outer one's.
+    /// A field of a structure, or of an anonymous one in it, whose fields count
+    /// as the outer one's in C.
     fn field(&self, structure: Type, name: &str, depth: usize) -> Option<Field> {
         let depth = depth.checked_sub(1)?;
         for index in 0..structure.members {
@@ -190,7 +190,7 @@ impl Btf {
         None
     }
 
-    /// The structure or union that a type is in the end.
+    /// The structure or union that a type stands for.
     fn resolve(&self, type_id: u32) -> Option<Type> {
         let mut id = type_id;
         for _ in 0..MAX_DEPTH {
@@ -201,7 +201,7 @@ impl Btf {
                 kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
                     id = found.value;
                 }
-                // What has no members: a field of the name is not in it.
+                // Anything else has no fields.
                 _ => {
                     return Some(Type {
                         members: 0,
@@ -253,8 +253,8 @@ impl Structure<'_> {
         self.found.value
     }
 
-    /// Offset of a field in bytes; `path` may lead through structures within
-    /// the structure, `ns.inum`. A bit field has none.
+    /// Offset of a field in bytes; `path` may name a field of an inner structure,
+    /// as `ns.inum` does. A bit field has no offset.
     pub(super) fn offset(&self, path: &str) -> Option<u32> {
         let Self { btf, found } = self;
         let mut within = *found;
@@ -310,7 +310,7 @@ fn read_type(bytes: &[u8], offset: usize) -> Option<Type> {
 }
 
 /// Length of what follows `struct btf_type`, by the numbers of its kinds;
-/// `None`: that is not known, nor where the next type begins.
+/// `None` if the kind is unknown, and so where the next type begins.
 fn details_len(found: Type) -> Option<usize> {
     let each = match found.kind {
         // Pointer, forward, typedef, volatile, const, restrict, function,
@@ -337,7 +337,7 @@ fn at<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
     bytes.get(offset..)?.first_chunk().copied()
 }
 
-/// 32 bits always are an index.
+/// An index has 32 bits or more here.
 fn index(number: u32) -> usize {
     const { assert!(usize::BITS >= u32::BITS) };
     number as usize

@@ -1,19 +1,18 @@
 //! Ring entries that were still being written when the reader passed them.
 //!
-//! A sender can lose the CPU between `bpf_ringbuf_reserve` and
-//! `bpf_ringbuf_commit`, which `bpf_ringbuf_output` (`kernel/bpf/ringbuf.c`)
-//! calls one after the other: kernels that preempt fully allow it anywhere, and
-//! a hypervisor on each. A reader that stopped there would hand all senders
-//! behind it to whoever is not scheduled. So it notes the position, goes on,
-//! and comes back with each look.
+//! `bpf_ringbuf_output` (`kernel/bpf/ringbuf.c`) calls `bpf_ringbuf_reserve`
+//! and then `bpf_ringbuf_commit`. A sender can lose the CPU between the two: to
+//! another task on kernels that preempt fully, to a hypervisor on every kernel.
+//! A reader that waited for it would hold up the records of all senders after
+//! it. So the reader notes the position, goes on, and checks again with each
+//! look.
 
 use std::collections::VecDeque;
 
 /// The positions of such entries, in the ring's order.
 ///
-/// The ring itself is the bound: there is at most one for each entry that it
-/// has room for. To have one a task has to be off the CPU in this very moment,
-/// so that as a rule there is none.
+/// There are at most as many as the ring has room for. For each there is a task
+/// that lost the CPU at just that moment, so there usually are none.
 #[derive(Debug, Default)]
 pub(super) struct BusyList {
     positions: VecDeque<u64>,
@@ -55,13 +54,13 @@ impl BusyList {
         self.note_end();
     }
 
-    /// One more, behind all others, that was just found busy.
+    /// Adds one, behind all others, that was just found busy.
     pub(super) fn push(&mut self, position: u64) {
         self.positions.push_back(position);
         self.keep();
     }
 
-    /// The first of them: nothing from here on can be given back.
+    /// The first of them: no room from here on can be given back.
     pub(super) fn first(&self) -> Option<u64> {
         self.positions.front().copied()
     }
@@ -75,7 +74,8 @@ impl BusyList {
         self.positions.iter().copied()
     }
 
-    /// The look in which an entry that has been committed by now is found.
+    /// The look by whose end every entry has been found that is committed by
+    /// now.
     pub(super) fn look_to_come(&self) -> u64 {
         if self.positions.is_empty() {
             self.completed
@@ -84,7 +84,7 @@ impl BusyList {
         }
     }
 
-    /// Whether such a look has come to its end.
+    /// Whether a look has come to its end.
     pub(super) fn has_completed(&self, look: u64) -> bool {
         self.completed >= look
     }

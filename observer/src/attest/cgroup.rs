@@ -1,21 +1,21 @@
 //! The root of the unified cgroup hierarchy, where the program for UDP is
 //! attached.
 
-use std::{
-    fs, io,
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::ffi::OsStringExt as _,
-    },
-    path::{Path, PathBuf},
-};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+use std::str;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, fstat, fstatfs, open};
+use rustix::io::Errno;
 use thiserror::Error;
 
 /// Inode of the hierarchy's root: `kernfs` numbers its nodes from 1
-/// (`__kernfs_new_node`, `fs/kernfs/dir.c`), and a cgroup namespace or a bind
-/// mount shows a node further down.
+/// (`__kernfs_new_node`, `fs/kernfs/dir.c`). What a cgroup namespace or a bind
+/// mount shows as root is a node further down.
 const ROOT_INODE: u64 = 1;
 
 /// `CGROUP2_SUPER_MAGIC` (`include/uapi/linux/magic.h`)
@@ -52,7 +52,7 @@ impl Cgroup {
     /// Opens the cgroup that was named, or the root that is mounted.
     ///
     /// # Errors
-    /// If there is none.
+    /// If it cannot be opened, is no cgroup, or none is mounted.
     pub fn open(named: Option<&Path>) -> Result<Self, CgroupError> {
         let path = match named {
             Some(path) => path.to_owned(),
@@ -69,13 +69,13 @@ impl Cgroup {
 
     fn open_directory(path: &Path) -> Result<Self, Option<io::Error>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let system = |errno: rustix::io::Errno| Some(errno.into());
-        let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(system)?;
-        let kind = rustix::fs::fstatfs(&directory).map_err(system)?.f_type;
+        let system = |errno: Errno| Some(errno.into());
+        let directory = open(path, flags, Mode::empty()).map_err(system)?;
+        let kind = fstatfs(&directory).map_err(system)?.f_type;
         if u64::try_from(kind) != Ok(CGROUP2_MAGIC) {
             return Err(None);
         }
-        let inode = rustix::fs::fstat(&directory).map_err(system)?.st_ino;
+        let inode = fstat(&directory).map_err(system)?.st_ino;
         Ok(Self {
             directory,
             path: path.to_owned(),
@@ -141,7 +141,7 @@ fn parse(line: &[u8]) -> Option<Mount> {
         return None;
     }
     Some(Mount {
-        point: PathBuf::from(std::ffi::OsString::from_vec(unescape(before.get(4)?))),
+        point: PathBuf::from(OsString::from_vec(unescape(before.get(4)?))),
         is_whole: before.get(3) == Some(&b"/".as_slice()),
     })
 }
@@ -155,7 +155,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
         let escaped = tail
             .get(..3)
             .filter(|_| byte == b'\\')
-            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| str::from_utf8(digits).ok())
             .and_then(|digits| u8::from_str_radix(digits, 8).ok());
         bytes.push(escaped.unwrap_or(byte));
         rest = match escaped {

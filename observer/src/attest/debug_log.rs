@@ -8,7 +8,7 @@ use aya_log::EbpfLogger;
 pub(super) struct DebugLog(Option<EbpfLogger<Forward>>);
 
 impl DebugLog {
-    /// An object without a log is worth a warning, and works.
+    /// An object without a log works as well; it is logged that it has none.
     pub(super) fn start(ebpf: &mut Ebpf) -> Self {
         match EbpfLogger::init_with_logger(ebpf, Forward) {
             Ok(logger) => Self(Some(logger)),

@@ -1,8 +1,8 @@
 //! Puts calls of kernel functions into the eBPF object.
 //!
-//! The loader knows no such calls (aya 0.14), and leaves them alone: an
-//! instruction whose source register says `BPF_PSEUDO_KFUNC_CALL` is none of
-//! its relocations. The verifier checks each call against the function's own
+//! The loader has no support for such calls (aya 0.14), and does not change
+//! them: it relocates no instruction whose source register is
+//! `BPF_PSEUDO_KFUNC_CALL`. The verifier checks each call against the function's
 //! type in BTF (`check_kfunc_call`, `kernel/bpf/verifier.c`).
 
 use observer_common::kfunc::{ALL, CASTS, Kfunc, PREEMPTION};
@@ -23,7 +23,7 @@ const KFUNC: u8 = if cfg!(target_endian = "big") {
 /// Length of `struct bpf_insn`.
 const INSTRUCTION: usize = 8;
 
-/// BTF ids of [`ALL`], of those that this kernel has.
+/// BTF ids of those of [`ALL`] that this kernel has.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Kfuncs([Option<u32>; ALL.len()]);
 
@@ -32,7 +32,8 @@ impl Kfuncs {
         Self(ALL.map(|kfunc| types.function_id(kfunc.name)))
     }
 
-    /// Whether a program can look behind any pointer (Linux 6.2 and later).
+    /// Whether a program can give any pointer a type, and so read what it points
+    /// to (Linux 6.2 and later).
     pub(super) fn can_cast(&self) -> bool {
         self.have(&CASTS)
     }
@@ -54,9 +55,10 @@ impl Kfuncs {
     }
 }
 
-/// A copy of the object, aligned as the original, in which the placeholders of
-/// [`ALL`] call the kernel functions with these BTF ids. The others stay, and a
-/// program that gets to one does not load.
+/// A copy of the object, aligned as the original, in which the calls of
+/// placeholders are calls of the kernel functions with these BTF ids. A
+/// placeholder of a function that this kernel lacks stays, and the verifier
+/// refuses a program that can reach it.
 pub(super) fn link(object: &[u8], kfuncs: &Kfuncs) -> Vec<u64> {
     let mut copy = vec![0_u64; object.len().div_ceil(INSTRUCTION)];
     let bytes = copy.as_mut_bytes();

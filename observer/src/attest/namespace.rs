@@ -1,6 +1,7 @@
 //! The observer's own pid namespace.
 
-use std::{io, path::Path};
+use std::io;
+use std::path::Path;
 
 /// A pid namespace as its file under `/proc` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +17,8 @@ impl PidNamespace {
     /// The namespace of the calling process.
     ///
     /// # Errors
-    /// If `/proc/self/ns/pid` cannot be read: `/proc` is not mounted, or a
-    /// process of another pid namespace mounted it.
+    /// If `/proc/self/ns/pid` cannot be read: `/proc` is not mounted, or is that
+    /// of another pid namespace.
     pub fn of_self() -> io::Result<Self> {
         let stat = rustix::fs::stat(Path::new("/proc/self/ns/pid"))?;
         let inode = u32::try_from(stat.st_ino).map_err(io::Error::other)?;
