@@ -7,61 +7,55 @@
 //! sender, byte 0 of the packet is byte 0 of the IP header, and the payload
 //! is whole, before any fragmentation and before any device.
 //!
-//! It runs for each IP packet of the host, so what is not ours leaves after a
-//! few comparisons.
+//! The program runs for each IP packet of the host, so a packet to anybody else
+//! leaves after a few comparisons.
 //!
-//! A datagram reaches a listener from the listener's own network namespace by
-//! the loopback device, and by no other; or from another namespace by any
-//! other device. What goes the other ways, an own datagram to another host, or
-//! one to another namespace's own `127.0.0.1`, is for somebody else, whatever
-//! address and port it bears. An own datagram may come back by another device
-//! all the same, as copies of multicast and broadcast ones do: so it is recorded
-//! where a listener's network is trusted, to be told from that network's.
+//! A datagram from the listener's own network namespace reaches the listener by
+//! the loopback device only; one from another namespace by any other device. A
+//! datagram that goes another way (an own one to another host, or one to
+//! another namespace's own `127.0.0.1`) is not for the listener, whatever its
+//! destination. There is one exception: copies of own multicast and broadcast
+//! datagrams come back by another device. So where a listener's network is
+//! trusted, own datagrams that leave by another device are recorded too: then
+//! they can be told from that network's.
 //!
-//! Only what leaves by `lo` for the observer itself is ever dropped here:
-//! without its record it would count for nothing where it arrives.
+//! Only what leaves by `lo` for the observer itself is ever dropped here: where
+//! it arrives it would be refused for want of a record.
 //!
-//! What does not come by here has no record: packets that are written to a
-//! device or a tunnel directly (`AF_PACKET`, `/dev/net/tun`, both of which need
-//! privileges). Nor have pages that a sender changes after this program has
-//! read them (`MSG_ZEROCOPY`, `splice`): no record has the bytes that arrive.
+//! Some datagrams have no record. Packets that are written to a device or a
+//! tunnel directly (`AF_PACKET`, `/dev/net/tun`, both of which need privileges)
+//! do not come by here. And where a sender changes pages after this program has
+//! read them (`MSG_ZEROCOPY`, `splice`), no record has the bytes that arrive.
+
+mod frames;
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::{
-    EbpfContext as _, bindings::__sk_buff, helpers::bpf_get_prandom_u32, programs::SkBuffContext,
-};
-use observer_common::{
-    frame::{FRAME_LEN, claims_critical},
-    listener::LOOPBACK,
-    loss::Loss,
-    record::{Fate, Record},
-};
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::bpf_get_prandom_u32;
+use aya_ebpf::programs::SkBuffContext;
+use observer_common::frame::claims_critical;
+use observer_common::listener::LOOPBACK;
+use observer_common::loss::Loss;
+use observer_common::record::{Fate, Record};
 
-use crate::{
-    budget::{self, Charge, Sent},
-    constants::network,
-    kernel::{KFUNCS, on_one_cpu},
-    loss, output,
-    packet::{self, Datagram, load_bytes},
-    socket::Socket,
-};
+use self::frames::{Frames, MAX_SEGMENTS, segment_size};
+use crate::budget::{self, Charge, Sent};
+use crate::constants::network;
+use crate::kernel::{KFUNCS, on_one_cpu};
+use crate::packet::{self, Datagram, load_bytes};
+use crate::socket::Socket;
+use crate::{loss, output};
 
-/// Lets the packet go (`__cgroup_bpf_run_filter_skb`, `kernel/bpf/cgroup.c`).
+/// Lets the packet pass (`__cgroup_bpf_run_filter_skb`, `kernel/bpf/cgroup.c`).
 const PASS: i32 = 1;
 
-/// Drops it as a full queue would: the sender sees success, unless it asked to
-/// be told (`IP_RECVERR`).
+/// Drops it as a full queue would: the sender sees success, unless it asked for
+/// errors (`IP_RECVERR`).
 const DROP: i32 = 2;
 
-/// Most segments of one send (`UDP_MAX_SEGMENTS`, `include/linux/udp.h`: 64,
-/// and 128 from Linux 6.11).
-const MAX_SEGMENTS: u32 = 128;
-
-/// Length of a frame.
-const ONE_FRAME: u32 = FRAME_LEN as u32;
-
-/// Writes records of the frames that leave in a packet, if it is one of ours.
+/// Writes records of the frames that leave in a packet, if it is to a listener.
 #[inline(always)]
 pub(crate) fn run(
     ctx: &SkBuffContext,
@@ -80,15 +74,15 @@ pub(crate) fn run(
             return PASS;
         };
         let is_own = socket.net_inode == network!(inode);
-        let route = match (is_own, is_by_lo) {
-            (true, true) => Route::Here,
-            (true, false) => Route::Away,
-            (false, false) => Route::Elsewhere,
-            // Its own `lo`, and nobody else's.
+        let direction = match (is_own, is_by_lo) {
+            (true, true) => Direction::Here,
+            (true, false) => Direction::Away,
+            (false, false) => Direction::Elsewhere,
+            // By that namespace's own `lo`, which no listener receives from.
             (false, true) => return PASS,
         };
         let is_corked = socket.is_corked || socket.is_raw && !packet::is_ipv4(head);
-        return record(ctx, &datagram, is_corked, route, describe);
+        return record_frames(ctx, &datagram, is_corked, direction, describe);
     }
     if is_by_lo && packet::is_hidden(ctx, head) && is_own(ctx, find_socket) {
         loss::count(Loss::DroppedHidden);
@@ -97,15 +91,15 @@ pub(crate) fn run(
     PASS
 }
 
-/// Where a datagram comes from and goes.
+/// From where to where a datagram goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Route {
+enum Direction {
     /// From the listener's network namespace to the listener.
     Here,
-    /// From that namespace by another device: to another host, or back by some
-    /// way that is no `lo`, as copies of multicast and broadcast ones are, or
-    /// what leaves by one interface to another's address. Nobody vouches for it
-    /// there, but it is no other host's word.
+    /// From that namespace by another device: to another host, or back by a
+    /// device that is not `lo`, as copies of multicast and broadcast datagrams
+    /// are, and those that leave by one interface to another's address. Such a
+    /// datagram is no other host's, and has no record that attests it either.
     Away,
     /// From another namespace, and perhaps to the listener.
     Elsewhere,
@@ -117,19 +111,19 @@ fn is_own(ctx: &SkBuffContext, find_socket: impl Fn(&SkBuffContext) -> Option<So
 }
 
 #[inline(always)]
-fn record(
+fn record_frames(
     ctx: &SkBuffContext,
     datagram: &Datagram,
     is_corked: bool,
-    route: Route,
+    direction: Direction,
     describe: impl FnOnce(&mut Record),
 ) -> i32 {
     let segment = segment_size(ctx);
     let Some(frames) = Frames::of(ctx, datagram, segment) else {
         return PASS;
     };
-    // Described once for all frames: the sender is the same, and the verifier
-    // would follow each of its paths for each frame anew.
+    // Described once for all frames: otherwise the verifier would follow each
+    // path of the description again for each frame.
     let mut memory = MaybeUninit::uninit();
     let record = output::blank(&mut memory);
     record.source_address = datagram.source_address;
@@ -141,26 +135,26 @@ fn record(
         is_critical: frames.count == 1
             && load_bytes(ctx, frames.first, &mut record.frame)
             && claims_critical(&record.frame),
-        is_own: route == Route::Here,
+        is_own: direction == Direction::Here,
     };
-    if route == Route::Away {
+    if direction == Direction::Away {
         record.fate = Fate::Away as u8;
     }
     match budget::charge(record, &sent) {
-        // Around all frames of a send: around each, the verifier would follow
-        // each on its own.
+        // Around all frames of a send: around each frame, the verifier would
+        // follow each on its own.
         Charge::Paid => on_one_cpu::<KFUNCS, _>(|| {
-            if route == Route::Here {
-                own(ctx, &frames, record)
+            if direction == Direction::Here {
+                record_own(ctx, &frames, record)
             } else {
-                others(ctx, &frames, record)
+                record_others(ctx, &frames, record)
             }
         }),
         Charge::Unpaid {
             dropped,
             report,
             limit,
-        } if route == Route::Here => {
+        } if direction == Direction::Here => {
             record.limit = limit as u8;
             throttle(record, dropped, report)
         }
@@ -171,9 +165,10 @@ fn record(
     }
 }
 
-/// A send of this network namespace to the listener.
+/// Records a send of this network namespace to the listener. If one of its
+/// frames cannot be recorded the whole send is dropped.
 #[inline(always)]
-fn own(ctx: &SkBuffContext, frames: &Frames, record: &mut Record) -> i32 {
+fn record_own(ctx: &SkBuffContext, frames: &Frames, record: &mut Record) -> i32 {
     if network!(tokens) != 0 {
         record.token = mark(ctx);
     }
@@ -190,9 +185,10 @@ fn own(ctx: &SkBuffContext, frames: &Frames, record: &mut Record) -> i32 {
     PASS
 }
 
-/// One that may reach a listener by some device, or go somewhere else.
+/// Records a send that may reach a listener by some device, or go somewhere
+/// else: it passes in any case.
 #[inline(always)]
-fn others(ctx: &SkBuffContext, frames: &Frames, record: &mut Record) -> i32 {
+fn record_others(ctx: &SkBuffContext, frames: &Frames, record: &mut Record) -> i32 {
     for index in 0..MAX_SEGMENTS {
         if index >= frames.count {
             break;
@@ -218,8 +214,8 @@ fn throttle(record: &mut Record, dropped: u64, report: bool) -> i32 {
     DROP
 }
 
-/// Marks a datagram; no other has the mark, and nothing that comes from another
-/// network namespace has any (`skb_scrub_packet`, `net/core/skbuff.c`).
+/// Marks a datagram with a random token, to tell it from others. What comes from another network
+/// namespace has no mark (`skb_scrub_packet`, `net/core/skbuff.c`).
 #[inline(always)]
 fn mark(ctx: &SkBuffContext) -> u32 {
     let packet = ctx.as_ptr().cast::<__sk_buff>();
@@ -229,54 +225,4 @@ fn mark(ctx: &SkBuffContext) -> u32 {
     // the field (`cg_skb_is_valid_access`, `net/core/filter.c`).
     unsafe { (*packet).mark = token };
     token
-}
-
-/// Where the frames of one send lie.
-struct Frames {
-    first: u32,
-    count: u32,
-}
-
-impl Frames {
-    /// One send may hold many datagrams (`UDP_SEGMENT`), which the kernel cuts
-    /// up later: all of a size but for the last, which may be shorter.
-    #[inline(always)]
-    fn of(ctx: &SkBuffContext, datagram: &Datagram, segment: u32) -> Option<Self> {
-        let Datagram {
-            payload, length, ..
-        } = *datagram;
-        if segment == 0 || length == ONE_FRAME {
-            let is_frame = length == ONE_FRAME;
-            return is_frame.then_some(Self {
-                first: payload,
-                count: 1,
-            });
-        }
-        let whole = ctx.len().wrapping_sub(payload);
-        if segment == ONE_FRAME {
-            return Some(Self {
-                first: payload,
-                count: whole / ONE_FRAME,
-            });
-        }
-        // It is not zero, and the compiler does not see that.
-        let short = whole.checked_rem(segment)?;
-        (short == ONE_FRAME).then(|| Self {
-            first: ctx.len().wrapping_sub(ONE_FRAME),
-            count: 1,
-        })
-    }
-
-    #[inline(always)]
-    fn at(&self, index: u32) -> u32 {
-        self.first.wrapping_add(index.wrapping_mul(ONE_FRAME))
-    }
-}
-
-/// Payload bytes of each segment of a send that is cut up later; else 0.
-#[inline(always)]
-fn segment_size(ctx: &SkBuffContext) -> u32 {
-    let packet = ctx.as_ptr().cast::<__sk_buff>();
-    // SAFETY: the context is a packet, and the verifier knows the field.
-    unsafe { (*packet).gso_size }
 }
