@@ -10,15 +10,15 @@ impl Word<'_> {
     /// # Safety
     /// The pointer must be to a word of a map's value, aligned for it, that
     /// everyone else accesses atomically. The kernel keeps the value's memory
-    /// while the program runs, even if its entry makes room meanwhile.
+    /// while the program runs, even if it removes the entry meanwhile.
     #[inline(always)]
     pub(crate) unsafe fn at(word: *mut u64) -> Self {
         // SAFETY: as promised.
         Self(unsafe { AtomicU64::from_ptr(word) })
     }
 
-    /// A volatile read, which is what an atomic one is here: LLVM has none for
-    /// the third version of BPF's instruction set.
+    /// A volatile read, which is atomic here: LLVM has no atomic one for the
+    /// third version of BPF's instruction set.
     #[inline(always)]
     pub(crate) fn load(self) -> u64 {
         // SAFETY: the word is valid and aligned, and a load of so many bits is
@@ -34,8 +34,8 @@ impl Word<'_> {
 
     /// `BPF_FETCH | BPF_ADD`; returns the sum.
     ///
-    /// Not relaxed: of that LLVM (22) makes an addition that fetches nothing,
-    /// and takes what it adds for what it fetched.
+    /// Not relaxed: LLVM (22) turns that into an addition that fetches nothing,
+    /// and uses the addend as the fetched value.
     #[inline(always)]
     pub(crate) fn add(self, more: u64) -> u64 {
         self.0.fetch_add(more, Ordering::SeqCst).wrapping_add(more)

@@ -1,12 +1,11 @@
-//! What userspace knows of the running kernel and of the observer.
+//! Constants that userspace sets: what it knows of the running kernel and of the
+//! observer.
 
-use observer_common::{
-    gate::Gate,
-    layout::Layout,
-    listener::{Listener, Listeners, MAX_LISTENERS, Network},
-};
+use observer_common::gate::Gate;
+use observer_common::layout::Layout;
+use observer_common::listener::{Listener, Listeners, MAX_LISTENERS, Network};
 
-/// Written over by userspace before the load, frozen after it.
+/// Overwritten by userspace before the load, and frozen after it.
 #[unsafe(no_mangle)]
 pub(crate) static LAYOUT: Layout = Layout::UNRESOLVED;
 
@@ -18,14 +17,14 @@ pub(crate) static LISTENERS: Listeners = [Listener::NONE; MAX_LISTENERS];
 #[unsafe(no_mangle)]
 pub(crate) static NETWORK: Network = Network::UNRESOLVED;
 
-/// Likewise: the rules of the filter on the Unix socket.
+/// Likewise: what senders may send, and what is taken off the Unix socket.
 #[unsafe(no_mangle)]
 pub(crate) static GATE: Gate = Gate::OPEN;
 
 /// One constant of [`LAYOUT`].
 ///
-/// The read is volatile, for the compiler must not fold the zero that stands
-/// there at build time; the verifier folds the value of load time instead
+/// The read is volatile so that the compiler does not fold the zero that it
+/// sees at build time. The verifier folds the value of load time instead
 /// (`check_mem_access` on a frozen read-only map, `kernel/bpf/verifier.c`).
 macro_rules! layout {
     ($field:ident) => {

@@ -3,19 +3,14 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::programs::SkBuffContext;
-use observer_common::{
-    frame::{FRAME_LEN, claimed_pid, claims_critical},
-    loss::Loss,
-    record::{Fate, Record, TaskKind},
-};
+use observer_common::frame::{FRAME_LEN, claimed_pid, claims_critical};
+use observer_common::loss::Loss;
+use observer_common::record::{Fate, Record, TaskKind};
 
-use crate::{
-    budget::{self, Charge, Sent},
-    constants::{gate, layout},
-    loss, output,
-    packet::load_bytes,
-    rights, wakeup,
-};
+use crate::budget::{self, Charge, Sent};
+use crate::constants::{gate, layout};
+use crate::packet::load_bytes;
+use crate::{loss, output, rights, wakeup};
 
 /// Drops the datagram; the sender sees success (`sk_filter_trim_cap`,
 /// `net/core/filter.c`; `unix_dgram_sendmsg` then reports the full length).
@@ -27,14 +22,21 @@ pub(crate) fn pass(ctx: &SkBuffContext) -> i64 {
     i64::from(ctx.len())
 }
 
-/// Writes a record of the datagram and says what becomes of it.
+/// Writes a record of the datagram and returns what the kernel is to do with it.
 ///
-/// In this order: a datagram of a process that has used up its budget, or with
-/// others that of their user or cgroup, is dropped, and so is one with
-/// descriptors attached, and one that is no frame by its length; a lie is taken
-/// off the socket where that is asked for, and every datagram where the ring is
-/// to deliver them; the rest goes on to the socket. Nothing of what is dropped
-/// or taken ever has one of the few places of the receive queue.
+/// In this order:
+///
+/// 1. Beyond a budget of its sender's it is dropped.
+/// 2. With descriptors attached it is dropped, or left to the socket to refuse.
+/// 3. If it is no frame by its length it is dropped.
+/// 4. If it is a forgery, and the program is to refuse these, it is taken off
+///    the socket.
+/// 5. If the ring is to deliver datagrams, and has room, it is taken off the
+///    socket.
+/// 6. Otherwise it goes on to the socket.
+///
+/// What is dropped or taken off takes up none of the few places in the receive
+/// queue.
 #[inline(always)]
 pub(crate) fn run<const HAS_KFUNCS: bool>(
     ctx: &SkBuffContext,
@@ -78,7 +80,7 @@ pub(crate) fn run<const HAS_KFUNCS: bool>(
     deliver::<HAS_KFUNCS>(ctx, record)
 }
 
-/// By the ring or by the socket.
+/// Delivers the datagram by the ring, or lets it go on to the socket.
 #[inline(always)]
 fn deliver<const HAS_KFUNCS: bool>(ctx: &SkBuffContext, record: &mut Record) -> i64 {
     let room = gate!(take_below);
@@ -100,8 +102,9 @@ fn deliver<const HAS_KFUNCS: bool>(ctx: &SkBuffContext, record: &mut Record) -> 
     pass(ctx)
 }
 
-/// A lie takes no place in the queue even where the ring has no room for it:
-/// whoever fills the ring with lies must not gain by it.
+/// Takes a forgery off the socket, even if the ring has no room for its record:
+/// otherwise a sender that fills the ring would get its forgeries into the
+/// queue.
 #[inline(always)]
 fn refuse<const HAS_KFUNCS: bool>(record: &mut Record) -> i64 {
     record.fate = Fate::Taken as u8;
@@ -113,12 +116,13 @@ fn refuse<const HAS_KFUNCS: bool>(record: &mut Record) -> i64 {
     DROP
 }
 
-/// Whoever attaches descriptors closes them: what is dropped or refused here
-/// the kernel frees in the sending task, and not in the observer's, which a
-/// file may keep busy for as long as its owner likes (`SO_LINGER`).
+/// Keeps a datagram with descriptors out. Of a datagram that is dropped or
+/// refused the kernel closes the descriptors in the sending task. Of one that is
+/// received it would do so in the observer's, and closing a file may take as
+/// long as its owner likes (`SO_LINGER`).
 ///
-/// A socket that refuses them itself is left to it: the sender is to know. It
-/// never lets such a datagram in, so there is no record of it.
+/// A socket that refuses descriptors itself is given the datagram, so that the
+/// sender gets an error. It lets none in, so the datagram needs no record.
 #[inline(always)]
 fn refuse_descriptors<const HAS_KFUNCS: bool>(ctx: &SkBuffContext, record: &mut Record) -> i64 {
     loss::count(Loss::Descriptors);
@@ -151,10 +155,9 @@ fn throttle<const HAS_KFUNCS: bool>(record: &mut Record, dropped: u64, report: b
     DROP
 }
 
-/// Whether the datagram is certain to be refused for its claim: the rules of
-/// userspace's `judge`, as far as they need the sender only. Where both
-/// agree nothing changes but that it takes no place in the queue; what this
-/// lets pass is judged in full.
+/// Whether userspace's `judge` is certain to refuse the datagram for its claim:
+/// its rules, as far as they need only the sender. What passes here is judged in
+/// full, so this decides only whether a forgery takes up a place in the queue.
 #[inline(always)]
 fn is_forgery(record: &Record) -> bool {
     let claim = claimed_pid(&record.frame);

@@ -1,9 +1,7 @@
 //! The sender as helper functions describe it.
 
-use aya_ebpf::{
-    bindings::bpf_pidns_info,
-    helpers::{bpf_get_current_pid_tgid, bpf_get_ns_current_pid_tgid},
-};
+use aya_ebpf::bindings::bpf_pidns_info;
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_ns_current_pid_tgid};
 use observer_common::record::{Program, Record};
 
 use crate::constants::layout;

@@ -1,11 +1,12 @@
 //! The kernel's own structures, and functions of its own (kfuncs).
 //!
-//! Userspace puts each in the place of its placeholder, or a program that gets
-//! to the call does not load. So does every program of a loader without
-//! `CAP_PERFMON` that merely has such a call in it: the verifier follows both
-//! ways of every branch then, speculatively (Linux up to 6.15).
+//! Userspace replaces each function's placeholder. The verifier refuses a
+//! program that can reach a placeholder. Of a loader without `CAP_PERFMON` it
+//! refuses every program that has one at all, since it then follows both ways of
+//! every branch, speculatively (Linux up to 6.15).
 
-use core::{ffi::c_void, mem::MaybeUninit};
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use observer_common::kfunc;
@@ -16,9 +17,9 @@ use crate::constants::layout;
 /// unless [`copy`] is to read there.
 pub(crate) type KernelPtr = *const u8;
 
-/// Whether a program may have calls of these functions in it.
+/// For programs that may have calls of these functions in them.
 pub(crate) const KFUNCS: bool = true;
-/// ... or not.
+/// For programs that may not.
 pub(crate) const NO_KFUNCS: bool = false;
 
 /// The `struct sk_buff` behind a program's context.
@@ -44,12 +45,12 @@ pub(crate) fn rdonly_cast(object: KernelPtr, type_id: u32) -> KernelPtr {
     unsafe { function(object, type_id) }
 }
 
-/// Does something without losing the CPU to another task, where this kernel
-/// has a way to see to that (Linux 6.10 and later). An interrupt still comes
-/// between, and a hypervisor.
+/// Does something without losing the CPU to another task, where this kernel has
+/// functions for that (Linux 6.10 and later). An interrupt or a hypervisor can
+/// still come between.
 #[inline(always)]
 pub(crate) fn on_one_cpu<const HAS_KFUNCS: bool, T>(work: impl FnOnce() -> T) -> T {
-    // Asked twice, so that the work is there once.
+    // Two conditions, so that the code of the work is there once.
     if HAS_KFUNCS && layout!(holds_cpu) != 0 {
         call(kfunc::PREEMPT_DISABLE.placeholder);
     }
@@ -65,7 +66,7 @@ pub(crate) fn on_one_cpu<const HAS_KFUNCS: bool, T>(work: impl FnOnce() -> T) ->
 fn call(placeholder: u32) {
     // SAFETY: that is the type of the two that this is for.
     let function: unsafe extern "C" fn() = unsafe { core::mem::transmute(placeholder as usize) };
-    // SAFETY: the verifier sees to it that they come in pairs
+    // SAFETY: the verifier makes sure that they come in pairs
     // (`active_preempt_locks`, `kernel/bpf/verifier.c`, Linux 6.10).
     unsafe { function() };
 }
@@ -74,19 +75,19 @@ fn call(placeholder: u32) {
 /// moves them out of the branch that makes their offset a constant.
 #[inline(always)]
 pub(crate) fn load<T: Copy>(base: KernelPtr, offset: u32) -> T {
-    // SAFETY: not checkable here, and checked by the verifier for each load:
-    // `base + offset` has to be a field of a kernel structure in BTF, of the
-    // size of `T`, or the program does not load.
+    // SAFETY: the verifier checks it for each load: `base + offset` has to be a
+    // field of a kernel structure in BTF, of the size of `T`, or the program
+    // does not load.
     unsafe { core::ptr::read_volatile(base.add(offset as usize).cast::<T>()) }
 }
 
-/// What lies at an offset from an address in the kernel's memory; `None` if
+/// What is at an offset from an address in the kernel's memory; `None` if
 /// nothing can be read there.
 #[inline(always)]
 pub(crate) fn copy<T: Copy>(base: KernelPtr, offset: u32) -> Option<T> {
     let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: the destination has so many bytes; of the source the helper
-    // finds out whether it can be read (`bpf_probe_read_kernel_common`,
+    // SAFETY: the destination has so many bytes; whether the source can be read
+    // the helper finds out (`bpf_probe_read_kernel_common`,
     // `kernel/trace/bpf_trace.c`).
     let status = unsafe {
         bpf_probe_read_kernel(

@@ -1,21 +1,23 @@
 //! What each socket of a UDP listener takes.
 //!
-//! A listener has a socket for each way that datagrams may come by, for only
-//! here does the device show by which one came: what `IP_PKTINFO` says of an
-//! own datagram to an own address is the address's device
-//! (`ipv4_pktinfo_prepare`, `net/ipv4/ip_sockglue.c`). The program that spreads
-//! datagrams over the sockets has no say in copies of multicast and broadcast
-//! ones, which all sockets get (`__udp4_lib_mcast_deliver`,
-//! `net/ipv4/udp.c`): the filter has.
+//! A listener has a socket for each way that datagrams may come by, and a filter
+//! on each. Only the filter sees the device that a datagram came by: for an own
+//! datagram to an own address `IP_PKTINFO` has the address's device
+//! (`ipv4_pktinfo_prepare`, `net/ipv4/ip_sockglue.c`). And only a filter keeps
+//! copies of multicast and broadcast datagrams out: all sockets get one, whatever
+//! program spreads datagrams over them (`__udp4_lib_mcast_deliver`,
+//! `net/ipv4/udp.c`).
 
-use aya_ebpf::{EbpfContext as _, bindings::__sk_buff, programs::SkBuffContext};
-use observer_common::{
-    frame::FRAME_LEN,
-    listener::{LOOPBACK, MAX_DEVICES},
-    loss::Loss,
-};
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::programs::SkBuffContext;
+use observer_common::frame::FRAME_LEN;
+use observer_common::listener::{LOOPBACK, MAX_DEVICES};
+use observer_common::loss::Loss;
 
-use crate::{constants::network, filter::DROP, loss};
+use crate::constants::network;
+use crate::filter::DROP;
+use crate::loss;
 
 /// By which way datagrams come.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,13 +36,13 @@ const LEN: u32 = 8 + FRAME_LEN as u32;
 
 /// `PACKET_LOOPBACK` (`include/uapi/linux/if_packet.h`): a copy of what this
 /// host itself sent (`dev_loopback_xmit`, `net/core/dev.c`), shown as coming by
-/// the device that it left by. No record tells of it: the copy may be here
-/// before the program on the send path has run.
+/// the device that it left by. It cannot be joined with a record: the copy may
+/// be here before the program on the send path has run.
 const LOOPED_BACK: u32 = 5;
 
 /// Drops what came by another way than the socket's own, and what is no frame
-/// by its length, before it takes up room in the queue. With `is_wired` also
-/// what came from this host itself.
+/// by its length, before it takes up room in the queue. With `is_wired` it drops
+/// also what this host itself sent.
 #[inline(always)]
 pub(crate) fn filter(ctx: &SkBuffContext, way: Way, is_wired: bool) -> i64 {
     let packet = ctx.as_ptr().cast::<__sk_buff>();

@@ -1,6 +1,7 @@
-//! Counters of what had to be let go, one set for each CPU.
+//! Counters of what was lost, dropped or refused, one set for each CPU.
 
-use aya_ebpf::{macros::map, maps::PerCpuArray};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::PerCpuArray;
 use observer_common::loss::Loss;
 
 #[map]

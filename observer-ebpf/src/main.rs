@@ -12,12 +12,13 @@
 //! - [`unix_btf`], [`udp_btf`] and [`udp_btf_v6`] name the sender from its own
 //!   `task_struct`. The last is for kernels without the functions that
 //!   [`udp_btf`] calls (Linux before 6.2), and sees IPv6 sockets only.
-//! - [`unix_helper`] does what helper functions can where BTF or
-//!   `CAP_PERFMON` is missing (Linux 6.10 and later). Nothing does so for UDP:
-//!   no helper tells a corked send from another. [`unix_helper_run`] is what it
-//!   becomes while there is an observer.
-//! - [`udp_by_lo`], [`udp_by_device`], [`udp_by_others`] and [`udp_by_wire`] let each of a
-//!   listener's sockets have what is its own, and nothing but frames.
+//! - [`unix_helper`] names the sender by helper functions where BTF or
+//!   `CAP_PERFMON` is missing (Linux 6.10 and later). While there is an
+//!   observer it goes on to [`unix_helper_run`]. For UDP there is no such
+//!   program: no helper function shows whether a send is corked.
+//! - [`udp_by_lo`], [`udp_by_device`], [`udp_by_others`] and [`udp_by_wire`]
+//!   keep out of each of a listener's sockets what came by another way than the
+//!   socket's own, and what is no frame.
 
 #![no_std]
 #![no_main]
@@ -58,15 +59,14 @@ mod udp;
 mod wakeup;
 mod worker;
 
-use aya_ebpf::{
-    macros::{cgroup_skb, socket_filter},
-    programs::SkBuffContext,
-};
+use aya_ebpf::macros::{cgroup_skb, socket_filter};
+use aya_ebpf::programs::SkBuffContext;
 use observer_common::record::Program;
 
 use crate::kernel::{KFUNCS, NO_KFUNCS};
 
-/// Records each datagram with all that the sending task's own structures say.
+/// Records each datagram with all that is read from the sending task's own
+/// structures.
 #[socket_filter]
 pub fn unix_btf(ctx: SkBuffContext) -> i64 {
     if !receiver::is_open(&ctx) {
@@ -84,7 +84,7 @@ pub fn unix_helper(ctx: SkBuffContext) -> i64 {
     filter::pass(&ctx)
 }
 
-/// Records each datagram with what helper functions say of the sender.
+/// Records each datagram with what helper functions return of the sender.
 #[socket_filter]
 pub fn unix_helper_run(ctx: SkBuffContext) -> i64 {
     filter::run::<NO_KFUNCS>(&ctx, |record| {
@@ -92,8 +92,8 @@ pub fn unix_helper_run(ctx: SkBuffContext) -> i64 {
     })
 }
 
-/// Records each datagram to a UDP listener with all that the sending task's
-/// own structures say.
+/// Records each datagram to a UDP listener with all that is read from the
+/// sending task's own structures.
 #[cgroup_skb(egress)]
 pub fn udp_btf(ctx: SkBuffContext) -> i32 {
     udp::run(&ctx, socket::of, |record| {
@@ -127,21 +127,21 @@ pub fn udp_by_others(ctx: SkBuffContext) -> i64 {
     listener::filter(&ctx, listener::Way::Other, false)
 }
 
-/// The same for a network that is trusted: what this host itself sent is not
-/// that network's.
+/// The same for a network that is trusted: it keeps out what this host itself
+/// sent as well.
 #[socket_filter]
 pub fn udp_by_wire(ctx: SkBuffContext) -> i64 {
     listener::filter(&ctx, listener::Way::Other, true)
 }
 
-/// Nothing here panics; the compiler asks for the function all the same.
+/// Nothing here panics; the compiler requires the function nevertheless.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
 /// The helpers in use are GPL-only (`bpf_get_current_task_btf`,
-/// `kernel/trace/bpf_trace.c`), so the object says so to the kernel.
+/// `kernel/trace/bpf_trace.c`), so the object declares a licence that permits them.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

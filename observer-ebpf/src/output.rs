@@ -1,18 +1,20 @@
-//! The way out: the ring, and a record in it.
+//! The rings, and the records in them.
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::{
-    bindings::{
-        BPF_RB_AVAIL_DATA, BPF_RB_CONS_POS, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_PROD_POS,
-    },
-    helpers::bpf_ktime_get_ns,
-    macros::map,
-    maps::RingBuf,
+use aya_ebpf::bindings::{
+    BPF_RB_AVAIL_DATA, BPF_RB_CONS_POS, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_PROD_POS,
 };
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::RingBuf;
 use observer_common::record::{Record, UNKNOWN_ID};
 
-use crate::{constants::network, kernel::on_one_cpu};
+use crate::constants::network;
+use crate::kernel::on_one_cpu;
+
+/// How many words a record has.
+const WORDS: usize = size_of::<Record>() / size_of::<u64>();
 
 const _: () = assert!(size_of::<Record>().is_multiple_of(size_of::<u64>()));
 
@@ -20,21 +22,22 @@ const _: () = assert!(size_of::<Record>().is_multiple_of(size_of::<u64>()));
 #[map]
 static RECORDS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
-/// Records of datagrams that other network namespaces send: whoever fills this
-/// ring costs nobody in the observer's own a record. Sized likewise.
+/// Records of datagrams that other network namespaces send, so that a sender
+/// there cannot fill the ring for senders in the observer's own. Sized likewise.
 #[map]
 static OTHERS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
 /// Writes a record; false if the ring has no room for it.
 ///
 /// The record is made on the stack and copied by the kernel, not written in
-/// place: a sender that is preempted before this has reserved nothing, and
-/// within the copy it is not, where the kernel lets a program see to that. Where
-/// it is, it holds no other sender's record up, for the observer reads past it;
-/// but the ring's room behind it is not used again until it is back.
+/// place: a sender that is preempted before the call has reserved nothing.
+/// Within the call it is not preempted, where this kernel has functions for
+/// that. Where it is, other senders' records are not held up, because the
+/// observer reads past its entry; but the room after the entry is not reused
+/// until the sender goes on.
 ///
-/// It wakes nobody. Where the datagram goes on, it does so itself, and the
-/// observer drains the ring beside every receive; where it does not, see
+/// It wakes nobody. A datagram that goes on to the socket wakes the observer,
+/// which reads the ring with every receive; for others see
 /// [`wakeup`](crate::wakeup).
 #[inline(always)]
 pub(crate) fn write<const HAS_KFUNCS: bool>(record: &Record) -> bool {
@@ -42,8 +45,8 @@ pub(crate) fn write<const HAS_KFUNCS: bool>(record: &Record) -> bool {
     on_one_cpu::<HAS_KFUNCS, _>(|| RECORDS.output::<Record>(record, flags).is_ok())
 }
 
-/// The same of a UDP datagram, which may never reach a listener and wake the
-/// observer: a ring that fills up does. To be called
+/// The same for a UDP datagram. It may never reach a listener, so it cannot be
+/// relied on to wake the observer: the ring does once it fills up. To be called
 /// [on one CPU](crate::kernel::on_one_cpu).
 #[inline(always)]
 pub(crate) fn write_udp(record: &Record) -> bool {
@@ -51,7 +54,7 @@ pub(crate) fn write_udp(record: &Record) -> bool {
     RECORDS.output::<Record>(record, wake_flags(unread)).is_ok()
 }
 
-/// The same of a datagram that another network namespace sends.
+/// The same for a datagram that another network namespace sends.
 #[inline(always)]
 pub(crate) fn write_others(record: &Record) -> bool {
     let unread = OTHERS.query(u64::from(BPF_RB_AVAIL_DATA));
@@ -78,7 +81,7 @@ pub(crate) fn unread_bytes() -> u64 {
 #[inline(always)]
 pub(crate) fn positions(is_own: bool) -> (u64, u64) {
     let (consumer, producer) = (u64::from(BPF_RB_CONS_POS), u64::from(BPF_RB_PROD_POS));
-    // In this order: what is read was written before.
+    // In this order, so that the second is not behind the first.
     if is_own {
         (RECORDS.query(consumer), RECORDS.query(producer))
     } else {
@@ -86,8 +89,8 @@ pub(crate) fn positions(is_own: bool) -> (u64, u64) {
     }
 }
 
-/// Wakes whoever waits for the ring, by an entry that is none; false if there
-/// is no room even for that.
+/// Wakes the observer by an empty entry; false if there is no room even for
+/// that.
 #[inline(always)]
 pub(crate) fn wake<const HAS_KFUNCS: bool>(flags: u64) -> bool {
     on_one_cpu::<HAS_KFUNCS, _>(|| match RECORDS.reserve::<u64>(0) {
@@ -101,10 +104,10 @@ pub(crate) fn wake<const HAS_KFUNCS: bool>(flags: u64) -> bool {
 
 /// Makes a record of which only the time is known.
 ///
-/// Word by word, for the compiler turns anything shorter into a call of
-/// `memset`, and its pointer arithmetic is "prohibited for !root": the
-/// verifier (`sanitize_ptr_alu`, `kernel/bpf/verifier.c`) refuses it to a
-/// loader without `CAP_PERFMON`.
+/// Word by word: the compiler turns anything simpler into a call of `memset`,
+/// whose pointer arithmetic the verifier refuses to a loader without
+/// `CAP_PERFMON` (`sanitize_ptr_alu`, `kernel/bpf/verifier.c`: "prohibited for
+/// !root").
 #[inline(always)]
 pub(crate) fn blank(memory: &mut MaybeUninit<Record>) -> &mut Record {
     let words = memory.as_mut_ptr().cast::<u64>();
@@ -120,6 +123,3 @@ pub(crate) fn blank(memory: &mut MaybeUninit<Record>) -> &mut Record {
     record.time_ns = unsafe { bpf_ktime_get_ns() };
     record
 }
-
-/// How many words a record has.
-const WORDS: usize = size_of::<Record>() / size_of::<u64>();

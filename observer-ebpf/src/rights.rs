@@ -1,12 +1,11 @@
 //! Descriptors that senders attach to datagrams (`SCM_RIGHTS`).
 
-use aya_ebpf::{EbpfContext as _, programs::SkBuffContext};
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::programs::SkBuffContext;
 use observer_common::layout::Access;
 
-use crate::{
-    constants::layout,
-    kernel::{KernelPtr, cast_to_kern_ctx, copy, load, rdonly_cast},
-};
+use crate::constants::layout;
+use crate::kernel::{KernelPtr, cast_to_kern_ctx, copy, load, rdonly_cast};
 
 /// Whether descriptors are attached to the datagram; false where this kernel
 /// gives no way to find out.
@@ -17,16 +16,16 @@ use crate::{
 /// `UNIXCB` is `skb->cb`, which a filter's own context shows as zeros
 /// (`bpf_prog_run_save_cb`, `include/linux/filter.h`).
 ///
-/// A socket filter's context is at run time the `struct sk_buff` itself
-/// (`bpf_prog_run_save_cb`; the verifier turns each access to the context into
-/// one to it, `bpf_convert_ctx_access`, `net/core/filter.c`, read in 6.1).
+/// At run time a socket filter's context is the `struct sk_buff` itself
+/// (`bpf_prog_run_save_cb`): the verifier turns each access to the context into
+/// one to that (`bpf_convert_ctx_access`, `net/core/filter.c`, read in 6.1).
 #[inline(always)]
 pub(crate) fn are_attached(ctx: &SkBuffContext) -> bool {
     if layout!(unix_skb_parms) == 0 {
         return false;
     }
-    // The verifier follows one of these ways only: what the others call may be
-    // what no kernel has.
+    // The verifier follows only one of these ways: another may call a function
+    // that this kernel lacks.
     let access = layout!(access);
     if access == Access::Cast as u32 {
         let parms = rdonly_cast(cb(cast_to_kern_ctx(ctx.as_ptr())), layout!(unix_skb_parms));

@@ -1,27 +1,28 @@
 //! The socket that a packet leaves by.
 //!
-//! Its network namespace is what counts, and not the sending task's: a task
-//! may enter another namespace with its sockets (`setns`), and send as before.
+//! Its network namespace is what counts, not the sending task's: a task may
+//! enter another namespace (`setns`), keep its sockets, and send as before.
 
-use crate::{
-    constants::network,
-    kernel::{KernelPtr, cast_to_kern_ctx, load, rdonly_cast},
-};
-use aya_ebpf::{
-    EbpfContext as _, bindings::__sk_buff, helpers::bpf_skc_to_udp6_sock, programs::SkBuffContext,
-};
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::bpf_skc_to_udp6_sock;
+use aya_ebpf::programs::SkBuffContext;
 
-/// What of the sending socket is of interest.
+use crate::constants::network;
+use crate::kernel::{KernelPtr, cast_to_kern_ctx, load, rdonly_cast};
+
+/// What is read of the sending socket.
 #[derive(Clone, Copy)]
 pub(crate) struct Socket {
     /// Inode of its network namespace.
     pub(crate) net_inode: u32,
-    /// What leaves may have been put there by another process than the one
-    /// that sends now.
+    /// Bytes of the packet may come from another process than the one that sends
+    /// now.
     pub(crate) is_corked: bool,
-    /// It is a raw one that is given whole packets (`IPPROTO_RAW`). One of IPv6
-    /// collects as well: whoever shares it takes `IPV6_HDRINCL` off and back.
-    /// One of IPv4 without `IP_HDRINCL` sends no UDP, but protocol 255.
+    /// It is a raw socket that is given whole packets (`IPPROTO_RAW`). One of
+    /// IPv6 can be corked all the same: a process that shares it switches
+    /// `IPV6_HDRINCL` off for a while. One of IPv4 cannot: without `IP_HDRINCL`
+    /// it sends protocol 255, and no UDP.
     pub(crate) is_raw: bool,
 }
 
@@ -51,8 +52,9 @@ pub(crate) fn of(ctx: &SkBuffContext) -> Option<Socket> {
     let is_udp = kind == DATAGRAM && protocol == UDP;
     Some(Socket {
         net_inode: net_inode(sk),
-        // Any other raw socket collects (`ip_append_data`), and leaves no trace
-        // of it. What is no UDP socket at all may too: fail closed.
+        // Any other raw socket can be corked (`ip_append_data`), and it cannot
+        // be seen whether it was. Likewise every socket that is not UDP's: fail
+        // closed.
         is_corked: if is_udp {
             is_pending(rdonly_cast(sk, network!(udp_sock)))
         } else {
@@ -62,9 +64,9 @@ pub(crate) fn of(ctx: &SkBuffContext) -> Option<Socket> {
     })
 }
 
-/// The sending socket if it is one for UDP of family `AF_INET6`, of which a
-/// helper gives a pointer to read by (Linux 5.9 and later). For a socket of
-/// family `AF_INET` there is no such helper.
+/// The sending socket if it is a UDP socket of family `AF_INET6`: a helper
+/// returns a pointer to read it by (Linux 5.9 and later). There is no such
+/// helper for a socket of family `AF_INET`.
 #[inline(always)]
 pub(crate) fn of_udp6(ctx: &SkBuffContext) -> Option<Socket> {
     let packet = ctx.as_ptr().cast::<__sk_buff>();
@@ -93,8 +95,8 @@ fn net_inode(sk: KernelPtr) -> u32 {
     load(net, network!(net_inum))
 }
 
-/// `udp_sock.pending` is the address family of what is collected, and is
-/// cleared after that was sent only (`udp_push_pending_frames`,
+/// `udp_sock.pending` is the address family of what a corked socket holds, and is
+/// cleared only after that was sent (`udp_push_pending_frames`,
 /// `net/ipv4/udp.c`, and `udp_v6_push_pending_frames`, `net/ipv6/udp.c`, read
 /// in 6.1, 6.12 and 6.18). A plain send never sets it.
 #[inline(always)]

@@ -10,17 +10,15 @@
 use aya_ebpf::helpers::bpf_get_current_task_btf;
 use observer_common::record::{Program, Record, TaskKind};
 
-use crate::{
-    constants::layout,
-    kernel::{KernelPtr, load},
-    worker,
-};
+use crate::constants::layout;
+use crate::kernel::{KernelPtr, load};
+use crate::worker;
 
 /// `PF_IO_WORKER` of `include/linux/sched.h` (5.12 and later): a thread that
 /// `create_io_thread` made.
 pub(crate) const PF_IO_WORKER: u32 = 0x10;
 
-/// Fills in every field that the sending task knows of itself.
+/// Fills in every field that can be read from the sending task.
 #[inline(always)]
 pub(crate) fn describe(record: &mut Record, program: Program) {
     // SAFETY: the helper returns the current task, which cannot go away while
@@ -42,11 +40,11 @@ pub(crate) fn describe(record: &mut Record, program: Program) {
 ///
 /// `worker_private` of an io-wq worker points to its `struct io_worker`
 /// (`io_init_new_worker`, `io_uring/io-wq.c`); an SQPOLL thread has none, and
-/// `io_wq_current_is_worker` draws the line at the same field. The thread's
-/// name would be no ground: its process can change it.
+/// `io_wq_current_is_worker` looks at the same field. The thread's name proves
+/// nothing: its process can change it.
 ///
-/// A worker that an SQPOLL thread submits to is to be trusted no more than that
-/// thread is: whoever maps the ring sends through it.
+/// A worker that an SQPOLL thread submits to counts as one: every process that
+/// maps the io_uring sends through it.
 #[inline(always)]
 fn kind(task: KernelPtr) -> TaskKind {
     let flags: u32 = load(task, layout!(task_flags));

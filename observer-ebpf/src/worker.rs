@@ -2,15 +2,12 @@
 
 use observer_common::layout::{Access, Layout};
 
-use crate::{
-    constants::layout,
-    kernel::{KernelPtr, copy, load, rdonly_cast},
-    task::PF_IO_WORKER,
-};
+use crate::constants::layout;
+use crate::kernel::{KernelPtr, copy, load, rdonly_cast};
+use crate::task::PF_IO_WORKER;
 
-/// Whether the thread that submitted the worker's work is one of its process's
-/// own; false where this kernel gives no way to find out, or the submitter is
-/// an SQPOLL thread.
+/// Whether the worker's work was submitted by a thread of its process's own;
+/// false if by an SQPOLL thread, or where this kernel gives no way to find out.
 ///
 /// A worker belongs to a pool, the pool to the thread that it was made for
 /// (`io_wq_create`, `io_uring/io-wq.c`: the submitter, which is the SQPOLL
