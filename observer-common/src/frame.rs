@@ -7,7 +7,7 @@
 //! | 3      | status    | [`Status`]                                   |
 //! | 4..8   | pid       | the process that the sender claims to be     |
 //! | 8..16  | timestamp | nanoseconds since some epoch of the sender's |
-//! | 16..24 | nonce     | counts up from 1; `u64::MAX`: a last word    |
+//! | 16..24 | nonce     | counts up from 1; `u64::MAX`: the last frame |
 //! | 24..28 | payload   | the application's own                        |
 //! | 28..32 | crc       | CRC-32C (RFC 3720, appendix B.4) of 0..28    |
 //!
@@ -25,7 +25,7 @@ pub const VERSION: u8 = 2;
 /// The nonce of a terminal frame, allowed with [`Status::Critical`] only.
 pub const NONCE_TERMINAL: u64 = u64::MAX;
 
-/// What an agent says of its own health.
+/// The health that an agent claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Status {
@@ -50,22 +50,21 @@ impl Status {
     }
 }
 
-/// The process that 32 bytes claim as their sender, be they a frame or not:
-/// what the filter compares, which has no time for a checksum.
+/// The process that 32 bytes claim as their sender, be they a frame or not. The
+/// filter compares it without computing the checksum.
 #[must_use]
 pub const fn claimed_pid(bytes: &[u8; FRAME_LEN]) -> u32 {
     u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]])
 }
 
-/// Whether 32 bytes say that their sender is in need of help, be they a frame
-/// or not.
+/// Whether 32 bytes claim status critical, be they a frame or not.
 #[must_use]
 pub const fn claims_critical(bytes: &[u8; FRAME_LEN]) -> bool {
     bytes[3] == Status::Critical as u8
 }
 
-/// The byte that stands for "stalled" in the protocol's status table. It is
-/// an observer's finding; no sender may claim it.
+/// The byte that stands for "stalled" in the protocol's status table. Only an
+/// observer may use it.
 #[cfg(feature = "user")]
 const STATUS_STALL: u8 = 3;
 
@@ -80,7 +79,7 @@ pub struct Frame {
     pub timestamp: u64,
     /// Counts up from 1 in each session of the sender.
     pub nonce: u64,
-    /// Free for the application.
+    /// The agent's own number.
     pub payload: u32,
 }
 
@@ -101,7 +100,7 @@ pub enum DecodeError {
     },
     /// A status byte that stands for nothing.
     BadStatus(u8),
-    /// The status that only an observer may give.
+    /// The status that only an observer may use.
     StallOnWire,
     /// Pid 0 or 1.
     BadPid(u32),
@@ -157,7 +156,7 @@ impl DecodeError {
     }
 }
 
-/// The lowest pid that VLP takes: 0 names nobody and 1 the init process.
+/// The lowest pid that VLP allows: 0 names nobody and 1 the init process.
 #[cfg(feature = "user")]
 const LOWEST_PID: u32 = 2;
 
@@ -172,7 +171,7 @@ impl Frame {
     }
 
     /// Reads a frame whose sender may be the first process of a pid namespace
-    /// of its own: pid 1 is an honest claim there.
+    /// of its own, where pid 1 is a valid claim.
     ///
     /// # Errors
     /// As [`Frame::decode`], with [`DecodeError::BadPid`] for pid 0 only.
@@ -229,8 +228,8 @@ impl Frame {
         Ok(self)
     }
 
-    /// Writes the frame as its bytes. It is not checked: tests and attackers
-    /// need frames that [`Frame::decode`] refuses.
+    /// Writes the frame as its bytes. It is not checked: tests need frames that
+    /// [`Frame::decode`] refuses.
     #[must_use]
     pub fn encode(&self) -> [u8; FRAME_LEN] {
         let mut wire = Wire {

@@ -149,13 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn a_group_has_the_budget_of_its_rate() {
-        let (one, group) = (Gate::OPEN.with_rate(500), Gate::OPEN.with_shared_rate(500));
-        assert_eq!(group.shared_cost_ns, one.cost_ns);
-        assert_eq!(group.shared_burst_ns, one.burst_ns);
-        assert_eq!(group.shared_critical_cost_ns, one.critical_cost_ns);
-        assert_eq!(group.shared_critical_burst_ns, one.critical_burst_ns);
-        assert_eq!((one.shared_cost_ns, group.cost_ns), (0, 0));
+    fn strangers_have_the_budget_of_their_rate() {
+        let (one, shared) = (Gate::OPEN.with_rate(500), Gate::OPEN.with_shared_rate(500));
+        assert_eq!(shared.shared_cost_ns, one.cost_ns);
+        assert_eq!(shared.shared_burst_ns, one.burst_ns);
+        assert_eq!(shared.shared_critical_cost_ns, one.critical_cost_ns);
+        assert_eq!(shared.shared_critical_burst_ns, one.critical_burst_ns);
+        assert_eq!((one.shared_cost_ns, shared.cost_ns), (0, 0));
         assert_eq!(Gate::OPEN.with_shared_rate(0), Gate::OPEN);
     }
 

@@ -1,16 +1,16 @@
 //! Functions of the kernel's own that a program calls (kfuncs).
 //!
-//! rustc and the loader know calls of helper functions only, by their numbers.
-//! So a program calls a helper that there is not, and userspace makes a call
-//! of a kernel function out of it before the load, by its name in the kernel's
-//! BTF.
+//! rustc and the loader know only calls of helper functions, by number. So a
+//! program calls a number that no helper has. Before the load userspace turns
+//! that into a call of the kernel function, which it finds by name in the
+//! kernel's BTF.
 
 /// A kernel function, and the number that stands for it in the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kfunc {
     /// Its name in the kernel's BTF.
     pub name: &'static str,
-    /// No helper will ever have this number.
+    /// A number so large that no helper will ever have it.
     pub placeholder: u32,
 }
 
@@ -29,7 +29,7 @@ pub const RDONLY_CAST: Kfunc = Kfunc {
 };
 
 /// `void bpf_preempt_disable(void)` (`kernel/bpf/helpers.c`, Linux 6.10): the
-/// task keeps its CPU until the next.
+/// task keeps its CPU until [`PREEMPT_ENABLE`].
 pub const PREEMPT_DISABLE: Kfunc = Kfunc {
     name: "bpf_preempt_disable",
     placeholder: 0x6b66_0003,
@@ -41,7 +41,7 @@ pub const PREEMPT_ENABLE: Kfunc = Kfunc {
     placeholder: 0x6b66_0004,
 };
 
-/// What it takes to look behind a pointer.
+/// What it takes to give a pointer a type.
 pub const CASTS: [Kfunc; 2] = [CAST_TO_KERN_CTX, RDONLY_CAST];
 
 /// What it takes to keep a CPU.

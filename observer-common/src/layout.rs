@@ -1,11 +1,11 @@
 //! The constants that userspace injects when it loads the eBPF programs.
 //!
-//! rustc cannot emit CO-RE relocations, so the field offsets of the running
-//! kernel are read from its BTF and written over [`Layout`] in `.rodata`
-//! before the load. The map is frozen then, the verifier folds the values
-//! into literals and checks each load against BTF by itself: a wrong offset
-//! is refused at load time or reads another field of the same type, it never
-//! reads outside of a kernel object.
+//! rustc cannot emit CO-RE relocations. So userspace reads the field offsets of
+//! the running kernel from its BTF, and writes them over [`Layout`] in `.rodata`
+//! before the load. Then the map is frozen, and the verifier folds the values
+//! into literals and checks each load against BTF. It refuses a wrong offset,
+//! unless there is another field of the same type; no load ever reads outside of
+//! a kernel object.
 
 /// Field offsets in bytes in the running kernel, and who the observer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,12 +56,13 @@ pub struct Layout {
     pub kernfs_node_id: u32,
     /// `unix_sock.sk.sk_shutdown`
     pub unix_sock_shutdown: u32,
-    /// How the program reads what no typed pointer leads to: an [`Access`] as a
-    /// number.
+    /// How the program reads structures that no typed pointer leads to: an
+    /// [`Access`] as a number.
     pub access: u32,
     /// BTF id of `struct io_worker`; 0: this kernel has none.
     pub io_worker: u32,
-    /// `io_worker.wq`, or `io_worker.wqe` where there is one between them.
+    /// `io_worker.wq`, or `io_worker.wqe` where a `struct io_wqe` is between
+    /// worker and pool.
     pub io_worker_wq: u32,
     /// `io_wqe.wq` (Linux before 6.3), or [`Layout::NO_FIELD`].
     pub io_wqe_wq: u32,
@@ -89,7 +90,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Stands for the offset of a field that a kernel does without.
+    /// Stands for the offset of a field that the kernel does not have.
     pub const NO_FIELD: u32 = u32::MAX;
 
     /// What stands in the object file: no offset is known, and no namespace
@@ -133,13 +134,13 @@ impl Layout {
     };
 }
 
-/// How a program reads what no typed pointer leads to.
+/// How a program reads structures that no typed pointer leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Access {
     /// It does not.
     None = 0,
-    /// By a pointer that a kernel function gave a type (Linux 6.2 and later).
+    /// By a pointer that a kernel function gives a type (Linux 6.2 and later).
     Cast = 1,
     /// By a copy of the kernel's memory (`bpf_probe_read_kernel`), which
     /// `lockdown=confidentiality` forbids.

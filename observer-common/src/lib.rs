@@ -7,7 +7,7 @@
 //! - [`kfunc`]: the kernel functions that the eBPF programs call.
 //! - [`layout`]: the constants that userspace injects when it loads them.
 //! - [`listener`]: which IP datagrams are the observer's.
-//! - [`loss`]: what the kernel side counts when it has to let something go.
+//! - [`loss`]: what the kernel side counts of what is lost, dropped or refused.
 //!
 //! The crate is `no_std`. The `user` feature adds what only userspace needs.
 

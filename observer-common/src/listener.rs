@@ -7,8 +7,8 @@
 /// How many UDP listeners one observer can have.
 pub const MAX_LISTENERS: usize = 8;
 
-/// The destination that a listener is bound to. In network byte order, as the
-/// packet has it: nothing is swapped for packets that are not ours.
+/// The destination that a listener is bound to, in network byte order as packets
+/// have it: the program compares without swapping bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C)]
@@ -19,7 +19,7 @@ pub struct Listener {
     pub port: u16,
     /// IP version: 4 or 6; 0: no listener.
     pub version: u8,
-    /// 1 if the listener takes datagrams to any address of the host, 0 if to
+    /// 1 if the listener receives datagrams to any address of the host, 0 if to
     /// its own only. A `u8` and not a `bool`: no invalid value.
     pub any_address: u8,
 }
@@ -34,13 +34,13 @@ pub const MAX_DEVICES: usize = 8;
 /// (`LOOPBACK_IFINDEX`, `include/net/flow.h`).
 pub const LOOPBACK: u32 = 1;
 
-/// Where the observer stands in the network, and how to read of a socket where
-/// it does: the `NETWORK` constant of the eBPF object.
+/// Where the observer is in the network, and how to read where a socket is: the
+/// `NETWORK` constant of the eBPF object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C)]
 pub struct Network {
-    /// The observer is woken once more than so many bytes of a ring are
+    /// The observer is woken once more than this many bytes of a ring are
     /// unread.
     pub wake_above: u64,
     /// Inode of the network namespace that the listeners are in.

@@ -1,7 +1,8 @@
-//! What the kernel side counts when it has to let something go.
+//! What the kernel side counts of records that are lost, and of datagrams that
+//! are dropped or refused.
 //!
-//! The counters live in a per-CPU array, so counting needs no atomic
-//! operation; userspace adds the CPUs up.
+//! The counters are in a per-CPU array, so counting needs no atomic operation;
+//! userspace adds the CPUs up.
 
 /// Index of a counter in the `LOSS` map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,20 +22,20 @@ pub enum Loss {
     /// The ring was filling up: a datagram that was to be delivered by it went
     /// on to the socket, with a record.
     PassedOn = 4,
-    /// A lie was refused, and the ring had no room to say so.
+    /// A forgery was refused, and the ring had no room for its record.
     RefusedUnseen = 5,
     /// A datagram to a UDP listener was dropped where it left by `lo`: there
-    /// was no room for its record, and without one it would count for nothing.
+    /// was no room for its record, and without one it would be refused.
     DroppedUnrecorded = 6,
-    /// One was dropped there that came in pieces, or behind headers that hide
-    /// it: IPv4 and IPv6 fragments, IPv6 extension headers.
+    /// A packet was dropped there that may hide a datagram to a listener: an
+    /// IPv4 or IPv6 fragment, or one with IPv6 extension headers.
     DroppedHidden = 7,
     /// A datagram of another network namespace passed without a record: its
     /// sender had used up its budget.
     PassedOverBudget = 8,
-    /// A UDP socket was given a datagram that another socket of the same
-    /// listener takes, or that a trusted network did not send: a copy of a
-    /// multicast or broadcast one.
+    /// A UDP socket was given a datagram, a copy of a multicast or broadcast one,
+    /// that another socket of the same listener receives, or that the trusted
+    /// network did not send.
     OtherSocket = 9,
     /// A datagram with descriptors attached was refused: dropped, or left to
     /// the socket to refuse.

@@ -8,9 +8,9 @@ pub const COMM_LEN: usize = 16;
 
 /// One send attempt, written by an eBPF program in the sending task.
 ///
-/// Unless the program took the datagram itself ([`Fate::Taken`]) a record is
-/// an attempt, not a delivery: the socket filter runs before the queue-full
-/// check (`unix_dgram_sendmsg`, `net/unix/af_unix.c`), and the cgroup program
+/// A record is an attempt, not a delivery, unless the program took the datagram
+/// off the socket ([`Fate::Taken`]): the socket filter runs before the check for
+/// a full queue (`unix_dgram_sendmsg`, `net/unix/af_unix.c`), and the cgroup program
 /// before the packet leaves (`ip_finish_output`, `net/ipv4/ip_output.c`).
 ///
 /// Every number that names a task is a thread-group id unless it says
@@ -32,7 +32,7 @@ pub struct Record {
     pub time_ns: u64,
     /// When the sending process started: `task_struct.start_boottime` of the
     /// group leader, nanoseconds of `CLOCK_BOOTTIME`. With the pid it names a
-    /// process for ever. 0: unknown.
+    /// process uniquely. 0: unknown.
     pub start_ns: u64,
     /// Id of the sender's cgroup in the unified hierarchy. 0: unknown.
     pub cgroup_id: u64,
@@ -58,8 +58,8 @@ pub struct Record {
     pub level: u8,
     /// What became of the datagram: a [`Fate`] as a number.
     pub fate: u8,
-    /// Name of the sending thread, NUL-padded. Empty: unknown. The owner can
-    /// change it at will: evidence for a human, never a ground for judgement.
+    /// Name of the sending thread, NUL-padded. Empty: unknown. The process can
+    /// change it at will, so it is shown to people, and decides nothing.
     pub comm: [u8; COMM_LEN],
     /// The datagram.
     pub frame: [u8; FRAME_LEN],
@@ -69,16 +69,16 @@ pub struct Record {
     /// Port that it left with, in the machine's byte order. Zero for a Unix
     /// socket.
     pub source_port: u16,
-    /// 1: the send may hold bytes that another process put there, and the
-    /// record names who flushed it. A `u8` and not a `bool`: no invalid value.
+    /// 1: the send may hold bytes of another process, and the record names the
+    /// one that flushed it. A `u8` and not a `bool`: no invalid value.
     pub corked: u8,
-    /// [`Limit`] as a number: what a sender is over. Zero unless
+    /// [`Limit`] as a number: what the sender is beyond. Zero unless
     /// [`Record::fate`] is [`Fate::Throttled`].
     pub limit: u8,
-    /// What the datagram carries as its mark on the way; 0: nothing.
+    /// The token that the packet has as its mark; 0: none.
     pub token: u32,
-    /// How many datagrams of this sender flood control has dropped so far, or
-    /// how many were refused for their descriptors. Zero unless
+    /// How many datagrams of this sender were throttled so far, or how many were
+    /// refused for their descriptors. Zero unless
     /// [`Record::fate`] is [`Fate::Throttled`] or [`Fate::Descriptors`].
     pub dropped: u64,
 }
@@ -134,47 +134,47 @@ pub enum Program {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum TaskKind {
-    /// The program had no way to tell.
+    /// The program had no way to find out.
     Unknown = 0,
-    /// A thread of the sender's own: the send is its own doing.
+    /// A thread of the sender's own.
     Thread = 1,
     /// An `io-wq` worker: the kernel carries out what some thread submitted.
     IoWorker = 2,
-    /// An `io_uring` SQPOLL thread: whoever maps the ring sends in its name.
+    /// An io_uring SQPOLL thread: every process that maps the io_uring sends in
+    /// its name.
     SqPoll = 3,
 }
 
-/// What became of the datagram that a record tells of.
+/// What became of a record's datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Fate {
-    /// It went on to the socket, where there may be room for it or not.
+    /// It went on to the socket, which may have had room for it or not.
     Passed = 0,
-    /// The program took it off the socket: this record is its delivery, and
-    /// the only one.
+    /// The program took it off the socket: this record is its only delivery.
     Taken = 1,
-    /// Flood control dropped it, and others of the same sender. Such a record
-    /// is written at most once a second for each sender.
+    /// It was throttled, as others of the same sender may have been. Such a
+    /// record is written at most once a second for each sender.
     Throttled = 2,
-    /// It was refused for the descriptors attached to it, and others of the
-    /// same sender. Written as often.
+    /// It was refused for the descriptors attached to it, as others of the same
+    /// sender may have been. Written as often.
     Descriptors = 3,
     /// It left by another device than `lo`, from the observer's own network
-    /// namespace: whatever brings it back, it is no other host's, and nobody
-    /// vouches for it.
+    /// namespace. If it comes back it is no other host's, and this record does
+    /// not attest it.
     Away = 4,
 }
 
-/// What a sender is over whose datagrams are dropped.
+/// The limit that a throttled sender is beyond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Limit {
     /// Its own budget.
     Process = 1,
-    /// What its user's strangers share: processes that no beat has been
-    /// accepted of.
+    /// The budget that its user's strangers share: processes that no beat has
+    /// been accepted of.
     User = 2,
-    /// What its cgroup's strangers share.
+    /// The budget that its cgroup's strangers share.
     Cgroup = 3,
     /// Its share of a ring that is filling up.
     Ring = 4,
