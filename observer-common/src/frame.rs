@@ -248,7 +248,7 @@ impl Frame {
     }
 }
 
-/// The frame as it lies on the wire, free of alignment.
+/// The bytes of a frame by field, without alignment.
 #[cfg(feature = "user")]
 #[derive(
     Clone,

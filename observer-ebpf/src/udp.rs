@@ -214,8 +214,9 @@ fn throttle(record: &mut Record, dropped: u64, report: bool) -> i32 {
     DROP
 }
 
-/// Marks a datagram with a random token, to tell it from others. What comes from another network
-/// namespace has no mark (`skb_scrub_packet`, `net/core/skbuff.c`).
+/// Marks a datagram with a random token, to tell it from others. What comes
+/// from another network namespace has no mark (`skb_scrub_packet`,
+/// `net/core/skbuff.c`).
 #[inline(always)]
 fn mark(ctx: &SkBuffContext) -> u32 {
     let packet = ctx.as_ptr().cast::<__sk_buff>();

@@ -107,7 +107,7 @@ struct Field {
 }
 
 impl Btf {
-    /// Finds where each type lies.
+    /// Finds where each type is.
     ///
     /// # Errors
     /// If the bytes are no BTF, or are damaged.
@@ -155,7 +155,7 @@ impl Btf {
         self.id(kind::FUNC, name)
     }
 
-    /// Types are numbered from 1, in the order in which they lie in the file.
+    /// Types are numbered from 1, in their order in the file.
     fn id(&self, kind: u32, name: &str) -> Option<u32> {
         let at = self.types.iter().position(|&offset| {
             self.type_at(offset)

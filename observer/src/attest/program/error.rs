@@ -92,8 +92,8 @@ fn chain(error: &dyn StdError) -> String {
     text
 }
 
-/// The refusal, and the last line of the verifier's log that says why: the log
-/// has thousands of lines, and ends with statistics.
+/// The refusal, and the last line of the verifier's log before its statistics,
+/// which is the reason: the log has thousands of lines.
 fn summary(error: &ProgramError) -> String {
     let ProgramError::LoadError {
         io_error,
