@@ -39,12 +39,12 @@ pub enum KernelError {
     NetNamespace(io::Error),
     /// Only the sender's own socket shows whether a UDP send is corked, and no
     /// helper function reads that.
-    #[error("no helper function tells a corked UDP send from another: only tier btf attests UDP")]
+    #[error("no helper function shows whether a UDP send is corked: only tier btf attests UDP")]
     UdpNeedsBtf,
     /// Kernels before 6.2 let a program read IPv6 sockets only.
     #[error(
-        "this kernel lets nobody tell corked sends of an IPv4 socket (Linux 6.2 and later do): \
-         listen on IPv6, as on [::1]"
+        "this kernel does not show whether a send of an IPv4 socket is corked (Linux 6.2 and \
+         later do): listen on IPv6, as on [::1]"
     )]
     UdpNeedsIpv6,
     /// The kernel refused a map or the object itself.
