@@ -1,11 +1,11 @@
 //! The constants that userspace injects when it loads the eBPF programs.
 //!
 //! rustc cannot emit CO-RE relocations. So userspace reads the field offsets of
-//! the running kernel from its BTF, and writes them over [`Layout`] in `.rodata`
-//! before the load. Then the map is frozen, and the verifier folds the values
-//! into literals and checks each load against BTF. It refuses a wrong offset,
-//! unless there is another field of the same type; no load ever reads outside of
-//! a kernel object.
+//! the running kernel from its BTF, and writes them over [`Layout`] in
+//! `.rodata` before the load. Then the map is frozen, and the verifier folds
+//! the values into literals and checks each load against BTF. It refuses a
+//! wrong offset, unless there is another field of the same type; no load ever
+//! reads outside of a kernel object.
 
 /// Field offsets in bytes in the running kernel, and who the observer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

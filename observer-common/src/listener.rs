@@ -7,8 +7,8 @@
 /// How many UDP listeners one observer can have.
 pub const MAX_LISTENERS: usize = 8;
 
-/// The destination that a listener is bound to, in network byte order as packets
-/// have it: the program compares without swapping bytes.
+/// The destination that a listener is bound to, in network byte order as
+/// packets have it: the program compares without swapping bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C)]

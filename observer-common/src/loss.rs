@@ -33,9 +33,9 @@ pub enum Loss {
     /// A datagram of another network namespace passed without a record: its
     /// sender had used up its budget.
     PassedOverBudget = 8,
-    /// A UDP socket was given a datagram, a copy of a multicast or broadcast one,
-    /// that another socket of the same listener receives, or that the trusted
-    /// network did not send.
+    /// A UDP socket was given a datagram, a copy of a multicast or broadcast
+    /// one, that another socket of the same listener receives, or that the
+    /// trusted network did not send.
     OtherSocket = 9,
     /// A datagram with descriptors attached was refused: dropped, or left to
     /// the socket to refuse.

@@ -9,9 +9,10 @@ pub const COMM_LEN: usize = 16;
 /// One send attempt, written by an eBPF program in the sending task.
 ///
 /// A record is an attempt, not a delivery, unless the program took the datagram
-/// off the socket ([`Fate::Taken`]): the socket filter runs before the check for
-/// a full queue (`unix_dgram_sendmsg`, `net/unix/af_unix.c`), and the cgroup program
-/// before the packet leaves (`ip_finish_output`, `net/ipv4/ip_output.c`).
+/// off the socket ([`Fate::Taken`]): the socket filter runs before the check
+/// for a full queue (`unix_dgram_sendmsg`, `net/unix/af_unix.c`), and the
+/// cgroup program before the packet leaves (`ip_finish_output`,
+/// `net/ipv4/ip_output.c`).
 ///
 /// Every number that names a task is a thread-group id unless it says
 /// otherwise, as the frame's `pid` field is.
@@ -77,9 +78,9 @@ pub struct Record {
     pub limit: u8,
     /// The token that the packet has as its mark; 0: none.
     pub token: u32,
-    /// How many datagrams of this sender were throttled so far, or how many were
-    /// refused for their descriptors. Zero unless
-    /// [`Record::fate`] is [`Fate::Throttled`] or [`Fate::Descriptors`].
+    /// How many datagrams of this sender were throttled so far, or how many
+    /// were refused for their descriptors. Zero unless [`Record::fate`] is
+    /// [`Fate::Throttled`] or [`Fate::Descriptors`].
     pub dropped: u64,
 }
 

@@ -1,5 +1,5 @@
-//! Constants that userspace sets: what it knows of the running kernel and of the
-//! observer.
+//! Constants that userspace sets: what it knows of the running kernel and of
+//! the observer.
 
 use observer_common::gate::Gate;
 use observer_common::layout::Layout;

@@ -22,7 +22,8 @@ pub(crate) fn pass(ctx: &SkBuffContext) -> i64 {
     i64::from(ctx.len())
 }
 
-/// Writes a record of the datagram and returns what the kernel is to do with it.
+/// Writes a record of the datagram and returns what the kernel is to do with
+/// it.
 ///
 /// In this order:
 ///
@@ -117,8 +118,8 @@ fn refuse<const HAS_KFUNCS: bool>(record: &mut Record) -> i64 {
 }
 
 /// Keeps a datagram with descriptors out. Of a datagram that is dropped or
-/// refused the kernel closes the descriptors in the sending task. Of one that is
-/// received it would do so in the observer's, and closing a file may take as
+/// refused the kernel closes the descriptors in the sending task. Of one that
+/// is received it would do so in the observer's, and closing a file may take as
 /// long as its owner likes (`SO_LINGER`).
 ///
 /// A socket that refuses descriptors itself is given the datagram, so that the
@@ -156,8 +157,9 @@ fn throttle<const HAS_KFUNCS: bool>(record: &mut Record, dropped: u64, report: b
 }
 
 /// Whether userspace's `judge` is certain to refuse the datagram for its claim:
-/// its rules, as far as they need only the sender. What passes here is judged in
-/// full, so this decides only whether a forgery takes up a place in the queue.
+/// its rules, as far as they need only the sender. What passes here is judged
+/// in full, so this decides only whether a forgery takes up a place in the
+/// queue.
 #[inline(always)]
 fn is_forgery(record: &Record) -> bool {
     let claim = claimed_pid(&record.frame);

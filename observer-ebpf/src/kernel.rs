@@ -2,8 +2,8 @@
 //!
 //! Userspace replaces each function's placeholder. The verifier refuses a
 //! program that can reach a placeholder. Of a loader without `CAP_PERFMON` it
-//! refuses every program that has one at all, since it then follows both ways of
-//! every branch, speculatively (Linux up to 6.15).
+//! refuses every program that has one at all, since it then follows both ways
+//! of every branch, speculatively (Linux up to 6.15).
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;

@@ -1,11 +1,11 @@
 //! What each socket of a UDP listener takes.
 //!
-//! A listener has a socket for each way that datagrams may come by, and a filter
-//! on each. Only the filter sees the device that a datagram came by: for an own
-//! datagram to an own address `IP_PKTINFO` has the address's device
+//! A listener has a socket for each way that datagrams may come by, and a
+//! filter on each. Only the filter sees the device that a datagram came by: for
+//! an own datagram to an own address `IP_PKTINFO` has the address's device
 //! (`ipv4_pktinfo_prepare`, `net/ipv4/ip_sockglue.c`). And only a filter keeps
-//! copies of multicast and broadcast datagrams out: all sockets get one, whatever
-//! program spreads datagrams over them (`__udp4_lib_mcast_deliver`,
+//! copies of multicast and broadcast datagrams out: all sockets get one,
+//! whatever program spreads datagrams over them (`__udp4_lib_mcast_deliver`,
 //! `net/ipv4/udp.c`).
 
 use aya_ebpf::EbpfContext as _;
@@ -41,8 +41,8 @@ const LEN: u32 = 8 + FRAME_LEN as u32;
 const LOOPED_BACK: u32 = 5;
 
 /// Drops what came by another way than the socket's own, and what is no frame
-/// by its length, before it takes up room in the queue. With `is_wired` it drops
-/// also what this host itself sent.
+/// by its length, before it takes up room in the queue. With `is_wired` it
+/// drops also what this host itself sent.
 #[inline(always)]
 pub(crate) fn filter(ctx: &SkBuffContext, way: Way, is_wired: bool) -> i64 {
     let packet = ctx.as_ptr().cast::<__sk_buff>();

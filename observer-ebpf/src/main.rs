@@ -141,7 +141,8 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 }
 
 /// The helpers in use are GPL-only (`bpf_get_current_task_btf`,
-/// `kernel/trace/bpf_trace.c`), so the object declares a licence that permits them.
+/// `kernel/trace/bpf_trace.c`), so the object declares a licence that permits
+/// them.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

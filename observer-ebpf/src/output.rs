@@ -23,7 +23,8 @@ const _: () = assert!(size_of::<Record>().is_multiple_of(size_of::<u64>()));
 static RECORDS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
 /// Records of datagrams that other network namespaces send, so that a sender
-/// there cannot fill the ring for senders in the observer's own. Sized likewise.
+/// there cannot fill the ring for senders in the observer's own. Sized
+/// likewise.
 #[map]
 static OTHERS: RingBuf = RingBuf::with_byte_size(4096, 0);
 

@@ -44,8 +44,8 @@ pub(crate) fn is_open(ctx: &SkBuffContext) -> bool {
 static OPEN: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// Goes on to the other program, and does not return, while the observer lives.
-/// It is for where `CAP_PERFMON` is missing: without it a program may not look at
-/// the socket itself.
+/// It is for where `CAP_PERFMON` is missing: without it a program may not look
+/// at the socket itself.
 #[inline(always)]
 pub(crate) fn go_on_if_observed(ctx: &SkBuffContext) {
     // SAFETY: nothing has to be done after the call.

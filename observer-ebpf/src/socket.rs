@@ -16,8 +16,8 @@ use crate::kernel::{KernelPtr, cast_to_kern_ctx, load, rdonly_cast};
 pub(crate) struct Socket {
     /// Inode of its network namespace.
     pub(crate) net_inode: u32,
-    /// Bytes of the packet may come from another process than the one that sends
-    /// now.
+    /// Bytes of the packet may come from another process than the one that
+    /// sends now.
     pub(crate) is_corked: bool,
     /// It is a raw socket that is given whole packets (`IPPROTO_RAW`). One of
     /// IPv6 can be corked all the same: a process that shares it switches
@@ -95,8 +95,8 @@ fn net_inode(sk: KernelPtr) -> u32 {
     load(net, network!(net_inum))
 }
 
-/// `udp_sock.pending` is the address family of what a corked socket holds, and is
-/// cleared only after that was sent (`udp_push_pending_frames`,
+/// `udp_sock.pending` is the address family of what a corked socket holds, and
+/// is cleared only after that was sent (`udp_push_pending_frames`,
 /// `net/ipv4/udp.c`, and `udp_v6_push_pending_frames`, `net/ipv6/udp.c`, read
 /// in 6.1, 6.12 and 6.18). A plain send never sets it.
 #[inline(always)]

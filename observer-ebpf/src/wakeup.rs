@@ -15,11 +15,11 @@ static WAKEUP: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Wakes the observer if it sleeps. To be called after a record was written.
 ///
-/// No wake-up is lost: `bpf_ringbuf_commit` (`kernel/bpf/ringbuf.c`, read in 6.1
-/// to 6.18) publishes the record with `xchg`, a full barrier, and this reads the
-/// word after it. The observer sets the word, has a full barrier, and looks at
-/// the ring after that. So either the observer sees the record, or this sees
-/// that the observer sleeps.
+/// No wake-up is lost: `bpf_ringbuf_commit` (`kernel/bpf/ringbuf.c`, read in
+/// 6.1 to 6.18) publishes the record with `xchg`, a full barrier, and this
+/// reads the word after it. The observer sets the word, has a full barrier, and
+/// looks at the ring after that. So either the observer sees the record, or
+/// this sees that the observer sleeps.
 ///
 /// By then the record has been committed, so the wake-up is that of an empty
 /// entry which is discarded at once. The word is only read while the observer

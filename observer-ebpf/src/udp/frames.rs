@@ -23,8 +23,8 @@ pub(super) struct Frames {
 
 impl Frames {
     /// The frames among the datagrams of a send. It may hold many datagrams
-    /// (`UDP_SEGMENT`) that the kernel separates later: all are of the same size
-    /// but the last, which may be shorter.
+    /// (`UDP_SEGMENT`) that the kernel separates later: all are of the same
+    /// size but the last, which may be shorter.
     #[inline(always)]
     pub(super) fn of(ctx: &SkBuffContext, datagram: &Datagram, segment: u32) -> Option<Self> {
         let Datagram {

@@ -253,8 +253,8 @@ impl Structure<'_> {
         self.found.value
     }
 
-    /// Offset of a field in bytes; `path` may name a field of an inner structure,
-    /// as `ns.inum` does. A bit field has no offset.
+    /// Offset of a field in bytes; `path` may name a field of an inner
+    /// structure, as `ns.inum` does. A bit field has no offset.
     pub(super) fn offset(&self, path: &str) -> Option<u32> {
         let Self { btf, found } = self;
         let mut within = *found;

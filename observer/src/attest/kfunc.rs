@@ -2,8 +2,8 @@
 //!
 //! The loader has no support for such calls (aya 0.14), and does not change
 //! them: it relocates no instruction whose source register is
-//! `BPF_PSEUDO_KFUNC_CALL`. The verifier checks each call against the function's
-//! type in BTF (`check_kfunc_call`, `kernel/bpf/verifier.c`).
+//! `BPF_PSEUDO_KFUNC_CALL`. The verifier checks each call against the
+//! function's type in BTF (`check_kfunc_call`, `kernel/bpf/verifier.c`).
 
 use observer_common::kfunc::{ALL, CASTS, Kfunc, PREEMPTION};
 use zerocopy::IntoBytes as _;
@@ -32,8 +32,8 @@ impl Kfuncs {
         Self(ALL.map(|kfunc| types.function_id(kfunc.name)))
     }
 
-    /// Whether a program can give any pointer a type, and so read what it points
-    /// to (Linux 6.2 and later).
+    /// Whether a program can give any pointer a type, and so read what it
+    /// points to (Linux 6.2 and later).
     pub(super) fn can_cast(&self) -> bool {
         self.have(&CASTS)
     }

@@ -17,8 +17,8 @@ impl PidNamespace {
     /// The namespace of the calling process.
     ///
     /// # Errors
-    /// If `/proc/self/ns/pid` cannot be read: `/proc` is not mounted, or is that
-    /// of another pid namespace.
+    /// If `/proc/self/ns/pid` cannot be read: `/proc` is not mounted, or is
+    /// that of another pid namespace.
     pub fn of_self() -> io::Result<Self> {
         let stat = rustix::fs::stat(Path::new("/proc/self/ns/pid"))?;
         let inode = u32::try_from(stat.st_ino).map_err(io::Error::other)?;

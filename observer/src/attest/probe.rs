@@ -1,8 +1,8 @@
 //! What this host allows: the facts behind `observer doctor`.
 //!
-//! Every fact is read or tried out; none is inferred from a version number. What
-//! cannot be read is unknown. [`HostReport::findings`] says what the facts mean
-//! and what to do.
+//! Every fact is read or tried out; none is inferred from a version number.
+//! What cannot be read is unknown. [`HostReport::findings`] says what the facts
+//! mean and what to do.
 
 use std::fs;
 use std::io::{self, Read as _};

@@ -15,8 +15,8 @@ pub struct HostReport {
     pub kernel_release: String,
     /// What the kernel's lockdown forbids.
     pub lockdown: Lockdown,
-    /// The kernel's type information, at [`KERNEL_BTF`](crate::attest::KERNEL_BTF)
-    /// unless another file was named.
+    /// The kernel's type information, at
+    /// [`KERNEL_BTF`](crate::attest::KERNEL_BTF) unless another file was named.
     pub btf: Btf,
     /// Effective capabilities of this process; `None`: unknown.
     pub capabilities: Option<Capabilities>,
