@@ -51,6 +51,8 @@ pub(super) struct Writer {
     /// A seal that is part of the chain; nothing else may become part of it
     /// until the key file has followed.
     sealing: Option<Prepared>,
+    /// A line about the file that has to wait for that, too.
+    altered: Option<Notice>,
     repair: Option<Notice>,
     clean: bool,
     fold: Fold,
@@ -98,6 +100,7 @@ impl Writer {
             position,
             pending: Vec::new(),
             sealing: None,
+            altered: None,
             repair,
             clean,
             fold: Fold::new(now),
@@ -382,7 +385,8 @@ impl Writer {
         Ok(())
     }
 
-    /// An alarm, not a defence: `verify` finds what was changed.
+    /// An alarm, not a defence: `verify` finds what was changed. Nothing may
+    /// follow a seal under the same key, so the line waits for the next one.
     fn tell_altered(&mut self, how: &'static str, expected_bytes: u64, found_bytes: u64) {
         tracing::error!(
             "{}: {how}, and not by this observer",
@@ -393,7 +397,11 @@ impl Writer {
             expected_bytes,
             found_bytes,
         };
-        self.line(Timestamp::now(), &altered);
+        if self.sealing.is_some() {
+            self.altered = Some(altered);
+        } else {
+            self.line(Timestamp::now(), &altered);
+        }
     }
 
     fn sync_if_due(&mut self, now: Instant) -> Result<(), FileError> {
@@ -442,7 +450,13 @@ impl Writer {
         }
         self.unsealed = 0;
         self.hurried = false;
-        self.seal_due = after(Instant::now(), self.options.heartbeat);
+        let now = Instant::now();
+        self.seal_due = after(now, self.options.heartbeat);
+        if let Some(altered) = self.altered.take() {
+            self.line(Timestamp::now(), &altered);
+            self.hurry(now);
+            self.write_out()?;
+        }
         Ok(())
     }
 
@@ -519,8 +533,10 @@ impl Writer {
                 self.line(Timestamp::now(), stop);
             }
             match self.seal() {
-                Ok(()) if told => return,
-                Ok(()) => {}
+                Ok(()) if told && self.unsealed == 0 => return,
+                // The file was altered meanwhile: the last lines are to be
+                // `stop` and its seal.
+                Ok(()) => told = false,
                 Err(error) => {
                     self.failed(&error, now);
                     std::thread::sleep(RETRY);

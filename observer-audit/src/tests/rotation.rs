@@ -145,6 +145,27 @@ fn a_file_taken_away_while_it_is_written_is_told_and_another_begun() {
     scene.assert_clean();
 }
 
+/// Nothing but the seal is to be written then, and a seal is the last line of
+/// its epoch.
+#[test]
+fn a_file_taken_away_before_a_seal_is_reported_after_it() {
+    let mut scene = Scene::new();
+    scene.options.seal_after = Duration::from_millis(500);
+    let trail = scene.open();
+    trail.incident(incident(1));
+    wait_for(&trail, 2);
+    let aside = scene.path("trail.00000000000000000001");
+    fs::rename(&scene.options.file, aside).unwrap();
+    wait_for(&trail, 4);
+    trail.close("test", Duration::from_secs(10)).unwrap();
+    let lines = scene.lines();
+    assert!(lines[0].contains("\"kind\":\"seal\""), "{lines:#?}");
+    assert!(lines[1].contains("\"kind\":\"altered\""), "{lines:#?}");
+    scene.assert_clean();
+    scene.run(1);
+    scene.assert_clean();
+}
+
 #[test]
 fn follow_misses_no_file_when_it_is_slow() {
     let mut scene = Scene::new();
