@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::str;
 
-use rustix::fs::{Mode, OFlags, fstat, fstatfs, open};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, fstat, fstatfs, open, statx};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -95,6 +95,30 @@ impl Cgroup {
     pub fn is_root(&self) -> bool {
         self.is_root
     }
+
+    /// The directory at which the file system that it lies in is mounted: all
+    /// cgroups that can be found by their ids from here are below it.
+    ///
+    /// # Errors
+    /// If the table of mounts cannot be read or does not have it, or the
+    /// kernel does not number mounts (Linux before 5.8).
+    pub fn mount_point(&self) -> Result<PathBuf, CgroupError> {
+        let flags = AtFlags::EMPTY_PATH;
+        let status =
+            statx(&self.directory, "", flags, StatxFlags::MNT_ID).map_err(|errno| {
+                CgroupError::Unreadable {
+                    path: self.path.clone(),
+                    error: errno.into(),
+                }
+            })?;
+        let has_id = StatxFlags::from_bits_retain(status.stx_mask).contains(StatxFlags::MNT_ID);
+        let found = if has_id {
+            find_by_id(&mounts()?, status.stx_mnt_id)
+        } else {
+            None
+        };
+        found.ok_or(CgroupError::NotMounted)
+    }
 }
 
 impl AsFd for Cgroup {
@@ -105,12 +129,15 @@ impl AsFd for Cgroup {
 
 /// The first cgroup2 mount whose own root is the hierarchy's, else the first.
 fn mounted() -> Result<PathBuf, CgroupError> {
-    let table = Path::new("/proc/self/mountinfo");
-    let mounts = fs::read(table).map_err(|error| CgroupError::Unreadable {
-        path: table.to_owned(),
+    find(&mounts()?).ok_or(CgroupError::NotMounted)
+}
+
+fn mounts() -> Result<Vec<u8>, CgroupError> {
+    let path = Path::new("/proc/self/mountinfo");
+    fs::read(path).map_err(|error| CgroupError::Unreadable {
+        path: path.to_owned(),
         error,
-    })?;
-    find(&mounts).ok_or(CgroupError::NotMounted)
+    })
 }
 
 fn find(mounts: &[u8]) -> Option<PathBuf> {
@@ -123,8 +150,15 @@ fn find(mounts: &[u8]) -> Option<PathBuf> {
     Some(whole.unwrap_or(first).point)
 }
 
+fn find_by_id(mounts: &[u8], id: u64) -> Option<PathBuf> {
+    let mut cgroups = mounts.split(|&byte| byte == b'\n').filter_map(parse);
+    Some(cgroups.find(|mount| mount.id == id)?.point)
+}
+
 /// A cgroup2 mount.
 struct Mount {
+    /// As `statx` numbers it.
+    id: u64,
     point: PathBuf,
     /// It shows the hierarchy from its root, or from the root of the cgroup
     /// namespace.
@@ -141,6 +175,7 @@ fn parse(line: &[u8]) -> Option<Mount> {
         return None;
     }
     Some(Mount {
+        id: str::from_utf8(before.first()?).ok()?.parse().ok()?,
         point: PathBuf::from(OsString::from_vec(unescape(before.get(4)?))),
         is_whole: before.get(3) == Some(&b"/".as_slice()),
     })
@@ -180,6 +215,37 @@ mod tests {
         assert_eq!(find(HYBRID), Some("/sys/fs/cgroup/unified".into()));
         let partial = HYBRID.split(|&byte| byte == b'\n').nth(1).unwrap();
         assert_eq!(find(partial), Some("/mnt/a b".into()));
+    }
+
+    #[test]
+    fn a_mount_is_found_by_its_id() {
+        assert_eq!(find_by_id(HYBRID, 41), Some("/mnt/a b".into()));
+        assert_eq!(
+            find_by_id(HYBRID, 42),
+            Some("/sys/fs/cgroup/unified".into())
+        );
+        // No cgroup2 mount, and none at all.
+        assert_eq!(find_by_id(HYBRID, 40), None);
+        assert_eq!(find_by_id(HYBRID, 43), None);
+    }
+
+    /// The mount of a directory somewhere below it is the same, and the paths
+    /// of cgroups with it.
+    #[test]
+    fn a_cgroup_below_the_root_has_the_mount_of_the_root() {
+        let Ok(root) = Cgroup::open(None) else {
+            return;
+        };
+        assert_eq!(root.mount_point().expect("it is mounted"), root.path());
+        let entries = fs::read_dir(root.path()).expect("it is readable");
+        let below = entries.flatten().map(|entry| entry.path());
+        for path in below.filter(|path| path.is_dir()) {
+            let Ok(cgroup) = Cgroup::open(Some(&path)) else {
+                // It was removed meanwhile.
+                continue;
+            };
+            assert_eq!(cgroup.mount_point().expect("it is mounted"), root.path());
+        }
     }
 
     #[test]
