@@ -137,11 +137,17 @@ pub struct Options {
     pub keep: usize,
     /// How many incidents wait at most for the writer.
     pub queue: usize,
+    /// Where the unified cgroup hierarchy is mounted: the kernel's cgroup ids
+    /// are resolved to paths below it. `None`: no cgroups are named.
+    pub cgroup_mount: Option<PathBuf>,
+    /// Release of the running kernel, for the `start` line; empty if unknown.
+    pub kernel: String,
 }
 
 impl Options {
     /// The defaults: on disk within 100 ms, sealed within a second, a seal a
-    /// minute when nothing happens, 16 files of 64 MiB, 8192 in the queue.
+    /// minute when nothing happens, 16 files of 64 MiB, 8192 in the queue;
+    /// nothing known of cgroups and kernel.
     #[must_use]
     pub fn new(file: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         Self {
@@ -153,6 +159,8 @@ impl Options {
             rotate_bytes: 64 << 20,
             keep: 16,
             queue: 8192,
+            cgroup_mount: None,
+            kernel: String::new(),
         }
     }
 }

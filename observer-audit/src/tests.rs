@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -185,6 +186,30 @@ fn an_incident_in_full_and_then_its_evidence() {
     assert_eq!(evidence["process"]["read"], "after_the_fact");
     assert_eq!(evidence["process"]["error"], "the process has ended");
     scene.assert_clean();
+}
+
+/// By its id alone: nothing else is known of a sender that has ended.
+#[test]
+fn a_sender_is_in_a_cgroup_below_the_mount_that_was_named() {
+    let mut scene = Scene::new();
+    let mount = tempfile::tempdir().unwrap();
+    let cgroup = mount.path().join("some.slice/some.service");
+    fs::create_dir_all(&cgroup).unwrap();
+    scene.options.cgroup_mount = Some(mount.path().to_owned());
+    scene.options.kernel = "6.12.0".into();
+    let mut incident = incident(0);
+    if let Some(sender) = &mut incident.sender {
+        sender.cgroup_id = Some(fs::metadata(&cgroup).unwrap().ino());
+    }
+    let trail = scene.open();
+    trail.incident(incident);
+    trail.close("test", Duration::from_secs(10)).unwrap();
+    let lines = scene.lines();
+    assert!(lines[0].contains("\"kernel\":\"6.12.0\""), "{lines:#?}");
+    let evidence = lines.iter().find(|line| line.contains("\"evidence\""));
+    let expected = "\"container\":{\"cgroup\":\"/some.slice/some.service\",\
+                    \"unit\":\"some.service\",\"id\":null}";
+    assert!(evidence.unwrap().contains(expected), "{lines:#?}");
 }
 
 #[test]

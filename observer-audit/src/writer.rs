@@ -105,7 +105,7 @@ impl Writer {
             clean,
             fold: Fold::new(now),
             fold_due: None,
-            gathering: Gathering::new(bell),
+            gathering: Gathering::new(bell, options.cgroup_mount.clone()),
             lost_told: 0,
             lost_told_at: None,
             unsealed,
@@ -132,7 +132,7 @@ impl Writer {
             trail: self.state.trail.clone(),
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
-            kernel: kernel_release(),
+            kernel: self.options.kernel.clone(),
             boot_id: boot_id(),
             clean: self.clean,
         };
@@ -556,12 +556,6 @@ enum Ended {
 
 fn cgroup_of(incident: &Incident) -> Option<u64> {
     incident.sender.as_ref()?.cgroup_id
-}
-
-/// Release of the running kernel, as `uname -r` has it.
-fn kernel_release() -> String {
-    let system = rustix::system::uname();
-    system.release().to_string_lossy().into_owned()
 }
 
 /// Names this boot (`/proc/sys/kernel/random/boot_id`).

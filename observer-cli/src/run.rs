@@ -1,11 +1,10 @@
 //! `observer run`: sets everything up, and takes it down in order.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use observer::Namespaces;
-use observer::{Observer, StartError};
-use observer::{probe, tier_name};
+use observer::{Cgroup, Namespaces, Observer, StartError, probe, tier_name};
 use observer_audit::{Counts, Trail};
 use observer_events::event::Via;
 
@@ -58,12 +57,26 @@ async fn observe(args: &Run, log: &Log) -> anyhow::Result<()> {
 
 /// An observer that was told to leave a trail does not run without.
 fn open_trail(args: &Run) -> anyhow::Result<Option<Trail>> {
-    let Some(options) = args.audit.options() else {
+    let Some(mut options) = args.audit.options() else {
         return Ok(None);
     };
+    options.cgroup_mount = cgroup_mount(args.udp.cgroup.as_deref());
+    options.kernel = probe::kernel_release();
     let trail = Trail::open(&options).context("cannot keep an audit trail")?;
     tracing::info!("audit trail {} in {}", trail.name(), options.file.display());
     Ok(Some(trail))
+}
+
+/// Where the hierarchy of the named cgroup, or else of all, is mounted: a
+/// sender may be in a cgroup outside of the one that was named.
+fn cgroup_mount(named: Option<&Path>) -> Option<PathBuf> {
+    match Cgroup::open(named).and_then(|cgroup| cgroup.mount_point()) {
+        Ok(mount) => Some(mount),
+        Err(error) => {
+            tracing::warn!("the audit trail names no cgroups: {error}");
+            None
+        }
+    }
 }
 
 /// Ends the trail, saying why.

@@ -69,11 +69,10 @@ struct Memory {
 }
 
 impl Cgroups {
-    /// Finds where the unified hierarchy is mounted.
-    pub(crate) fn new() -> Self {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    /// Cgroups of the hierarchy that is mounted there; `None`: of none.
+    pub(crate) fn new(mount: Option<PathBuf>) -> Self {
         Self {
-            mount: find_mount(&mounts),
+            mount,
             memory: Mutex::default(),
         }
     }
@@ -162,16 +161,6 @@ fn walk(mount: &Path, id: u64) -> Option<String> {
     None
 }
 
-/// The mount point of type `cgroup2`. Octal escapes of odd paths are not
-/// undone: nobody mounts it there.
-fn find_mount(mounts: &str) -> Option<PathBuf> {
-    mounts.lines().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        (after.split(' ').next() == Some("cgroup2")).then_some(())?;
-        before.split(' ').nth(4).map(PathBuf::from)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,24 +183,13 @@ mod tests {
     }
 
     #[test]
-    fn the_mount_is_found_among_others() {
-        let mounts = "22 1 0:20 / /proc rw - proc proc rw\n\
-                      31 23 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup rw\n";
-        assert_eq!(find_mount(mounts), Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(find_mount("garbage\n - cgroup2\n"), None);
-    }
-
-    #[test]
     fn a_folder_is_found_by_its_inode_and_a_wrong_hint_is_not_believed() {
         let mount = tempfile::tempdir().unwrap();
         let deep = mount.path().join("a.slice/b.service");
         fs::create_dir_all(&deep).unwrap();
         fs::create_dir(mount.path().join("other")).unwrap();
         let id = fs::metadata(&deep).unwrap().ino();
-        let cgroups = Cgroups {
-            mount: Some(mount.path().to_owned()),
-            memory: Mutex::default(),
-        };
+        let cgroups = Cgroups::new(Some(mount.path().to_owned()));
         assert_eq!(cgroups.known(id), None);
         let found = cgroups.find(id, Some("/other")).unwrap();
         assert_eq!(found.cgroup, "/a.slice/b.service");

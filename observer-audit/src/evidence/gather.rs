@@ -27,6 +27,7 @@
 mod state;
 
 use std::mem;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -87,13 +88,13 @@ struct Desk {
 }
 
 impl Gathering {
-    pub(crate) fn new(bell: Bell) -> Self {
+    pub(crate) fn new(bell: Bell, cgroup_mount: Option<PathBuf>) -> Self {
         Self {
             desk: Arc::new(Desk {
                 state: Mutex::default(),
                 work: Condvar::new(),
                 finished: Condvar::new(),
-                cgroups: Cgroups::new(),
+                cgroups: Cgroups::new(cgroup_mount),
                 bell,
             }),
         }
