@@ -1,8 +1,8 @@
-//! A line's outer form: what stands before and after what it says.
+//! A line's outer form: what comes before and after its content.
 //!
 //! `{"seq":N,"epoch":N,"prev":"MAC","time":"RFC 3339",` ... `,"mac":"MAC"}`.
-//! The MAC is over bytes, not over what they mean, so the reader takes nothing
-//! but exactly this form.
+//! The MAC is over bytes, not over their meaning, so the reader accepts exactly
+//! this form and no other.
 
 use std::io::Write as _;
 
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use observer_events::format::Ascii;
 use serde::Serialize;
 
-use super::chain::{LEN, LineKey, Link};
+use crate::chain::{LEN, LineKey, Link};
 
 const BEFORE_MAC: &[u8] = b",\"mac\":\"";
 const AFTER_MAC: &[u8] = b"\"}";
@@ -19,25 +19,25 @@ const TAIL: usize = BEFORE_MAC.len() + 2 * LEN + AFTER_MAC.len();
 
 /// A place in the trail: where the next line goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Position {
+pub(crate) struct Position {
     /// The next line's number; the first is 1.
-    pub(super) seq: u64,
+    pub(crate) seq: u64,
     /// The next line's epoch; the first is 0.
-    pub(super) epoch: u64,
+    pub(crate) epoch: u64,
     /// MAC of the line before.
-    pub(super) prev: Link,
+    pub(crate) prev: Link,
 }
 
 impl Position {
     /// Where every trail begins.
-    pub(super) const START: Self = Self {
+    pub(crate) const START: Self = Self {
         seq: 1,
         epoch: 0,
         prev: Link([0; LEN]),
     };
 
     /// The place after a line of this epoch.
-    pub(super) fn after(self, link: Link) -> Self {
+    pub(crate) fn after(self, link: Link) -> Self {
         Self {
             seq: self.seq.saturating_add(1),
             epoch: self.epoch,
@@ -47,17 +47,17 @@ impl Position {
 }
 
 /// How a line at this place begins, up to its time.
-pub(super) fn beginning(at: Position) -> String {
+pub(crate) fn beginning(at: Position) -> String {
     let Position { seq, epoch, prev } = at;
     format!("{{\"seq\":{seq},\"epoch\":{epoch},\"prev\":\"{prev}\",\"time\":\"")
 }
 
 /// Appends one line to the buffer; returns its MAC.
-pub(super) fn write(
+pub(crate) fn write(
     buffer: &mut Vec<u8>,
     at: Position,
     time: Timestamp,
-    entry: &impl Serialize,
+    content: &impl Serialize,
     key: &LineKey,
 ) -> Link {
     let start = buffer.len();
@@ -66,15 +66,15 @@ pub(super) fn write(
     write!(buffer, "{time:.9}\"").unwrap_or_default();
     let inner = buffer.len();
     let mut serializer = serde_json::Serializer::with_formatter(&mut *buffer, Ascii);
-    if entry.serialize(&mut serializer).is_ok() {
+    if content.serialize(&mut serializer).is_ok() {
         // Its object becomes part of this one.
         if let Some(brace) = buffer.get_mut(inner) {
             *brace = b',';
         }
         buffer.pop();
     } else {
-        // No entry refuses to be serialised; should one ever do, its line
-        // keeps its place in the chain and says so.
+        // No content fails to serialize. Should one ever do, its line keeps
+        // its place in the chain and is marked.
         buffer.truncate(inner);
         buffer.extend_from_slice(b",\"kind\":\"unwritable\"");
     }
@@ -86,21 +86,21 @@ pub(super) fn write(
     link
 }
 
-/// A line taken apart; nothing of it is proven yet.
+/// A line taken apart; nothing of it is verified yet.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Parsed<'a> {
-    pub(super) seq: u64,
-    pub(super) epoch: u64,
-    pub(super) prev: Link,
-    pub(super) mac: Link,
+pub(crate) struct Parsed<'a> {
+    pub(crate) seq: u64,
+    pub(crate) epoch: u64,
+    pub(crate) prev: Link,
+    pub(crate) mac: Link,
     /// What the MAC is over.
-    pub(super) body: &'a [u8],
+    pub(crate) body: &'a [u8],
 }
 
 impl<'a> Parsed<'a> {
     /// Takes a line without its line feed apart; `None` if it has another
     /// form.
-    pub(super) fn new(line: &'a [u8]) -> Option<Self> {
+    pub(crate) fn new(line: &'a [u8]) -> Option<Self> {
         let (body, tail) = line.split_at_checked(line.len().checked_sub(TAIL)?)?;
         let mac = tail.strip_prefix(BEFORE_MAC)?.strip_suffix(AFTER_MAC)?;
         let (seq, rest) = number(body.strip_prefix(b"{\"seq\":")?)?;
@@ -118,18 +118,29 @@ impl<'a> Parsed<'a> {
         })
     }
 
-    /// Where the line says that it belongs.
-    pub(super) fn position(&self) -> Position {
+    /// Where the line claims to belong.
+    pub(crate) fn position(&self) -> Position {
         Position {
             seq: self.seq,
             epoch: self.epoch,
             prev: self.prev,
         }
     }
+
+    /// Whether a line that this program wrote is of that kind, which comes
+    /// right after the time.
+    pub(crate) fn is_kind(&self, kind: &str) -> bool {
+        // `,"kind":"` cannot occur in any string before: those have no quotes.
+        const MARK: &[u8] = b",\"kind\":\"";
+        let at = self.body.windows(MARK.len()).position(|part| part == MARK);
+        at.and_then(|at| self.body.get(at.saturating_add(MARK.len())..))
+            .and_then(|rest| rest.strip_prefix(kind.as_bytes()))
+            .is_some_and(|rest| rest.starts_with(b"\""))
+    }
 }
 
 /// Number of the first of some lines.
-pub(super) fn first_seq(lines: &[u8]) -> Option<u64> {
+pub(crate) fn first_seq(lines: &[u8]) -> Option<u64> {
     let line = lines.split(|&byte| byte == b'\n').next()?;
     Some(Parsed::new(line)?.seq)
 }

@@ -1,27 +1,26 @@
-//! Lines of a trail, read from files that nobody vouches for.
+//! Lines of a trail, read from files that may hold anything.
 
 use std::io::{self, BufRead};
 
-/// Longest line that is read, in bytes. The writer's own stay far below; what
-/// is longer was not written by it.
+/// Longest line that is read, in bytes. The writer's own are far shorter.
 pub const MAX_LINE: usize = 64 * 1024;
 
-/// What stands on a line.
+/// What a file has next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// A whole line, now in the buffer without its line feed.
+pub(crate) enum Next {
+    /// A whole line.
     Line,
-    /// One that is longer than [`MAX_LINE`]; its beginning is in the buffer.
+    /// One that is longer than [`MAX_LINE`], cut there.
     TooLong,
     /// The end of the file came before a line feed.
     Torn,
-    /// Nothing.
+    /// Nothing more.
     End,
 }
 
-/// Reads lines with bounded memory.
+/// Reads lines into one buffer, so that memory is bounded.
 #[derive(Debug)]
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     source: R,
     line: Vec<u8>,
     /// Bytes taken from the source so far.
@@ -29,7 +28,7 @@ pub(super) struct Lines<R> {
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(super) fn new(source: R) -> Self {
+    pub(crate) fn new(source: R) -> Self {
         Self {
             source,
             line: Vec::new(),
@@ -38,21 +37,21 @@ impl<R: BufRead> Lines<R> {
     }
 
     /// Reads the next line.
-    pub(super) fn advance(&mut self) -> io::Result<Found> {
+    pub(crate) fn advance(&mut self) -> io::Result<Next> {
         self.line.clear();
-        self.more()
+        self.advance_torn()
     }
 
-    /// Goes on with a torn line: the file may have grown.
-    pub(super) fn more(&mut self) -> io::Result<Found> {
+    /// Reads the rest of a torn line: the file may have grown.
+    pub(crate) fn advance_torn(&mut self) -> io::Result<Next> {
         let mut too_long = false;
         loop {
             let chunk = self.source.fill_buf()?;
             if chunk.is_empty() {
                 return Ok(match (too_long, self.line.is_empty()) {
-                    (true, _) => Found::TooLong,
-                    (false, true) => Found::End,
-                    (false, false) => Found::Torn,
+                    (true, _) => Next::TooLong,
+                    (false, true) => Next::End,
+                    (false, false) => Next::Torn,
                 });
             }
             let end = chunk.iter().position(|&byte| byte == b'\n');
@@ -65,22 +64,18 @@ impl<R: BufRead> Lines<R> {
             self.source.consume(taken);
             self.offset = self.offset.saturating_add(taken as u64);
             if end.is_some() {
-                return Ok(if too_long {
-                    Found::TooLong
-                } else {
-                    Found::Line
-                });
+                return Ok(if too_long { Next::TooLong } else { Next::Line });
             }
         }
     }
 
     /// The line last read, without its line feed.
-    pub(super) fn line(&self) -> &[u8] {
+    pub(crate) fn line(&self) -> &[u8] {
         &self.line
     }
 
     /// Where the next line begins, in bytes from the start.
-    pub(super) fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 }
@@ -90,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_bounded_and_torn_ones_told() {
+    fn lines_are_bounded_and_torn_ones_reported() {
         let mut text = b"one\n\n".to_vec();
         text.extend(vec![b'x'; MAX_LINE]);
         text.push(b'\n');
@@ -98,15 +93,15 @@ mod tests {
         text.extend(b"\nend");
         let total = text.len() as u64;
         let mut lines = Lines::new(io::BufReader::with_capacity(100, &text[..]));
-        assert_eq!(lines.advance().unwrap(), Found::Line);
+        assert_eq!(lines.advance().unwrap(), Next::Line);
         assert_eq!((lines.line(), lines.offset()), (&b"one"[..], 4));
-        assert_eq!(lines.advance().unwrap(), Found::Line);
+        assert_eq!(lines.advance().unwrap(), Next::Line);
         assert!(lines.line().is_empty());
-        assert_eq!(lines.advance().unwrap(), Found::Line);
+        assert_eq!(lines.advance().unwrap(), Next::Line);
         assert_eq!(lines.line().len(), MAX_LINE);
-        assert_eq!(lines.advance().unwrap(), Found::TooLong);
+        assert_eq!(lines.advance().unwrap(), Next::TooLong);
         assert_eq!(lines.line().len(), MAX_LINE);
-        assert_eq!(lines.advance().unwrap(), Found::Torn);
+        assert_eq!(lines.advance().unwrap(), Next::Torn);
         assert_eq!((lines.line(), lines.offset()), (&b"end"[..], total));
     }
 }

@@ -11,7 +11,7 @@ use super::entry::Notice;
 use super::files::FileError;
 use super::key::{KeyError, KeyFile, KeyState};
 use super::line::{Parsed, Position};
-use super::reader::{Found, Lines};
+use super::reader::{Lines, Next};
 use super::segments::{Log, open};
 
 /// How much of a torn write is kept in its `repair` line, in bytes.
@@ -122,7 +122,7 @@ fn read_end(log: &mut Log, new: bool, state: &KeyState) -> Result<End, OpenError
     let mut whole = 0;
     let mut first_seq = None;
     let failed = |error| FileError::new("read", log.path(), error);
-    while lines.advance().map_err(failed)? == Found::Line {
+    while lines.advance().map_err(failed)? == Next::Line {
         let Some(line) = Parsed::new(lines.line()) else {
             break;
         };
@@ -209,32 +209,21 @@ impl<'a> Scan<'a> {
             self.note(line);
             self.at = self.at.after(line.mac);
             self.unsealed = self.unsealed.saturating_add(1);
-            self.sealed = is_kind(line.body, "seal");
+            self.sealed = line.is_kind("seal");
         }
         fits
     }
 
     /// An ordered stop is `stop` and then its seal.
     fn note(&mut self, line: &Parsed<'_>) {
-        self.tail = if is_kind(line.body, "stop") {
+        self.tail = if line.is_kind("stop") {
             Tail::Stop
-        } else if self.tail == Tail::Stop && is_kind(line.body, "seal") {
+        } else if self.tail == Tail::Stop && line.is_kind("seal") {
             Tail::End
         } else {
             Tail::Other
         };
     }
-}
-
-/// Whether a line that this program wrote is of that kind: the kind comes
-/// right after the time.
-pub(super) fn is_kind(body: &[u8], kind: &str) -> bool {
-    // `,"kind":"` cannot stand in any string before: those have no quotes.
-    const MARK: &[u8] = b",\"kind\":\"";
-    let at = body.windows(MARK.len()).position(|window| window == MARK);
-    at.and_then(|at| body.get(at.saturating_add(MARK.len())..))
-        .and_then(|rest| rest.strip_prefix(kind.as_bytes()))
-        .is_some_and(|rest| rest.starts_with(b"\""))
 }
 
 /// The file at hand has nothing of what the key file speaks of. It must then be
@@ -276,7 +265,7 @@ fn last_link(path: &Path, trail: &Path) -> Result<Option<(u64, Link)>, FileError
     let failed = |error| FileError::new("read", path, error);
     let mut lines = Lines::new(BufReader::new(open(path, trail).map_err(failed)?));
     let mut last = None;
-    while lines.advance().map_err(failed)? == Found::Line {
+    while lines.advance().map_err(failed)? == Next::Line {
         last = Parsed::new(lines.line()).map(|line| (line.seq, line.mac));
     }
     Ok(last)
@@ -331,14 +320,14 @@ fn check_torn(log: &Log, whole: u64) -> Result<(), OpenError> {
     let mut lines = Lines::new(BufReader::new(file));
     loop {
         match lines.advance().map_err(failed)? {
-            Found::End | Found::Torn => return Ok(()),
-            Found::Line if Parsed::new(lines.line()).is_some() => {
+            Next::End | Next::Torn => return Ok(()),
+            Next::Line if Parsed::new(lines.line()).is_some() => {
                 return Err(OpenError::Tampered {
                     file: log.path().display().to_string(),
                     what: format!("the lines from byte {whole} on do not verify"),
                 });
             }
-            Found::Line | Found::TooLong => {}
+            Next::Line | Next::TooLong => {}
         }
     }
 }

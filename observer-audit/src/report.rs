@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::files::FileError;
-use super::reader::{Found, Lines};
+use super::reader::{Lines, Next};
 use super::segments::{open, segments};
 
 /// Attackers, and victims, that are listed at most.
@@ -247,9 +247,9 @@ impl Sums {
         let mut lines = Lines::new(BufReader::new(open(path, trail).map_err(failed)?));
         loop {
             match lines.advance().map_err(failed)? {
-                Found::Line => self.line(lines.line()),
-                Found::TooLong | Found::Torn => self.unreadable(),
-                Found::End => return Ok(()),
+                Next::Line => self.line(lines.line()),
+                Next::TooLong | Next::Torn => self.unreadable(),
+                Next::End => return Ok(()),
             }
         }
     }

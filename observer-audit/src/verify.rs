@@ -11,8 +11,7 @@ use super::chain::{ChainKey, LineKey, Link, MAX_EPOCH};
 use super::files::FileError;
 use super::key::{KeyError, KeyState, Use};
 use super::line::{self, Parsed, Position};
-use super::reader::{Found, Lines};
-use super::recover::is_kind;
+use super::reader::{Lines, Next};
 use super::segments::{open, segments};
 
 /// Findings that are kept; more are counted.
@@ -313,10 +312,10 @@ impl Check {
             let found = lines.advance().map_err(failed)?;
             self.line = self.line.saturating_add(1);
             match found {
-                Found::Line => self.take(lines.line()),
-                Found::TooLong => self.damage(Fault::Malformed),
-                Found::Torn => self.torn(lines.line(), lenient),
-                Found::End => return Ok(()),
+                Next::Line => self.take(lines.line()),
+                Next::TooLong => self.damage(Fault::Malformed),
+                Next::Torn => self.torn(lines.line(), lenient),
+                Next::End => return Ok(()),
             }
         }
     }
@@ -418,7 +417,7 @@ impl Check {
                 expected: self.epoch_due,
             });
         }
-        let sealed = is_kind(line.body, "seal");
+        let sealed = line.is_kind("seal");
         self.epoch_due = line.epoch.saturating_add(u64::from(sealed));
         (self.doubted, self.damaged) = (false, 0);
         self.at = line.position().after(line.mac);
@@ -451,9 +450,9 @@ impl Check {
         {
             self.host_link = Some(line.mac);
         }
-        let is_seal = is_kind(line.body, "seal");
+        let is_seal = line.is_kind("seal");
         verdict.stopped = is_seal && self.stop_before;
-        self.stop_before = is_kind(line.body, "stop");
+        self.stop_before = line.is_kind("stop");
         // An authentic line is the observer's own JSON.
         let fields: Fields = serde_json::from_slice(text).unwrap_or_default();
         match fields.kind.as_str() {
