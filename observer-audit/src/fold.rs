@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use observer_events::event::Via;
 
-use super::entry::Alike;
 use super::incident::{Incident, What};
+use super::kinds::Alike;
 
 /// Senders with their claims that are told apart at most.
 const MAX_EXACT: usize = 1024;

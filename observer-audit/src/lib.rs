@@ -85,13 +85,13 @@
 //! until then, and a kill loses what was counted since the last one.
 
 mod chain;
-mod entry;
 mod evidence;
 mod files;
 mod fold;
 pub mod follow;
 mod incident;
 mod key;
+mod kinds;
 mod line;
 mod queue;
 mod reader;

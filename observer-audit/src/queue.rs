@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::Options;
 use super::chain::forget;
-use super::entry::Notice;
+use super::kinds::TrailLine;
 use super::recover::{OpenError, recover};
 use super::writer::Writer;
 use crate::incident::Incident;
@@ -62,7 +62,7 @@ pub(super) struct Message {
 }
 
 /// Incidents lie in the queue itself, so that leaving one allocates nothing;
-/// notices are rare.
+/// lines are rare.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
@@ -70,7 +70,7 @@ pub(super) struct Message {
 )]
 pub(super) enum Content {
     Incident(Incident),
-    Notice(Box<Notice>),
+    Line(Box<TrailLine>),
     /// Evidence was found; it lies elsewhere.
     Evidence,
 }
@@ -163,17 +163,17 @@ impl Trail {
     /// the queue is full: to be said again.
     #[must_use]
     pub fn attestation_lost(&self, reason: String) -> bool {
-        self.notice(Notice::AttestationLost { reason })
+        self.line(TrailLine::AttestationLost { reason })
     }
 
     /// Takes down that they no longer do; `false` likewise.
     #[must_use]
     pub fn attestation_regained(&self, reason: String) -> bool {
-        self.notice(Notice::AttestationRegained { reason })
+        self.line(TrailLine::AttestationRegained { reason })
     }
 
-    fn notice(&self, notice: Notice) -> bool {
-        self.leave(Content::Notice(Box::new(notice)))
+    fn line(&self, line: TrailLine) -> bool {
+        self.leave(Content::Line(Box::new(line)))
     }
 
     /// Whether there was room for it.
@@ -213,7 +213,7 @@ impl Trail {
         let reason = reason.to_owned();
         let stop = Message {
             time: Timestamp::now(),
-            what: Content::Notice(Box::new(Notice::Stop { reason })),
+            what: Content::Line(Box::new(TrailLine::Stop { reason })),
         };
         let began = std::time::Instant::now();
         let mut stop = Some(stop);

@@ -7,9 +7,9 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::chain::Link;
-use super::entry::Notice;
 use super::files::FileError;
 use super::key::{KeyError, KeyFile, KeyState};
+use super::kinds::TrailLine;
 use super::line::{Parsed, Position};
 use super::reader::{Lines, Next};
 use super::segments::{Log, open};
@@ -59,7 +59,7 @@ pub(super) struct Recovered {
     pub(super) unsealed: u64,
     /// Nothing before, or an ordered stop.
     pub(super) clean: bool,
-    pub(super) repair: Option<Notice>,
+    pub(super) repair: Option<TrailLine>,
 }
 
 /// Opens key file and trail, and verifies what the key file cannot vouch for:
@@ -332,7 +332,7 @@ fn check_torn(log: &Log, whole: u64) -> Result<(), OpenError> {
     }
 }
 
-fn cut(log: &Log, torn: &Torn) -> Result<Notice, FileError> {
+fn cut(log: &Log, torn: &Torn) -> Result<TrailLine, FileError> {
     log.cut()?;
     log.sync()?;
     let Torn {
@@ -344,7 +344,7 @@ fn cut(log: &Log, torn: &Torn) -> Result<Notice, FileError> {
         "{}: {bytes} bytes of a torn write were cut off",
         log.path().display()
     );
-    Ok(Notice::Repair {
+    Ok(TrailLine::Repair {
         removed_bytes: *bytes,
         sha256: sha256.clone(),
         begin: hex::encode(begin),

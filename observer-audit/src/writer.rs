@@ -10,11 +10,11 @@ use serde::Serialize;
 
 use super::Options;
 use super::chain::{LineKey, forget};
-use super::entry::{EvidenceLine, FullLine, Notice, RepeatLine};
 use super::evidence::{Evidence, Gathering};
 use super::files::FileError;
 use super::fold::{Fold, Noted, Repeat, SHORTEST};
 use super::key::{KeyFile, KeyState, Prepared};
+use super::kinds::{EvidenceLine, IncidentLine, RepeatLine, TrailLine};
 use super::line::{self, Position};
 use super::queue::{Bell, Content, Message, Shared};
 use super::recover::Recovered;
@@ -52,8 +52,8 @@ pub(super) struct Writer {
     /// until the key file has followed.
     sealing: Option<Prepared>,
     /// A line about the file that has to wait for that, too.
-    altered: Option<Notice>,
-    repair: Option<Notice>,
+    altered: Option<TrailLine>,
+    repair: Option<TrailLine>,
     clean: bool,
     fold: Fold,
     fold_due: Option<Instant>,
@@ -128,7 +128,7 @@ impl Writer {
         if let Some(repair) = self.repair.take() {
             self.line(now, &repair);
         }
-        let start = Notice::Start {
+        let start = TrailLine::Start {
             trail: self.state.trail.clone(),
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
@@ -187,11 +187,11 @@ impl Writer {
     fn take(&mut self, message: Message, now: Instant) -> Option<Ended> {
         match message.what {
             Content::Incident(incident) => self.incident(&incident, message.time, now),
-            Content::Notice(notice) if matches!(*notice, Notice::Stop { .. }) => {
-                return Some(Ended::Ordered(notice));
+            Content::Line(line) if matches!(*line, TrailLine::Stop { .. }) => {
+                return Some(Ended::Ordered(line));
             }
-            Content::Notice(notice) => {
-                self.line(message.time, &*notice);
+            Content::Line(line) => {
+                self.line(message.time, &*line);
                 self.hurry(now);
             }
             // Taken in with what is due.
@@ -223,7 +223,7 @@ impl Writer {
     fn full_line(&mut self, incident: &Incident, time: Timestamp, now: Instant) {
         let line = self.position.seq;
         let container = cgroup_of(incident).and_then(|id| self.gathering.known_cgroup(id));
-        self.line(time, &FullLine::new(incident, container.as_ref()));
+        self.line(time, &IncidentLine::new(incident, container.as_ref()));
         if let Some(sender) = &incident.sender
             && !self.gathering.ask(line, time, sender, now)
         {
@@ -241,7 +241,7 @@ impl Writer {
             count: repeat.count,
             first: repeat.first,
             last: repeat.last,
-            sample: FullLine::new(&repeat.sample, container.as_ref()),
+            sample: IncidentLine::new(&repeat.sample, container.as_ref()),
         };
         self.line(time, &line);
     }
@@ -352,7 +352,7 @@ impl Writer {
         {
             self.lost_told = lost;
             self.lost_told_at = Some(now);
-            self.line(time, &Notice::Lost { count });
+            self.line(time, &TrailLine::Lost { count });
         }
     }
 
@@ -392,7 +392,7 @@ impl Writer {
             "{}: {how}, and not by this observer",
             self.log.path().display()
         );
-        let altered = Notice::Altered {
+        let altered = TrailLine::Altered {
             how,
             expected_bytes,
             found_bytes,
@@ -463,7 +463,7 @@ impl Writer {
     /// The key file's next state first: if there is no room for it, there is
     /// no seal, and the epoch goes on.
     fn begin_seal(&mut self) -> Result<(), FileError> {
-        let seal = Notice::Seal {
+        let seal = TrailLine::Seal {
             lines: self.unsealed.saturating_add(1),
         };
         let mut text = Vec::new();
@@ -489,12 +489,12 @@ impl Writer {
         }
         let previous = self.log.rotate(self.position.seq)?;
         let time = Timestamp::now();
-        self.line(time, &Notice::Rotation { previous });
+        self.line(time, &TrailLine::Rotation { previous });
         while let Some(removed) = self.log.retire(self.options.keep)? {
             let (removed, through_seq) = (removed.name, removed.through_seq);
             self.line(
                 time,
-                &Notice::Retention {
+                &TrailLine::Retention {
                     removed,
                     through_seq,
                 },
@@ -518,7 +518,7 @@ impl Writer {
 
     /// Writes all that is left, and the last seal; tries until it succeeds or
     /// the process ends.
-    fn finish(mut self, stop: &Notice) {
+    fn finish(mut self, stop: &TrailLine) {
         let mut told = false;
         loop {
             let now = Instant::now();
@@ -549,7 +549,7 @@ impl Writer {
 /// Why there is nothing more to take.
 enum Ended {
     /// The observer stops.
-    Ordered(Box<Notice>),
+    Ordered(Box<TrailLine>),
     /// The other end is gone.
     Abandoned,
 }

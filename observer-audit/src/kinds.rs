@@ -1,5 +1,6 @@
-//! What a line of the trail says.
+//! The kinds of line: what each holds beside its place in the chain.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
@@ -7,12 +8,12 @@ use observer_common::frame::{FRAME_LEN, Frame};
 use observer_events::event::Attestation;
 use serde::{Serialize, Serializer};
 
-use super::evidence::{Container, Evidence, Process};
+use crate::evidence::{Container, Evidence, Process};
 use crate::incident::{Incident, What};
 
 /// An incident in full, with all that is known of its sender at once.
 #[derive(Serialize)]
-pub(super) struct FullLine<'a> {
+pub(super) struct IncidentLine<'a> {
     #[serde(flatten)]
     what: What,
     #[serde(skip_serializing_if = "is_one")]
@@ -25,12 +26,12 @@ pub(super) struct FullLine<'a> {
     sender: Option<Attestation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<SocketAddr>,
-    /// Found by the kernel's own cgroup id; what is not known yet comes with
-    /// the evidence.
+    /// Found by the cgroup id in the kernel's record. One that is not known
+    /// yet comes with the evidence.
     container: Option<&'a Container>,
 }
 
-impl<'a> FullLine<'a> {
+impl<'a> IncidentLine<'a> {
     pub(super) fn new(incident: &Incident, container: Option<&'a Container>) -> Self {
         let Incident {
             what,
@@ -55,7 +56,7 @@ impl<'a> FullLine<'a> {
     }
 }
 
-/// What was found out about the sender on another line.
+/// What was read about the sender of another line.
 #[derive(Serialize)]
 pub(super) struct EvidenceLine<'a> {
     kind: &'static str,
@@ -94,7 +95,7 @@ fn is_one(count: &u64) -> bool {
     *count == 1
 }
 
-/// What the frame says of itself.
+/// The frame decoded.
 #[derive(Serialize)]
 struct Claim {
     pid: u32,
@@ -123,7 +124,7 @@ impl Claim {
     }
 }
 
-/// How alike the incidents are that a `repeat` line counts.
+/// What the incidents that a `repeat` line counts have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Alike {
@@ -152,14 +153,14 @@ pub(super) struct RepeatLine<'a> {
     #[serde(serialize_with = "as_text")]
     pub(super) last: Timestamp,
     /// One of them, for all that they have in common.
-    pub(super) sample: FullLine<'a>,
+    pub(super) sample: IncidentLine<'a>,
 }
 
 /// Lines about the trail and the observer themselves.
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub(super) enum Notice {
-    /// The observer begins to write.
+pub(super) enum TrailLine {
+    /// The observer began.
     Start {
         /// Public name of the trail.
         trail: String,
@@ -172,24 +173,35 @@ pub(super) enum Notice {
         /// none.
         clean: bool,
     },
-    /// It ends in order.
+    /// The observer ended in order.
     Stop { reason: String },
-    /// The epoch ends: its lines, this one included.
-    Seal { lines: u64 },
+    /// The epoch ends.
+    Seal {
+        /// How many lines it had, this one included.
+        lines: u64,
+    },
     /// A new file begins.
-    Rotation { previous: String },
-    /// An old file was removed.
-    Retention { removed: String, through_seq: u64 },
-    /// A write that a crash tore was cut off.
+    Rotation {
+        /// Name of the file before.
+        previous: String,
+    },
+    /// An old file was removed for its age.
+    Retention {
+        /// Its name.
+        removed: String,
+        /// Number of its last line.
+        through_seq: u64,
+    },
+    /// An unfinished last line, left by a crash, was cut off.
     Repair {
         removed_bytes: u64,
         sha256: String,
-        /// How it began, hexadecimal.
+        /// Its first bytes, hexadecimal.
         begin: String,
     },
     /// Incidents that found the queue full.
     Lost { count: u64 },
-    /// The trail's file was changed by somebody else while it was written.
+    /// Somebody else changed the trail's file while it was being written.
     Altered {
         how: &'static str,
         expected_bytes: u64,
@@ -197,7 +209,7 @@ pub(super) enum Notice {
     },
     /// From here on senders may pass without a kernel record.
     AttestationLost { reason: String },
-    /// No longer.
+    /// From here on senders no longer pass without one.
     AttestationRegained { reason: String },
 }
 
@@ -214,8 +226,8 @@ fn as_hex<S: Serializer>(
 
 struct Hex<'a>(&'a [u8; FRAME_LEN]);
 
-impl std::fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(bytes) = self;
         bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
