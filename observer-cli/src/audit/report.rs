@@ -38,11 +38,11 @@ fn describe(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     let mut attackers = Table::new(["count", "first", "last", "attacker", "how", "victims"]);
     for attacker in &summary.attackers {
         attackers.row([
-            attacker.tally.count.to_string(),
-            attacker.tally.first.clone(),
-            attacker.tally.last.clone(),
-            attacker.who.to_string(),
-            attacker.tally.how(),
+            attacker.occurrences.count.to_string(),
+            attacker.occurrences.first.clone(),
+            attacker.occurrences.last.clone(),
+            attacker.sender.to_string(),
+            attacker.occurrences.how(),
             attacker.victims(),
         ]);
     }
@@ -51,11 +51,11 @@ fn describe(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     let mut victims = Table::new(["count", "first", "last", "victim", "how", "attackers"]);
     for victim in &summary.victims {
         victims.row([
-            victim.tally.count.to_string(),
-            victim.tally.first.clone(),
-            victim.tally.last.clone(),
+            victim.occurrences.count.to_string(),
+            victim.occurrences.first.clone(),
+            victim.occurrences.last.clone(),
             victim.name(),
-            victim.tally.how(),
+            victim.occurrences.how(),
             victim.attackers.to_string(),
         ]);
     }
