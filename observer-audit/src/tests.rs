@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::verify::{Fault, Request, Verdict, verify};
+use super::verify::{Fault, Input, Verification, verify};
 use super::*;
 use observer_events::event::{Attestation, AuthFailureCause, TaskKind, Via};
 
@@ -77,8 +77,8 @@ impl Scene {
         fs::write(&self.options.file, text).unwrap();
     }
 
-    fn request(&self) -> Request {
-        Request {
+    fn input(&self) -> Input {
+        Input {
             file: self.options.file.clone(),
             key: self.path("verify-key"),
             host_key: None,
@@ -86,15 +86,15 @@ impl Scene {
         }
     }
 
-    fn verify(&self) -> Verdict {
-        verify(&self.request()).unwrap()
+    fn verify(&self) -> Verification {
+        verify(&self.input()).unwrap()
     }
 
-    fn verify_with_host_key(&self) -> Verdict {
+    fn verify_with_host_key(&self) -> Verification {
         let host_key = Some(self.options.key.clone());
-        verify(&Request {
+        verify(&Input {
             host_key,
-            ..self.request()
+            ..self.input()
         })
         .unwrap()
     }
@@ -106,15 +106,19 @@ impl Scene {
 
     #[track_caller]
     fn assert_clean(&self) {
-        for verdict in [self.verify(), self.verify_with_host_key()] {
-            assert!(verdict.is_clean(), "{verdict:#?}\n{}", self.text());
-            assert!(verdict.stopped, "{verdict:#?}");
+        for verification in [self.verify(), self.verify_with_host_key()] {
+            assert!(
+                verification.is_clean(),
+                "{verification:#?}\n{}",
+                self.text()
+            );
+            assert!(verification.stopped, "{verification:#?}");
         }
     }
 }
 
-fn faults(verdict: Verdict) -> Vec<(Option<u64>, Fault)> {
-    let findings = verdict.findings.into_iter();
+fn faults(verification: Verification) -> Vec<(Option<u64>, Fault)> {
+    let findings = verification.findings.into_iter();
     findings.map(|found| (found.line, found.fault)).collect()
 }
 
@@ -330,9 +334,9 @@ fn keys_are_not_taken_for_each_other() {
     let other = Scene::new();
     scene.run(1);
     other.run(1);
-    let mixed = Request {
+    let mixed = Input {
         host_key: Some(other.options.key.clone()),
-        ..scene.request()
+        ..scene.input()
     };
     assert!(verify(&mixed).unwrap_err().to_string().contains("of trail"));
     fs::copy(&other.options.file, &scene.options.file).unwrap();
@@ -353,9 +357,9 @@ fn a_full_queue_loses_and_says_how_much() {
     let counts = trail.close("test", Duration::from_secs(10)).unwrap();
     assert!(counts.audit_lost > 0);
     assert_eq!(counts.audit_lost + counts.audit_incidents, 100_000);
-    let verdict = scene.verify();
-    assert!(verdict.is_clean(), "{verdict:#?}");
-    assert_eq!(verdict.lost, counts.audit_lost);
+    let verification = scene.verify();
+    assert!(verification.is_clean(), "{verification:#?}");
+    assert_eq!(verification.lost, counts.audit_lost);
     let summary = report::summarize(&scene.options.file).unwrap();
     assert_eq!(summary.incidents, counts.audit_incidents);
     assert_eq!(summary.attackers.len(), 3);
@@ -433,9 +437,9 @@ fn no_damage_passes_and_none_panics() {
         }
         fs::write(&scene.options.key, damaged(&key, u)?).unwrap();
         // Good or bad, and what the trail is, is another question.
-        drop(verify(&Request {
+        drop(verify(&Input {
             host_key: Some(scene.options.key.clone()),
-            ..scene.request()
+            ..scene.input()
         }));
         if let Ok(trail) = Trail::open(&scene.options) {
             trail.close("test", Duration::from_secs(10)).unwrap();
@@ -500,8 +504,8 @@ fn hostile_files_are_read_with_bounded_memory_and_no_panic() {
     ];
     for text in texts {
         fs::write(&scene.options.file, &text).unwrap();
-        let verdict = scene.verify();
-        assert!(!verdict.is_clean(), "{text:.100}");
+        let verification = scene.verify();
+        assert!(!verification.is_clean(), "{text:.100}");
         report::summarize(&scene.options.file).unwrap();
     }
 }

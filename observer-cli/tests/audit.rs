@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Running, frame, observer};
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use observer_audit::verify::{Request, Verdict, verify};
+use observer_audit::verify::{Input, Verification, verify};
 use rustix::process::Signal;
 use serde_json::Value;
 use sha2::Sha256;
@@ -86,8 +86,8 @@ impl Scene {
         agent
     }
 
-    fn verify(&self) -> Verdict {
-        verify(&Request {
+    fn verify(&self) -> Verification {
+        verify(&Input {
             file: self.path("trail"),
             key: self.path("verify-key"),
             host_key: Some(self.path("key")),

@@ -115,8 +115,8 @@ fn a_crash_between_seal_and_key_is_completed() {
     // successor may lie beside it.
     fs::copy(&scene.options.key, scene.path("key.next")).unwrap();
     fs::write(&scene.options.key, before).unwrap();
-    let verdict = scene.verify_with_host_key();
-    assert!(verdict.is_clean(), "{verdict:#?}");
+    let verification = scene.verify_with_host_key();
+    assert!(verification.is_clean(), "{verification:#?}");
     scene.run(1);
     scene.assert_clean();
     assert!(!scene.path("key.next").exists());

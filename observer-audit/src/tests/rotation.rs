@@ -39,8 +39,8 @@ fn a_removed_file_is_missed_wherever_it_was() {
     for file in &files {
         let aside = scene.path("aside");
         fs::rename(file, &aside).unwrap();
-        let verdict = scene.verify();
-        assert!(!verdict.is_clean(), "{}", file.display());
+        let verification = scene.verify();
+        assert!(!verification.is_clean(), "{}", file.display());
         fs::rename(&aside, file).unwrap();
     }
     scene.assert_clean();
@@ -68,9 +68,12 @@ fn retention_accounts_for_what_it_removed_and_for_no_more() {
     let scene = rotated(2);
     assert_eq!(segments(&scene.options.file).unwrap().len(), 3);
     scene.assert_clean();
-    let verdict = scene.verify();
-    assert!(verdict.first_line > Some(1));
-    assert_eq!(verdict.first_line, Some(verdict.removed_through + 1));
+    let verification = scene.verify();
+    assert!(verification.first_line > Some(1));
+    assert_eq!(
+        verification.first_line,
+        Some(verification.removed_through + 1)
+    );
     let oldest = segments(&scene.options.file).unwrap().remove(0);
     fs::remove_file(oldest).unwrap();
     let faults = scene.faults();
@@ -88,7 +91,7 @@ fn a_pipe_in_place_of_a_rotated_file_is_not_waited_for() {
         .arg(scene.path("trail.00000000000000000002"))
         .status();
     assert!(made.unwrap().success());
-    let error = verify(&scene.request()).unwrap_err().to_string();
+    let error = verify(&scene.input()).unwrap_err().to_string();
     assert!(error.contains("no regular file"), "{error}");
     assert!(report::summarize(&scene.options.file).is_err());
     let mut follower = follow::Follower::new(&scene.options.file, true);

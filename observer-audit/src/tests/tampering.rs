@@ -158,12 +158,12 @@ fn a_cut_tail_is_found() {
 fn bytes_after_an_ordered_stop_are_found() {
     let (scene, lines) = scene();
     let text = scene.text();
-    let verdict = |more: &[u8], running| {
+    let verification = |more: &[u8], running| {
         fs::write(&scene.options.file, [text.as_bytes(), more].concat()).unwrap();
-        verify(&Request {
+        verify(&Input {
             host_key: Some(scene.options.key.clone()),
             running,
-            ..scene.request()
+            ..scene.input()
         })
         .unwrap()
     };
@@ -175,14 +175,14 @@ fn bytes_after_an_ordered_stop_are_found() {
     for more in [b"x", &b"\0\0\0"[..], b"{\"seq\":9,", next.as_bytes()] {
         let bytes = more.len() as u64;
         let torn = [(Some(9), Fault::Torn { bytes })];
-        assert_eq!(faults(verdict(more, false)), torn);
+        assert_eq!(faults(verification(more, false)), torn);
         // If it runs again, this may be its next line; nothing else may.
-        let verdict = verdict(more, true);
+        let verification = verification(more, true);
         if more == b"x" {
-            assert_eq!(faults(verdict), torn);
+            assert_eq!(faults(verification), torn);
         } else {
-            assert!(verdict.is_clean(), "{verdict:#?}");
-            assert_eq!(verdict.unfinished_bytes, bytes);
+            assert!(verification.is_clean(), "{verification:#?}");
+            assert_eq!(verification.unfinished_bytes, bytes);
         }
     }
     for more in [
@@ -190,9 +190,13 @@ fn bytes_after_an_ordered_stop_are_found() {
         &next.replace('1', "2"),
         &format!("{next}\0x"),
     ] {
-        let verdict = verdict(more.as_bytes(), true);
+        let verification = verification(more.as_bytes(), true);
         // After its beginning a line may say anything.
-        assert_eq!(verdict.is_clean(), more.ends_with('x'), "{verdict:#?}");
+        assert_eq!(
+            verification.is_clean(),
+            more.ends_with('x'),
+            "{verification:#?}"
+        );
     }
 }
 
@@ -208,10 +212,10 @@ fn a_tail_cut_back_to_an_older_stop_shows_by_the_key_file() {
     fs::write(&scene.options.file, &trail).unwrap();
     // Said in the documentation: without the key file this cannot be seen.
     assert!(scene.verify().is_clean());
-    let verdict = scene.verify_with_host_key();
+    let verification = scene.verify_with_host_key();
     assert!(
-        matches!(verdict.findings[0].fault, Fault::Cut { .. }),
-        "{verdict:?}"
+        matches!(verification.findings[0].fault, Fault::Cut { .. }),
+        "{verification:?}"
     );
     // Nor does the observer go on from there.
     assert!(matches!(
@@ -224,10 +228,10 @@ fn a_tail_cut_back_to_an_older_stop_shows_by_the_key_file() {
     assert!(scene.verify_with_host_key().is_clean());
     // Nor does such a copy fit the longer trail,
     fs::write(&scene.options.file, longer).unwrap();
-    let verdict = scene.verify_with_host_key();
+    let verification = scene.verify_with_host_key();
     assert!(
-        matches!(verdict.findings[0].fault, Fault::KeyFileOld { .. }),
-        "{verdict:?}"
+        matches!(verification.findings[0].fault, Fault::KeyFileOld { .. }),
+        "{verification:?}"
     );
     // and one made up from the newer key does not fit the shorter one.
     fs::write(&scene.options.file, &trail).unwrap();
@@ -238,8 +242,8 @@ fn a_tail_cut_back_to_an_older_stop_shows_by_the_key_file() {
     let link = line::Parsed::new(last.as_bytes()).unwrap().mac;
     state["prev"] = serde_json::json!(link.to_string());
     fs::write(&scene.options.key, state.to_string()).unwrap();
-    let verdict = scene.verify_with_host_key();
-    assert_eq!(verdict.findings[0].fault, Fault::KeyFileForged);
+    let verification = scene.verify_with_host_key();
+    assert_eq!(verification.findings[0].fault, Fault::KeyFileForged);
 }
 
 #[test]

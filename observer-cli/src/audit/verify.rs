@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use observer_audit::verify::{Request, Verdict, verify};
+use observer_audit::verify::{Input, Verification, verify};
 
 use crate::plain::{PlainText, write_document};
 use crate::until_read;
 
 pub(super) const NOTES: &str = "Exits with 0 if nothing is wrong, with 1 if something is. What \
     cannot be shown: lines after the last seal that root on the host edited before the next, and \
-    anything that the observer was kept from seeing. A trail that was stopped in order may have \
-    been gone on with; --host-key tells, unless a saved copy of an earlier key file was put in its \
-    place.";
+    anything that the observer was kept from seeing. A trail that ends with an ordered stop may \
+    have been cut off there; --host-key shows that, unless a saved copy of an earlier key file was \
+    put in its place.";
 
 /// `observer audit verify`
 #[derive(Debug, Args)]
@@ -27,12 +27,12 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
 
-    /// The host's key file, to see whether the end was cut off
+    /// The host's key file, which shows whether the end was cut off
     #[arg(long, value_name = "FILE")]
     host_key: Option<PathBuf>,
 
-    /// The observer runs still, or was killed: an end without an ordered stop
-    /// is nothing wrong
+    /// The observer still runs, or was killed: an end without an ordered stop
+    /// is then no finding
     #[arg(long)]
     running: bool,
 
@@ -42,7 +42,7 @@ pub(crate) struct Verify {
 }
 
 pub(super) fn execute(args: &Verify) -> anyhow::Result<ExitCode> {
-    let verdict = verify(&Request {
+    let verification = verify(&Input {
         file: args.file.clone(),
         key: args.key.clone(),
         host_key: args.host_key.clone(),
@@ -50,62 +50,70 @@ pub(super) fn execute(args: &Verify) -> anyhow::Result<ExitCode> {
     })?;
     let mut out = PlainText(io::stdout().lock());
     let written = if args.json {
-        write_document(&mut out, &verdict)
+        write_document(&mut out, &verification)
     } else {
-        describe(&mut out, &verdict)
+        describe(&mut out, &verification)
     };
-    // The exit code is an answer, too.
+    // A reader that has seen enough is no failure: the exit code is still to
+    // be returned.
     until_read(written)?;
-    Ok(ExitCode::from(u8::from(!verdict.is_clean())))
+    Ok(ExitCode::from(u8::from(!verification.is_clean())))
 }
 
-fn describe(out: &mut impl Write, verdict: &Verdict) -> io::Result<()> {
-    for finding in &verdict.findings {
+fn describe(out: &mut impl Write, verification: &Verification) -> io::Result<()> {
+    for finding in &verification.findings {
         write!(out, "{}", finding.file.display())?;
         if let Some(line) = finding.line {
             write!(out, ":{line}")?;
         }
         writeln!(out, ": {}", finding.fault)?;
     }
-    if verdict.more_findings > 0 {
-        writeln!(out, "... and {} more", verdict.more_findings)?;
+    if verification.more_findings > 0 {
+        writeln!(out, "... and {} more", verification.more_findings)?;
     }
     write!(
         out,
         "{}: trail {}, {} lines",
-        if verdict.is_clean() {
+        if verification.is_clean() {
             "clean"
         } else {
             "NOT CLEAN"
         },
-        verdict.trail,
-        verdict.lines
+        verification.trail,
+        verification.lines
     )?;
-    if let (Some(first), Some(last)) = (verdict.first_line, verdict.last_line) {
-        write!(out, " ({first} to {last}) in {} files", verdict.files.len())?;
+    if let (Some(first), Some(last)) = (verification.first_line, verification.last_line) {
+        write!(
+            out,
+            " ({first} to {last}) in {} files",
+            verification.files.len()
+        )?;
     }
-    match (verdict.sealed_through, &verdict.sealed_at) {
+    match (verification.sealed_through, &verification.sealed_at) {
         (Some(through), Some(at)) => write!(out, ", sealed through line {through} at {at}")?,
         _ => write!(out, ", nothing sealed")?,
     }
-    let ending = if verdict.stopped {
+    let ending = if verification.stopped {
         "stopped in order"
     } else {
         "open end"
     };
     writeln!(out, ", {ending}")?;
     for (count, what) in [
-        (verdict.unfinished_bytes, "bytes of an unfinished last line"),
         (
-            verdict.removed_through,
+            verification.unfinished_bytes,
+            "bytes of an unfinished last line",
+        ),
+        (
+            verification.removed_through,
             "lines, the first ones, were removed for their age, by the observer's own account",
         ),
         (
-            verdict.lost,
+            verification.lost,
             "incidents that the observer lost, by its own account",
         ),
         (
-            verdict.repairs,
+            verification.repairs,
             "torn writes that the observer cut off, by its own account",
         ),
     ] {

@@ -1,0 +1,116 @@
+//! What can be wrong with a trail.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use thiserror::Error;
+
+/// Something wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The file.
+    pub file: PathBuf,
+    /// Its line, counted from 1; `None`: the whole file.
+    pub line: Option<u64>,
+    /// What is wrong.
+    #[serde(flatten)]
+    pub fault: Fault,
+}
+
+/// What can be wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Error)]
+#[serde(tag = "fault", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Fault {
+    /// Not of the form that the observer writes.
+    #[error("this is no line of the trail")]
+    Malformed,
+    /// Its MAC does not fit.
+    #[error("line {seq} was edited or forged: its MAC does not fit")]
+    Edited {
+        /// The number that it claims.
+        seq: u64,
+    },
+    /// It verifies, but was written after another line than the one before it
+    /// in the file.
+    #[error("line {seq} does not follow the line before it")]
+    Unlinked {
+        /// Its number.
+        seq: u64,
+    },
+    /// It is of another epoch: an epoch ends with its seal, and only so.
+    #[error("line {seq} is of epoch {epoch}, and epoch {expected} is due here")]
+    WrongEpoch {
+        /// Its number.
+        seq: u64,
+        /// The epoch under whose key it verifies.
+        epoch: u64,
+        /// The epoch that belongs here.
+        expected: u64,
+    },
+    /// Lines are missing before it.
+    #[error("lines {from} to {through} are missing here")]
+    Missing {
+        /// The first of them.
+        from: u64,
+        /// The last of them.
+        through: u64,
+    },
+    /// It verifies, but stands in the wrong place, or twice.
+    #[error("line {seq} was moved or copied here, where line {expected} belongs")]
+    Misplaced {
+        /// Its number.
+        seq: u64,
+        /// The number that belongs here.
+        expected: u64,
+    },
+    /// The file ends within a line, or with something that was appended.
+    #[error(
+        "after the last whole line there are {bytes} bytes: a line cut off in the middle, or \
+         something that was appended"
+    )]
+    Torn {
+        /// How many.
+        bytes: u64,
+    },
+    /// The trail does not begin with its first line, and no line records that
+    /// the observer removed those before.
+    #[error("lines 1 to {through} are missing, and no retention accounts for them")]
+    BeginningMissing {
+        /// The last of them.
+        through: u64,
+    },
+    /// The host's key file records lines that are not there.
+    #[error(
+        "the end was cut off: the key file records lines up to {through}, here line {last} is the last"
+    )]
+    Cut {
+        /// The last line that there is.
+        last: u64,
+        /// The last line that the key file records.
+        through: u64,
+    },
+    /// There is no ordered stop where one is expected.
+    #[error(
+        "the trail ends with line {last} and no ordered stop: either the observer was killed or \
+         still runs, or the end was cut off (the host's key file shows which)"
+    )]
+    OpenEnd {
+        /// The last line.
+        last: u64,
+    },
+    /// The key file's key or position is not this trail's.
+    #[error("the host's key file was forged or is damaged: it does not fit the trail")]
+    KeyFileForged,
+    /// The trail continues after the position of the key file.
+    #[error("the host's key file was rolled back to epoch {epoch}: the trail is in epoch {trail}")]
+    KeyFileOld {
+        /// The key file's.
+        epoch: u64,
+        /// The trail's.
+        trail: u64,
+    },
+    /// Not one line.
+    #[error("there is no line that verifies")]
+    Empty,
+}
