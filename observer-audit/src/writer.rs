@@ -12,7 +12,7 @@ use super::Options;
 use super::chain::{LineKey, forget};
 use super::evidence::{Evidence, Gathering};
 use super::files::FileError;
-use super::fold::{Fold, Noted, Repeat, SHORTEST};
+use super::fold::{Fold, Folded, Repeat, SHORTEST};
 use super::key::{KeyFile, KeyState, Prepared};
 use super::kinds::{EvidenceLine, IncidentLine, RepeatLine, TrailLine};
 use super::line::{self, Position};
@@ -205,14 +205,14 @@ impl Writer {
             .incidents
             .fetch_add(incident.number(), Ordering::Relaxed);
         self.hurry(now);
-        match self.fold.note(incident, time, self.position.seq, now) {
-            Noted::InFull => self.full_line(incident, time, now),
-            Noted::First => {
+        match self.fold.add(incident, time, self.position.seq, now) {
+            Folded::InFull => self.full_line(incident, time, now),
+            Folded::First => {
                 if let Some(id) = cgroup_of(incident) {
                     self.gathering.learn_cgroup(id);
                 }
             }
-            Noted::Counted => {}
+            Folded::Counted => {}
         }
         let due = after(now, SHORTEST);
         self.fold_due = Some(self.fold_due.map_or(due, |earlier| earlier.min(due)));
@@ -335,7 +335,7 @@ impl Writer {
     fn tell_counts(&mut self, now: Instant) {
         let time = Timestamp::now();
         if self.fold_due.is_some_and(|due| due <= now) {
-            for repeat in self.fold.due(now) {
+            for repeat in self.fold.take_due(now) {
                 self.repeat(&repeat, time);
             }
             self.fold_due = self.fold.next_due();
@@ -526,7 +526,7 @@ impl Writer {
                 told = true;
                 let found = self.gathering.finish(LAST_EVIDENCE);
                 self.evidence(&found);
-                for repeat in self.fold.rest() {
+                for repeat in self.fold.take_all() {
                     self.repeat(&repeat, Timestamp::now());
                 }
                 self.tell_counts(after(now, LOG_EVERY));

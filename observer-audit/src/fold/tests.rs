@@ -1,7 +1,8 @@
 //! What is written in full, what is counted, and that nothing is forgotten.
 
 use super::*;
-use observer_events::event::{Attestation, AuthFailureCause, TaskKind};
+use crate::incident::What;
+use observer_events::event::{Attestation, AuthFailureCause, TaskKind, Via};
 
 fn incident(pid: u32, claimed: u32) -> Incident {
     Incident {
@@ -34,15 +35,15 @@ fn the_first_is_written_and_the_next_are_counted() {
     let start = Instant::now();
     let mut fold = Fold::new(start);
     let time = Timestamp::now();
-    assert_eq!(fold.note(&incident(1, 2), time, 17, start), Noted::InFull);
+    assert_eq!(fold.add(&incident(1, 2), time, 17, start), Folded::InFull);
     for _ in 0..9 {
-        assert_eq!(fold.note(&incident(1, 2), time, 18, start), Noted::Counted);
+        assert_eq!(fold.add(&incident(1, 2), time, 18, start), Folded::Counted);
     }
     // Another claim and another sender are something else.
-    assert_eq!(fold.note(&incident(1, 3), time, 18, start), Noted::InFull);
-    assert_eq!(fold.note(&incident(2, 2), time, 19, start), Noted::InFull);
-    assert!(fold.due(start).is_empty());
-    let repeats = fold.due(seconds(start, 1));
+    assert_eq!(fold.add(&incident(1, 3), time, 18, start), Folded::InFull);
+    assert_eq!(fold.add(&incident(2, 2), time, 19, start), Folded::InFull);
+    assert!(fold.take_due(start).is_empty());
+    let repeats = fold.take_due(seconds(start, 1));
     let [repeat] = &repeats[..] else {
         panic!("{repeats:?}");
     };
@@ -58,23 +59,23 @@ fn counts_of_one_sender_come_ever_more_rarely_and_a_pause_ends_that() {
     let mut counted = 0;
     for second in 0..1000 {
         let now = seconds(start, second);
-        let noted = fold.note(&incident(1, 2), Timestamp::now(), 1, now);
-        lines += u64::from(noted == Noted::InFull);
-        for repeat in fold.due(now) {
+        let folded = fold.add(&incident(1, 2), Timestamp::now(), 1, now);
+        lines += u64::from(folded == Folded::InFull);
+        for repeat in fold.take_due(now) {
             lines += 1;
             counted += repeat.count;
         }
     }
     assert!(lines < 30, "{lines}");
     // A first quiet minute shows what was left to count, a second ends it.
-    let rest = fold.due(seconds(start, 1100));
+    let rest = fold.take_due(seconds(start, 1100));
     counted += rest.iter().map(|repeat| repeat.count).sum::<u64>();
     assert_eq!(counted, 999);
-    assert!(fold.due(seconds(start, 1200)).is_empty());
-    assert!(fold.tallies.is_empty());
+    assert!(fold.take_due(seconds(start, 1200)).is_empty());
+    assert!(fold.groups.is_empty());
     assert_eq!(fold.used, [0; 3]);
-    let noted = fold.note(&incident(1, 2), Timestamp::now(), 1, seconds(start, 1200));
-    assert_eq!(noted, Noted::InFull);
+    let folded = fold.add(&incident(1, 2), Timestamp::now(), 1, seconds(start, 1200));
+    assert_eq!(folded, Folded::InFull);
 }
 
 #[test]
@@ -85,22 +86,26 @@ fn a_flood_of_ever_new_senders_and_claims_is_bounded_and_all_of_it_counted() {
     for number in 0..200_000_u32 {
         let now = start + Duration::from_micros(u64::from(number) * 50);
         let sender = incident(number / 2, number);
-        match fold.note(&sender, Timestamp::now(), 1, now) {
-            Noted::InFull => full += 1,
-            Noted::First => first += 1,
-            Noted::Counted => {}
+        match fold.add(&sender, Timestamp::now(), 1, now) {
+            Folded::InFull => full += 1,
+            Folded::First => first += 1,
+            Folded::Counted => {}
         }
-        for repeat in fold.due(now) {
+        for repeat in fold.take_due(now) {
             lines += 1;
             counted += repeat.count;
         }
     }
-    let bound = MAX_EXACT + MAX_SENDERS + MAX_CROWDS + 10;
-    assert!(fold.tallies.len() <= bound, "{}", fold.tallies.len());
-    // Ten seconds, in each of which every entry could begin anew.
+    let bound = MAX_CLAIMS + MAX_SENDERS + MAX_CGROUPS + 10;
+    assert!(fold.groups.len() <= bound, "{}", fold.groups.len());
+    // Ten seconds, in each of which every group could begin anew.
     assert!((2..=11 * bound).contains(&first), "{first}");
     assert!(full <= 256 + 11 * 16, "{full}");
     assert!(lines <= 10 * 1600, "{lines}");
-    counted += fold.rest().iter().map(|repeat| repeat.count).sum::<u64>();
+    counted += fold
+        .take_all()
+        .iter()
+        .map(|repeat| repeat.count)
+        .sum::<u64>();
     assert_eq!(full + counted, 200_000);
 }
