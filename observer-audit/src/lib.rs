@@ -99,6 +99,7 @@ mod recover;
 pub mod report;
 
 mod segments;
+mod trail_file;
 pub mod verify;
 mod writer;
 

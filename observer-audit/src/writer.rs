@@ -17,8 +17,8 @@ use super::key::{KeyFile, KeyState, Prepared};
 use super::kinds::{EvidenceLine, IncidentLine, RepeatLine, TrailLine};
 use super::line::{self, Position};
 use super::queue::{Bell, Content, Message, Shared};
-use super::recover::Recovered;
-use super::segments::Log;
+use super::recover::{Recovered, TrailEnd};
+use super::trail_file::TrailFile;
 use crate::incident::Incident;
 
 /// How many messages are taken before the time is looked at again.
@@ -39,7 +39,7 @@ const MAX_PENDING: usize = 1 << 20;
 pub(super) struct Writer {
     options: Options,
     shared: Arc<Shared>,
-    log: Log,
+    file: TrailFile,
     key_file: KeyFile,
     state: KeyState,
     /// The line key of the present epoch.
@@ -54,7 +54,7 @@ pub(super) struct Writer {
     /// A line about the file that has to wait for that, too.
     altered: Option<TrailLine>,
     repair: Option<TrailLine>,
-    clean: bool,
+    is_clean: bool,
     fold: Fold,
     fold_due: Option<Instant>,
     gathering: Gathering,
@@ -81,19 +81,22 @@ impl Writer {
         bell: Bell,
     ) -> Self {
         let Recovered {
-            log,
+            end,
+            is_clean,
+            repair,
+        } = recovered;
+        let TrailEnd {
+            file,
             key_file,
             state,
             position,
             unsealed,
-            clean,
-            repair,
-        } = recovered;
+        } = end;
         let now = Instant::now();
         Self {
             options: options.clone(),
             shared,
-            log,
+            file,
             key_file,
             lines: state.key.lines(),
             state,
@@ -102,7 +105,7 @@ impl Writer {
             sealing: None,
             altered: None,
             repair,
-            clean,
+            is_clean,
             fold: Fold::new(now),
             fold_due: None,
             gathering: Gathering::new(bell, options.cgroup_mount.clone()),
@@ -134,7 +137,7 @@ impl Writer {
             pid: std::process::id(),
             kernel: self.options.kernel.clone(),
             boot_id: boot_id(),
-            clean: self.clean,
+            clean: self.is_clean,
         };
         self.line(now, &start);
         self.write_out()?;
@@ -361,15 +364,15 @@ impl Writer {
         if self.pending.is_empty() {
             return Ok(());
         }
-        if !self.log.is_in_place() {
+        if !self.file.is_in_place() {
             self.begin_again()?;
-        } else if let Some(altered) = self.log.alteration() {
+        } else if let Some(altered) = self.file.take_alteration() {
             self.tell_altered("its length changed", altered.expected, altered.found);
             // What was cut off in the middle of a line must not swallow the
             // next.
             self.pending.insert(0, b'\n');
         }
-        self.log.append(&self.pending)?;
+        self.file.append(&self.pending)?;
         self.pending.clear();
         Ok(())
     }
@@ -377,9 +380,9 @@ impl Writer {
     /// Somebody took the file away. What is to be written goes into a new one,
     /// with a seal at once, so that the key file leads there.
     fn begin_again(&mut self) -> Result<(), FileError> {
-        let length = self.log.length();
+        let length = self.file.length();
         let first = line::first_seq(&self.pending).unwrap_or(self.position.seq);
-        self.log.rotate(first)?;
+        self.file.rotate(first)?;
         self.tell_altered("it was removed or replaced", length, 0);
         self.seal_due = Instant::now();
         Ok(())
@@ -390,7 +393,7 @@ impl Writer {
     fn tell_altered(&mut self, how: &'static str, expected_bytes: u64, found_bytes: u64) {
         tracing::error!(
             "{}: {how}, and not by this observer",
-            self.log.path().display()
+            self.file.path().display()
         );
         let altered = TrailLine::Altered {
             how,
@@ -415,7 +418,7 @@ impl Writer {
         if self.unsynced.is_none() {
             return Ok(());
         }
-        self.log.sync()?;
+        self.file.sync()?;
         self.unsynced = None;
         let last = self.position.seq.saturating_sub(1);
         self.shared.on_disk.store(last, Ordering::Release);
@@ -484,13 +487,13 @@ impl Writer {
     }
 
     fn rotate_if_full(&mut self) -> Result<(), FileError> {
-        if self.log.length() < self.options.rotate_bytes {
+        if self.file.length() < self.options.rotate_bytes {
             return Ok(());
         }
-        let previous = self.log.rotate(self.position.seq)?;
+        let previous = self.file.rotate(self.position.seq)?;
         let time = Timestamp::now();
         self.line(time, &TrailLine::Rotation { previous });
-        while let Some(removed) = self.log.retire(self.options.keep)? {
+        while let Some(removed) = self.file.remove_oldest(self.options.keep)? {
             let (removed, through_seq) = (removed.name, removed.through_seq);
             self.line(
                 time,
