@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Options;
 use super::chain::{LineKey, forget};
+use super::counts::Counters;
 use super::evidence::{Evidence, Gathering};
 use super::files::FileError;
 use super::fold::{Fold, Folded, Repeat, SHORTEST};
 use super::key::{KeyFile, KeyState, Prepared};
 use super::kinds::{EvidenceLine, IncidentLine, RepeatLine, TrailLine};
 use super::line::{self, Position};
-use super::queue::{Bell, Content, Message, Shared};
+use super::options::Options;
+use super::queue::{Content, Message, Waker};
 use super::recover::{Recovered, TrailEnd};
 use super::trail_file::TrailFile;
 use crate::incident::Incident;
@@ -38,7 +39,7 @@ const MAX_PENDING: usize = 1 << 20;
 /// Writes lines, syncs, seals and rotates.
 pub(super) struct Writer {
     options: Options,
-    shared: Arc<Shared>,
+    counters: Arc<Counters>,
     file: TrailFile,
     key_file: KeyFile,
     state: KeyState,
@@ -77,8 +78,8 @@ impl Writer {
     pub(super) fn new(
         recovered: Recovered,
         options: &Options,
-        shared: Arc<Shared>,
-        bell: Bell,
+        counters: Arc<Counters>,
+        waker: Waker,
     ) -> Self {
         let Recovered {
             end,
@@ -95,7 +96,7 @@ impl Writer {
         let now = Instant::now();
         Self {
             options: options.clone(),
-            shared,
+            counters,
             file,
             key_file,
             lines: state.key.lines(),
@@ -108,7 +109,7 @@ impl Writer {
             is_clean,
             fold: Fold::new(now),
             fold_due: None,
-            gathering: Gathering::new(bell, options.cgroup_mount.clone()),
+            gathering: Gathering::new(waker, options.cgroup_mount.clone()),
             lost_told: 0,
             lost_told_at: None,
             unsealed,
@@ -121,7 +122,7 @@ impl Writer {
     }
 
     /// The trail's public name.
-    pub(super) fn name(&self) -> &str {
+    pub(super) fn trail(&self) -> &str {
         &self.state.trail
     }
 
@@ -188,7 +189,7 @@ impl Writer {
     }
 
     fn take(&mut self, message: Message, now: Instant) -> Option<Ended> {
-        match message.what {
+        match message.content {
             Content::Incident(incident) => self.incident(&incident, message.time, now),
             Content::Line(line) if matches!(*line, TrailLine::Stop { .. }) => {
                 return Some(Ended::Ordered(line));
@@ -204,7 +205,7 @@ impl Writer {
     }
 
     fn incident(&mut self, incident: &Incident, time: Timestamp, now: Instant) {
-        self.shared
+        self.counters
             .incidents
             .fetch_add(incident.number(), Ordering::Relaxed);
         self.hurry(now);
@@ -230,7 +231,7 @@ impl Writer {
         if let Some(sender) = &incident.sender
             && !self.gathering.ask(line, time, sender, now)
         {
-            self.shared.unread.fetch_add(1, Ordering::Relaxed);
+            self.counters.unread.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -252,7 +253,7 @@ impl Writer {
     fn evidence(&mut self, found: &[Evidence]) {
         for evidence in found {
             let unread = u64::from(evidence.is_overdue);
-            self.shared.unread.fetch_add(unread, Ordering::Relaxed);
+            self.counters.unread.fetch_add(unread, Ordering::Relaxed);
             self.line(Timestamp::now(), &EvidenceLine::new(evidence));
         }
     }
@@ -265,14 +266,14 @@ impl Writer {
             lines,
             unsealed,
             unsynced,
-            shared,
+            counters,
             ..
         } = self;
         let link = line::write(pending, *position, time, entry, lines);
         *position = position.after(link);
         *unsealed = unsealed.saturating_add(1);
         unsynced.get_or_insert_with(Instant::now);
-        shared.lines.fetch_add(1, Ordering::Relaxed);
+        counters.lines.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Sees to it that the epoch is sealed soon.
@@ -343,7 +344,7 @@ impl Writer {
             }
             self.fold_due = self.fold.next_due();
         }
-        let lost = self.shared.lost.load(Ordering::Relaxed);
+        let lost = self.counters.lost.load(Ordering::Relaxed);
         let count = lost.saturating_sub(self.lost_told);
         if count == 0 {
             return;
@@ -421,7 +422,7 @@ impl Writer {
         self.file.sync()?;
         self.unsynced = None;
         let last = self.position.seq.saturating_sub(1);
-        self.shared.on_disk.store(last, Ordering::Release);
+        self.counters.on_disk.store(last, Ordering::Release);
         tracing::debug!("on disk through line {last}");
         Ok(())
     }
@@ -482,7 +483,7 @@ impl Writer {
         self.pending.extend_from_slice(&text);
         self.position = self.position.after(link);
         self.unsynced.get_or_insert_with(Instant::now);
-        self.shared.lines.fetch_add(1, Ordering::Relaxed);
+        self.counters.lines.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -508,7 +509,7 @@ impl Writer {
     }
 
     fn failed(&mut self, error: &FileError, now: Instant) {
-        self.shared.failures.fetch_add(1, Ordering::Relaxed);
+        self.counters.failures.fetch_add(1, Ordering::Relaxed);
         self.retry = Some(after(now, RETRY));
         if self
             .logged

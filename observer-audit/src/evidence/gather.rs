@@ -38,7 +38,7 @@ use observer_events::event::Attestation;
 use self::state::{Found, MAX_HELD_UP, Request, Stage, State, Task};
 use super::cgroup::{Cgroups, Container};
 use super::process::Process;
-use crate::queue::Bell;
+use crate::queue::Waker;
 
 /// How long evidence is waited for. What nothing holds up is there within a
 /// millisecond.
@@ -84,18 +84,18 @@ struct Desk {
     finished: Condvar,
     cgroups: Cgroups,
     /// Wakes the writer.
-    bell: Bell,
+    waker: Waker,
 }
 
 impl Gathering {
-    pub(crate) fn new(bell: Bell, cgroup_mount: Option<PathBuf>) -> Self {
+    pub(crate) fn new(waker: Waker, cgroup_mount: Option<PathBuf>) -> Self {
         Self {
             desk: Arc::new(Desk {
                 state: Mutex::default(),
                 work: Condvar::new(),
                 finished: Condvar::new(),
                 cgroups: Cgroups::new(cgroup_mount),
-                bell,
+                waker,
             }),
         }
     }
@@ -314,7 +314,7 @@ impl Desk {
             request.found = found;
             if request.stage == Stage::Done {
                 self.finished.notify_all();
-                self.bell.ring();
+                self.waker.wake();
             }
         }
         state

@@ -40,7 +40,7 @@ fn reads(state: &mut State) -> Vec<u64> {
 }
 
 fn gathering() -> Gathering {
-    Gathering::new(Bell::of_nobody(), None)
+    Gathering::new(Waker::new(Weak::new()), None)
 }
 
 #[test]
