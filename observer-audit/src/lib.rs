@@ -85,6 +85,7 @@
 //! until then, and a kill loses what was counted since the last one.
 
 mod chain;
+mod cooldown;
 mod counts;
 mod evidence;
 mod files;

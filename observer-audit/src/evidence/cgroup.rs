@@ -1,11 +1,11 @@
-//! Which container or unit a cgroup id is.
+//! Which container or systemd unit a cgroup id stands for.
 //!
 //! The id in the kernel's record is that of a kernfs node; on 64-bit kernels it
 //! is also the inode number of the cgroup's folder (`kernfs_get_inode`,
-//! `fs/kernfs/inode.c`, Linux 6.12), and it is never given out again while the
-//! host runs (`__kernfs_new_node`, `fs/kernfs/dir.c`: a generation in its
-//! upper half). So a folder is believed if its inode is the id. /proc says
-//! where to look first; else all folders are walked, at a bounded rate.
+//! `fs/kernfs/inode.c`, Linux 6.12), and no other cgroup gets it while the host
+//! runs (`__kernfs_new_node`, `fs/kernfs/dir.c`: a generation in its upper
+//! half). So a cgroup is a folder whose inode is the id. It is looked for at the
+//! path that /proc shows, and then in all folders, at a bounded rate.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
@@ -16,18 +16,20 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::cooldown::Cooldown;
+
 /// Cgroups remembered at most.
 const MAX_KNOWN: usize = 1024;
 /// Folders that one walk looks at, at most.
 const MAX_WALK: usize = 20_000;
-/// A walk takes its time; a flood of short-lived cgroups must not make it all
-/// that is done.
+/// How often all folders are walked at most: a walk takes long, and a flood of
+/// short-lived cgroups must not keep a helper at it.
 const WALK_EVERY: Duration = Duration::from_secs(1);
 
 /// A cgroup by its names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Container {
-    /// Path in the unified hierarchy.
+    /// Path below the mount of the unified hierarchy.
     pub(super) cgroup: String,
     /// The systemd unit that it belongs to.
     unit: Option<String>,
@@ -54,18 +56,18 @@ fn container_id(part: &str) -> Option<String> {
     (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
 }
 
-/// Finds cgroups by id, and remembers them. Nobody who asks what is known
-/// waits for somebody who looks.
+/// Finds cgroups by id, and remembers them. What is known can be had without
+/// waiting for a walk.
 #[derive(Debug)]
 pub(crate) struct Cgroups {
     mount: Option<PathBuf>,
     memory: Mutex<Memory>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Memory {
     known: HashMap<u64, Container>,
-    walked: Option<Instant>,
+    walk_cooldown: Cooldown,
 }
 
 impl Cgroups {
@@ -73,7 +75,10 @@ impl Cgroups {
     pub(crate) fn new(mount: Option<PathBuf>) -> Self {
         Self {
             mount,
-            memory: Mutex::default(),
+            memory: Mutex::new(Memory {
+                known: HashMap::new(),
+                walk_cooldown: Cooldown::new(WALK_EVERY),
+            }),
         }
     }
 
@@ -82,29 +87,23 @@ impl Cgroups {
         self.memory().known.get(&id).cloned()
     }
 
-    /// Finds the cgroup with this id; `hint` is the path that /proc has for a
+    /// Finds the cgroup with this id. `hint` is the path that /proc shows for a
     /// process in it.
     pub(crate) fn find(&self, id: u64, hint: Option<&str>) -> Option<Container> {
         if let Some(known) = self.known(id) {
             return Some(known);
         }
         let mount = self.mount.as_deref()?;
-        let found = by_hint(mount, id, hint)
-            .or_else(|| self.may_walk().then(|| walk(mount, id)).flatten())?;
-        let container = Container::new(found);
+        let path = by_hint(mount, id, hint).or_else(|| self.walk(mount, id))?;
+        let container = Container::new(path);
         self.memory().remember(id, container.clone());
         Some(container)
     }
 
-    fn may_walk(&self) -> bool {
-        let (now, mut memory) = (Instant::now(), self.memory());
-        let is_due = memory
-            .walked
-            .is_none_or(|last| now.saturating_duration_since(last) >= WALK_EVERY);
-        if is_due {
-            memory.walked = Some(now);
-        }
-        is_due
+    /// Looks at all folders, unless that was done a moment ago.
+    fn walk(&self, mount: &Path, id: u64) -> Option<String> {
+        let may_walk = self.memory().walk_cooldown.try_begin(Instant::now());
+        may_walk.then(|| walk(mount, id)).flatten()
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -122,8 +121,8 @@ impl Memory {
 }
 
 /// A process outside of the observer's cgroup namespace has a path that leads
-/// out of the mount (`cgroup_path_ns`, `kernel/cgroup/cgroup.c`): to who knows
-/// what file system.
+/// out of the mount (`cgroup_path_ns`, `kernel/cgroup/cgroup.c`), into any file
+/// system.
 fn by_hint(mount: &Path, id: u64, hint: Option<&str>) -> Option<String> {
     let hint = hint.filter(|hint| hint.split('/').all(|part| part != ".."))?;
     let folder = mount.join(hint.strip_prefix('/')?);
@@ -166,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_and_containers_are_told_from_the_path() {
+    fn units_and_containers_are_known_by_the_path() {
         let id = "0123456789abcdef".repeat(4);
         let docker = Container::new(format!("/system.slice/docker-{id}.scope"));
         assert_eq!(docker.id.as_deref(), Some(id.as_str()));
