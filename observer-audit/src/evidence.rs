@@ -1,9 +1,9 @@
-//! What else can be learnt of a sender: its container, and what it runs.
+//! What is read about a sender after the fact: its container, and what it runs.
 
 mod cgroup;
 mod gather;
 mod process;
 
-pub(super) use cgroup::Container;
-pub(super) use gather::{Evidence, Gathering};
-pub(super) use process::Process;
+pub(crate) use cgroup::Container;
+pub(crate) use gather::{Evidence, Gathering};
+pub(crate) use process::Process;

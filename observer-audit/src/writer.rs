@@ -185,7 +185,7 @@ impl Writer {
             Folded::InFull => self.incident_line(incident, time, now),
             Folded::First => {
                 if let Some(id) = cgroup_of(incident) {
-                    self.gathering.learn_cgroup(id);
+                    self.gathering.find_cgroup(id);
                 }
             }
             Folded::Counted => {}
@@ -202,7 +202,7 @@ impl Writer {
         self.file
             .add(time, &IncidentLine::new(incident, container.as_ref()));
         if let Some(sender) = &incident.sender
-            && !self.gathering.ask(seq, time, sender, now)
+            && !self.gathering.look_up(seq, time, sender, now)
         {
             add(&self.counters.unread, 1);
         }

@@ -1,11 +1,12 @@
 //! What a sender runs, read from /proc after the fact.
 //!
-//! The kernel's record names the process for ever; /proc shows what has its
-//! pid now. So /proc is believed only where the start time is the record's.
-//! The process's folder is opened once: it leads to that very process or, when
-//! it has ended, to nothing (`proc_pid_lookup`, `fs/proc/base.c`), never to
-//! the next one with its pid.
+//! The kernel's record names one process; /proc shows whichever has that pid
+//! now. So /proc is believed only where the start time is the record's. The
+//! process's folder is opened once: it leads to that very process or, when it
+//! has ended, to nothing (`proc_pid_lookup`, `fs/proc/base.c`), never to the
+//! next one with its pid.
 
+use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 
@@ -15,7 +16,8 @@ use serde::Serialize;
 
 use observer_events::event::Attestation;
 
-/// How much of a command line is kept, in bytes; its process chooses it.
+/// How much of a command line is kept, in bytes; the process chooses how long
+/// it is.
 const MAX_COMMAND: usize = 2048;
 /// `/proc/<pid>/stat` and `/proc/<pid>/cgroup` are shorter.
 const MAX_FILE: usize = 8192;
@@ -24,10 +26,10 @@ const MAX_FILE: usize = 8192;
 const START_FIELD: usize = 19;
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
-/// What /proc says of a process.
+/// What /proc shows of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Process {
-    /// That it could have changed since the datagram was sent.
+    /// Marks that it may have changed since the datagram was sent.
     read: &'static str,
     exe: Option<String>,
     command: Option<Vec<String>>,
@@ -35,24 +37,23 @@ pub(crate) struct Process {
     command_cut: bool,
     /// Why something is missing.
     error: Option<String>,
-    /// Its cgroup as /proc has it: a hint where to look for the kernel's id.
+    /// Its cgroup as /proc shows it: where to look first for the kernel's id.
     #[serde(skip)]
     cgroup_hint: Option<String>,
-    /// Whether /proc still has the very process.
+    /// Whether /proc still has that very process.
     #[serde(skip)]
-    is_there: bool,
+    is_running: bool,
 }
 
 impl Process {
-    /// Looks the sender up; of what /proc has, all that is to be had without
-    /// the process's `mmap_lock` (`do_task_stat`, `fs/proc/array.c`;
-    /// `proc_exe_link`, `fs/proc/base.c`; `proc_cgroup_show`,
-    /// `kernel/cgroup/cgroup.c`; run on 6.18 with the lock held:
-    /// `tests/tests/evidence.rs`). `None` where the kernel did not name one that
-    /// the observer can see.
+    /// Reads all that /proc shows without the process's `mmap_lock`
+    /// (`do_task_stat`, `fs/proc/array.c`; `proc_exe_link`, `fs/proc/base.c`;
+    /// `proc_cgroup_show`, `kernel/cgroup/cgroup.c`; run on 6.18 with the lock
+    /// held: `tests/tests/evidence.rs`). `None` where the kernel named no process
+    /// that the observer can see.
     ///
-    /// Other locks it may have to wait for: see [`gather`](super::gather).
-    pub(crate) fn look(sender: &Attestation) -> Option<Self> {
+    /// It may have to wait for other locks: see [`gather`](super::gather).
+    pub(crate) fn look_up(sender: &Attestation) -> Option<Self> {
         let mut process = Self {
             read: "after_the_fact",
             ..Self::default()
@@ -65,19 +66,19 @@ impl Process {
     }
 
     fn describe(&mut self, folder: &OwnedFd) {
-        self.is_there = true;
+        self.is_running = true;
         self.cgroup_hint = read(folder, "cgroup", MAX_FILE)
             .ok()
             .and_then(|text| hint(&text));
         match readlinkat(folder, "exe", Vec::new()) {
             Ok(exe) => self.exe = Some(exe.to_string_lossy().into_owned()),
-            Err(errno) => self.fail(gone(errno, "exe")),
+            Err(errno) => self.note_failure(gone(errno, "exe")),
         }
     }
 
     /// Adds the command line. That takes the process's `mmap_lock`
     /// (`get_mm_cmdline`, `fs/proc/base.c`; `__access_remote_vm`,
-    /// `mm/memory.c`), so it lasts as long as the process chooses.
+    /// `mm/memory.c`), so the process chooses how long it takes.
     pub(crate) fn read_command(&mut self, sender: &Attestation) {
         let result = sender
             .pid
@@ -88,28 +89,28 @@ impl Process {
                 command.map_err(|errno| gone(errno, "cmdline"))
             });
         match result {
-            Ok(command) => self.command(&command),
-            Err(error) => self.fail(error),
+            Ok(command) => self.set_command(&command),
+            Err(error) => self.note_failure(error),
         }
     }
 
-    /// Says why something is missing; what failed first is what counts.
-    pub(crate) fn fail(&mut self, error: impl Into<String>) {
+    /// Notes why something is missing; the first failure is kept.
+    pub(crate) fn note_failure(&mut self, error: impl Into<String>) {
         self.error.get_or_insert(error.into());
     }
 
     /// Whether there is a process whose command line could be read.
-    pub(crate) fn is_there(&self) -> bool {
-        self.is_there
+    pub(crate) fn is_running(&self) -> bool {
+        self.is_running
     }
 
-    /// Its path in the unified hierarchy, as /proc has it.
+    /// Its path in the unified hierarchy, as /proc shows it.
     pub(crate) fn cgroup_hint(&self) -> Option<&str> {
         self.cgroup_hint.as_deref()
     }
 
-    /// Takes the command line in. A process that is ending has none any more.
-    fn command(&mut self, bytes: &[u8]) {
+    /// Keeps the command line. A process that is ending has none any more.
+    fn set_command(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
@@ -155,7 +156,7 @@ fn read(folder: &OwnedFd, name: &str, limit: usize) -> Result<Vec<u8>, Errno> {
         Mode::empty(),
     )?;
     let mut bytes = Vec::new();
-    std::fs::File::from(file)
+    File::from(file)
         .take(limit as u64)
         .read_to_end(&mut bytes)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
@@ -208,8 +209,8 @@ mod tests {
     #[test]
     fn a_process_that_still_runs_is_described() {
         let sender = this_process(Some(own_start_ns()));
-        let mut process = Process::look(&sender).unwrap();
-        assert!(process.is_there());
+        let mut process = Process::look_up(&sender).unwrap();
+        assert!(process.is_running());
         process.read_command(&sender);
         assert_eq!(process.error, None);
         let exe = std::env::current_exe().unwrap();
@@ -222,14 +223,14 @@ mod tests {
     #[test]
     fn a_pid_with_another_start_time_is_not_believed() {
         let other = own_start_ns().saturating_add(NS_PER_SECOND);
-        let process = Process::look(&this_process(Some(other))).unwrap();
-        assert!(!process.is_there());
+        let process = Process::look_up(&this_process(Some(other))).unwrap();
+        assert!(!process.is_running());
         assert_eq!(
             process.error.as_deref(),
             Some("the pid is another process's now")
         );
         assert_eq!((process.exe, process.command), (None, None));
-        let process = Process::look(&this_process(None)).unwrap();
+        let process = Process::look_up(&this_process(None)).unwrap();
         assert!(process.error.unwrap().contains("without a start time"));
     }
 
@@ -245,7 +246,7 @@ mod tests {
     #[test]
     fn a_long_command_line_is_cut() {
         let mut process = Process::default();
-        process.command(&vec![b'x'; MAX_COMMAND + 1]);
+        process.set_command(&vec![b'x'; MAX_COMMAND + 1]);
         assert!(process.command_cut);
         assert_eq!(process.command.unwrap()[0].len(), MAX_COMMAND);
     }
@@ -253,9 +254,9 @@ mod tests {
     #[test]
     fn no_command_line_is_not_an_empty_one() {
         let mut process = Process::default();
-        process.command(b"");
+        process.set_command(b"");
         assert_eq!(process.command, None);
-        process.command(b"\0");
+        process.set_command(b"\0");
         assert_eq!(process.command, Some(vec![String::new()]));
     }
 }

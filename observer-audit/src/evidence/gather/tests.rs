@@ -1,5 +1,5 @@
-//! Who is looked up, in what order, and what is waited for. That a process
-//! really holds a reader up is shown in `tests/tests/evidence.rs`.
+//! Which senders are looked up, in what order, and what is waited for. That a
+//! process really holds a reader up is shown in `tests/tests/evidence.rs`.
 
 use std::sync::Weak;
 
@@ -17,9 +17,9 @@ fn sender(pid: u32, uid: u32) -> Attestation {
     }
 }
 
-/// A request for a process that was found.
-fn looked_up(id: u64, sender: Attestation) -> Request {
-    Request {
+/// A lookup of a process that was found.
+fn looked_up(id: u64, sender: Attestation) -> Lookup {
+    Lookup {
         id,
         line: id,
         sender,
@@ -30,11 +30,11 @@ fn looked_up(id: u64, sender: Attestation) -> Request {
     }
 }
 
-fn reads(state: &mut State) -> Vec<u64> {
-    let tasks = std::iter::from_fn(|| state.next_task());
+fn reads(lookups: &mut Lookups) -> Vec<u64> {
+    let tasks = std::iter::from_fn(|| lookups.take_task());
     let read = tasks.filter_map(|task| match task {
         Task::ReadCommand(id, ..) => Some(id),
-        Task::Look(..) | Task::FindCgroup(_) => None,
+        Task::LookUp(..) | Task::FindCgroup(_) => None,
     });
     read.collect()
 }
@@ -44,11 +44,11 @@ fn gathering() -> Gathering {
 }
 
 #[test]
-fn one_that_has_ended_is_told_as_such_and_helpers_end_with_the_trail() {
+fn one_that_has_ended_is_reported_as_such_and_helpers_end_with_the_trail() {
     let gathering = gathering();
     let (time, now) = (Timestamp::now(), Instant::now());
     for line in 0..20 {
-        assert!(gathering.ask(line, time, &sender(7, 1000), now));
+        assert!(gathering.look_up(line, time, &sender(7, 1000), now));
     }
     let found = gathering.finish(Duration::from_secs(20));
     assert_eq!(found.len(), 20);
@@ -58,30 +58,30 @@ fn one_that_has_ended_is_told_as_such_and_helpers_end_with_the_trail() {
         assert!(text.contains("the process has ended"), "{text}");
     }
     assert!(gathering.next_due().is_none());
-    assert!(gathering.desk.lock().helpers <= MAX_HELPERS);
-    let desk = Arc::downgrade(&gathering.desk);
+    assert!(gathering.pool.lock().helpers <= MAX_HELPERS);
+    let pool = Arc::downgrade(&gathering.pool);
     drop(gathering);
     let end = Instant::now() + Duration::from_secs(20);
-    while Weak::strong_count(&desk) > 0 {
+    while Weak::strong_count(&pool) > 0 {
         assert!(Instant::now() < end, "a helper goes on");
         thread::sleep(Duration::from_millis(1));
     }
 }
 
 #[test]
-fn nothing_is_asked_of_one_who_cannot_be_seen() {
+fn a_sender_that_cannot_be_seen_is_not_looked_up() {
     let gathering = gathering();
     let unseen = Attestation {
         pid: None,
         ..sender(1, 0)
     };
-    assert!(gathering.ask(1, Timestamp::now(), &unseen, Instant::now()));
+    assert!(gathering.look_up(1, Timestamp::now(), &unseen, Instant::now()));
     assert!(gathering.next_due().is_none());
 }
 
 #[test]
 fn a_process_holds_up_one_reader_and_a_user_four() {
-    let mut state = State::default();
+    let mut lookups = Lookups::default();
     // Three claims of one process, six processes of its user, thirty others.
     let one = (0..3).map(|id| looked_up(id, sender(1, 1000)));
     let user = (3..9).map(|id| looked_up(id, sender(10 + u32::try_from(id).unwrap(), 1000)));
@@ -89,103 +89,106 @@ fn a_process_holds_up_one_reader_and_a_user_four() {
         let number = u32::try_from(id).unwrap();
         looked_up(id, sender(100 + number, 2000 + number))
     });
-    state.requests = one.chain(user).chain(others).collect();
-    let read = reads(&mut state);
+    lookups.open = one.chain(user).chain(others).collect();
+    let read = reads(&mut lookups);
     assert_eq!(read[..4], [0, 3, 4, 5]);
     assert_eq!(read[4..], [9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]);
     assert_eq!(read.len(), MAX_HELD_UP);
-    assert!(!state.has_task());
+    assert!(!lookups.has_task());
     // What comes meanwhile is looked up all the same.
-    let new = Request {
+    let new = Lookup {
         stage: Stage::New,
         ..looked_up(99, sender(1, 1000))
     };
-    state.requests.push_back(new);
-    assert!(matches!(state.next_task(), Some(Task::Look(99, _))));
+    lookups.open.push_back(new);
+    assert!(matches!(lookups.take_task(), Some(Task::LookUp(99, _))));
     // One of the user's returns: the next of it is let in.
-    state.reading.leave(4);
-    assert_eq!(reads(&mut state), [6]);
+    lookups.reading.end(4);
+    assert_eq!(reads(&mut lookups), [6]);
 }
 
 /// Nor do processes that hold up who looks them up.
 #[test]
 fn a_user_holds_up_four_that_look() {
-    let mut state = State::default();
+    let mut lookups = Lookups::default();
     let of = |ids: std::ops::Range<u32>, uid| {
-        ids.map(move |id| Request {
+        ids.map(move |id| Lookup {
             stage: Stage::New,
             ..looked_up(id.into(), sender(id, uid))
         })
     };
-    state.requests = of(0..20, 1000).chain(of(20..22, 2000)).collect();
+    lookups.open = of(0..20, 1000).chain(of(20..22, 2000)).collect();
     let mut looked = Vec::new();
-    while let Some(Task::Look(id, _)) = state.next_task() {
+    while let Some(Task::LookUp(id, _)) = lookups.take_task() {
         looked.push(id);
     }
     assert_eq!(looked, [0, 1, 2, 3, 20, 21]);
-    assert!(!state.has_task());
+    assert!(!lookups.has_task());
     // Their cgroups are found all the same.
-    state.cgroups.push_back(7);
-    assert!(matches!(state.next_task(), Some(Task::FindCgroup(7))));
-    state.looking.leave(2);
-    assert!(matches!(state.next_task(), Some(Task::Look(4, _))));
+    lookups.cgroups.push_back(7);
+    assert!(matches!(lookups.take_task(), Some(Task::FindCgroup(7))));
+    lookups.looking.end(2);
+    assert!(matches!(lookups.take_task(), Some(Task::LookUp(4, _))));
 }
 
 #[test]
 fn all_are_looked_up_before_any_command_line_is_read() {
-    let mut state = State {
-        requests: (0..4_u32)
+    let mut lookups = Lookups {
+        open: (0..4_u32)
             .map(|id| looked_up(id.into(), sender(id, 1)))
             .collect(),
-        ..State::default()
+        ..Lookups::default()
     };
     for at in [1, 3] {
-        state.requests[at].stage = Stage::New;
+        lookups.open[at].stage = Stage::New;
     }
-    state.cgroups.push_back(5);
-    assert!(matches!(state.next_task(), Some(Task::Look(1, _))));
-    assert!(matches!(state.next_task(), Some(Task::Look(3, _))));
-    assert!(matches!(state.next_task(), Some(Task::FindCgroup(5))));
-    assert!(matches!(state.next_task(), Some(Task::ReadCommand(0, ..))));
+    lookups.cgroups.push_back(5);
+    assert!(matches!(lookups.take_task(), Some(Task::LookUp(1, _))));
+    assert!(matches!(lookups.take_task(), Some(Task::LookUp(3, _))));
+    assert!(matches!(lookups.take_task(), Some(Task::FindCgroup(5))));
+    assert!(matches!(
+        lookups.take_task(),
+        Some(Task::ReadCommand(0, ..))
+    ));
 }
 
 #[test]
-fn what_is_overdue_is_told_with_what_there_is() {
-    let mut state = State::default();
+fn what_is_overdue_is_reported_with_what_there_is() {
+    let mut lookups = Lookups::default();
     let stages = [Stage::New, Stage::Looked, Stage::Reading, Stage::Done];
-    let requests = stages.into_iter().zip(0..).map(|(stage, id)| Request {
+    let requests = stages.into_iter().zip(0..).map(|(stage, id)| Lookup {
         stage,
         found: Found {
-            process: Process::look(&sender(1, 1)),
+            process: Process::look_up(&sender(1, 1)),
             ..Found::default()
         },
         ..looked_up(id, sender(1, 1))
     });
-    state.requests = requests.collect();
-    let done = state.take(|_| false);
+    lookups.open = requests.collect();
+    let done = lookups.take_evidence(|_| false);
     assert_eq!(done.len(), 1);
     assert!(!done[0].is_overdue);
-    let overdue = state.take(|_| true);
+    let overdue = lookups.take_evidence(|_| true);
     let lines: Vec<_> = overdue.iter().map(|evidence| evidence.line).collect();
     assert_eq!(lines, [0, 1, 2]);
     assert!(overdue.iter().all(|evidence| evidence.is_overdue));
-    assert!(state.requests.is_empty());
+    assert!(lookups.open.is_empty());
 }
 
 /// A helper that comes back late finds nobody who waits.
 #[test]
 fn what_comes_late_is_for_nobody() {
     let gathering = gathering();
-    let desk = &gathering.desk;
+    let pool = &gathering.pool;
     {
-        let mut state = desk.lock();
-        state.requests.push_back(looked_up(1, sender(1, 1)));
-        assert_eq!(reads(&mut state), [1]);
+        let mut lookups = pool.lock();
+        lookups.open.push_back(looked_up(1, sender(1, 1)));
+        assert_eq!(reads(&mut lookups), [1]);
     }
     let overdue = gathering.finish(Duration::ZERO);
     assert!(overdue[0].is_overdue);
-    let has_room = |state: &State| state.reading.has_room(&sender(1, 1));
-    assert!(!has_room(&desk.lock()), "it is still held up");
-    let state = desk.conclude(1, Found::default(), true);
-    assert!(has_room(&state) && state.requests.is_empty());
+    let has_room = |lookups: &Lookups| lookups.reading.has_room(&sender(1, 1));
+    assert!(!has_room(&pool.lock()), "it is still held up");
+    let lookups = pool.set_found(1, Found::default(), true);
+    assert!(has_room(&lookups) && lookups.open.is_empty());
 }
