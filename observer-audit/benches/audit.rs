@@ -1,10 +1,10 @@
 //! What the audit trail costs: to the thread that leaves incidents at it, and
 //! until the last of a million is sealed.
 //!
-//! `one sender` is a flood that folds away; `claims` are as many different
-//! lies as incidents, told apart as far as the bounds go. The queue is the
-//! size that an observer has, so a flood can outrun the writer: what was lost
-//! is printed with each figure.
+//! `one sender` is a flood that is folded into few lines; with `claims` each
+//! incident has another claim, and they are kept apart as far as the bounds
+//! allow. The queue is as long as an observer's, so a flood can be faster than
+//! the writer: what was lost is printed with each figure.
 
 #![expect(
     clippy::unwrap_used,
@@ -99,7 +99,7 @@ fn million(name: &str, queue: usize, claims: u32) {
     let total = began.elapsed();
     eprintln!(
         "{name}: {} ns per incident to the leaving thread, {} ns in all until sealed; \
-         {} taken down, {} lost, {} lines",
+         {} recorded, {} lost, {} lines",
         left.as_nanos() / u128::from(MANY),
         total.as_nanos() / u128::from(MANY),
         counts.audit_incidents,

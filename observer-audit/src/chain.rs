@@ -1,4 +1,4 @@
-//! Keys that only go forward, and the MACs that tie lines together.
+//! Keys that are ratcheted forward, and the MACs that chain lines.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use sha2::Sha256;
 use zeroize::{Zeroize as _, Zeroizing};
 
 /// Length of keys and MACs in bytes.
-pub(super) const LEN: usize = 32;
+pub(crate) const LEN: usize = 32;
 
-/// Epochs beyond this are taken for forgeries: at one seal a second it is
-/// reached after eight years, and ratcheting so far takes about a minute.
-pub const MAX_EPOCH: u64 = 1 << 28;
+/// Epochs beyond this count as forged: at one seal a second it is reached
+/// after eight years, and ratcheting so far takes about a minute.
+pub(crate) const MAX_EPOCH: u64 = 1 << 28;
 
 /// What each key is used for. Equal input under different purposes must never
 /// give equal output.
@@ -21,11 +21,11 @@ const NAME: &[u8] = b"observer audit v1: trail name";
 
 /// The MAC of a line; zero where there is no line before.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct Link(pub [u8; LEN]);
+pub(crate) struct Link(pub(crate) [u8; LEN]);
 
 impl Link {
     /// Reads 64 hexadecimal digits.
-    pub(super) fn from_hex(text: &[u8]) -> Option<Self> {
+    pub(crate) fn from_hex(text: &[u8]) -> Option<Self> {
         let mut link = [0; LEN];
         hex::decode_to_slice(text, &mut link).ok()?;
         Some(Self(link))
@@ -47,39 +47,39 @@ impl fmt::Debug for Link {
     }
 }
 
-/// The key of one epoch. Wiped when it goes; on the heap, for what is moved
-/// leaves a copy where it was.
+/// The key of one epoch. Wiped when it is dropped. On the heap, because a value
+/// that is moved leaves a copy where it was.
 #[derive(Clone)]
-pub(super) struct ChainKey(Box<Zeroizing<[u8; LEN]>>);
+pub(crate) struct ChainKey(Box<Zeroizing<[u8; LEN]>>);
 
 impl ChainKey {
-    pub(super) fn new(key: Box<Zeroizing<[u8; LEN]>>) -> Self {
+    pub(crate) fn new(key: Box<Zeroizing<[u8; LEN]>>) -> Self {
         Self(key)
     }
 
-    pub(super) fn bytes(&self) -> &[u8; LEN] {
+    pub(crate) fn bytes(&self) -> &[u8; LEN] {
         let Self(bytes) = self;
         bytes
     }
 
     /// Becomes the key of the next epoch; the present one is wiped.
     #[inline(never)]
-    pub(super) fn ratchet(&mut self) {
+    pub(crate) fn ratchet(&mut self) {
         let next = self.derive(RATCHET);
         let Self(bytes) = self;
         bytes.zeroize();
         bytes.copy_from_slice(&*next);
     }
 
-    /// The key that the lines of this epoch are tied with.
+    /// The key that the lines of this epoch are chained with.
     #[inline(never)]
-    pub(super) fn lines(&self) -> LineKey {
+    pub(crate) fn lines(&self) -> LineKey {
         LineKey(Box::new(keyed(&self.derive(LINES))))
     }
 
-    /// A public name for the trail that begins with this key. Tells nothing
-    /// of the key.
-    pub(super) fn name(&self) -> String {
+    /// A public name for the trail that begins with this key. It does not
+    /// reveal the key.
+    pub(crate) fn name(&self) -> String {
         let name = self.derive(NAME);
         hex::encode(name.get(..8).unwrap_or_default())
     }
@@ -100,14 +100,14 @@ impl fmt::Debug for ChainKey {
     }
 }
 
-/// Ties the lines of one epoch. Wiped when it goes, and on the heap, as
+/// Chains the lines of one epoch. Wiped when it is dropped, and on the heap, as
 /// [`ChainKey`] is.
 #[derive(Clone)]
-pub(super) struct LineKey(Box<Hmac<Sha256>>);
+pub(crate) struct LineKey(Box<Hmac<Sha256>>);
 
 impl LineKey {
     #[inline(never)]
-    pub(super) fn link(&self, body: &[u8]) -> Link {
+    pub(crate) fn link(&self, body: &[u8]) -> Link {
         let Self(keyed) = self;
         let mac = Hmac::clone(keyed).chain_update(body).finalize();
         Link(mac.into_bytes().into())
@@ -115,7 +115,7 @@ impl LineKey {
 
     /// Compares in constant time.
     #[inline(never)]
-    pub(super) fn fits(&self, body: &[u8], Link(mac): &Link) -> bool {
+    pub(crate) fn fits(&self, body: &[u8], Link(mac): &Link) -> bool {
         let Self(keyed) = self;
         let mac_of_body = Hmac::clone(keyed).chain_update(body);
         mac_of_body.verify_slice(mac).is_ok()
@@ -134,19 +134,19 @@ fn keyed(key: &[u8; LEN]) -> Hmac<Sha256> {
 }
 
 /// How much of the stack [`forget`] overwrites, in words of eight bytes: more
-/// than is used by anything that handles keys.
+/// than anything uses that handles keys.
 const STACK: usize = 8192;
 
-/// Overwrites what calls before this one left on the stack. Keys are on the
-/// heap, but whoever computes with them has copies in its frame, and a copy
-/// that was moved on is not wiped. The functions that do are not inlined, so
-/// that their frames lie below the caller's.
+/// Overwrites what earlier calls left on the stack. Keys are on the heap, but a
+/// function that computes with them has copies in its frame, and a copy that
+/// was moved is not wiped. Such functions are not inlined, so that their frames
+/// lie where this one's does.
 #[inline(never)]
 #[expect(
     clippy::large_stack_arrays,
     reason = "it is the stack that is overwritten"
 )]
-pub(super) fn forget() {
+pub(crate) fn forget() {
     let mut stack = [0_u64; STACK];
     stack.zeroize();
 }

@@ -1,5 +1,5 @@
-//! Files that are created, replaced and locked so that nobody can have
-//! another file written in their place.
+//! Files that are created, replaced and locked so that nobody can have the
+//! observer write another file in their place.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -14,19 +14,19 @@ use thiserror::Error;
 /// Files of the trail are their owner's only.
 const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 
-/// What could not be done with a file.
+/// Something that could not be done with a file.
 #[derive(Debug, Error)]
 #[error("cannot {what} {}: {source}", path.display())]
 pub struct FileError {
     /// What was tried.
     what: &'static str,
     path: PathBuf,
-    /// What the system says.
+    /// What the system returned.
     source: io::Error,
 }
 
 impl FileError {
-    pub(super) fn new(what: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+    pub(crate) fn new(what: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         Self {
             what,
             path: path.to_owned(),
@@ -34,19 +34,18 @@ impl FileError {
         }
     }
 
-    /// What the system says.
-    #[must_use]
-    pub fn kind(&self) -> io::ErrorKind {
+    /// The kind of error that the system returned.
+    pub(crate) fn kind(&self) -> io::ErrorKind {
         self.source.kind()
     }
 }
 
 /// How a file is going to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
-    /// At its end only, wherever that is.
+pub(crate) enum Access {
+    /// At its end only.
     Append,
-    /// Anywhere: a key file is overwritten at last.
+    /// Anywhere: a key file is overwritten in the end.
     Anywhere,
 }
 
@@ -58,7 +57,7 @@ impl Access {
         }
     }
 
-    /// What nobody but the owner may do.
+    /// What others must not be allowed to do.
     fn forbidden(self) -> Mode {
         match self {
             Self::Append => Mode::WGRP | Mode::WOTH,
@@ -66,7 +65,7 @@ impl Access {
         }
     }
 
-    /// The same in words.
+    /// The same as text.
     fn danger(self) -> &'static str {
         match self {
             Self::Append => "write to it",
@@ -75,16 +74,16 @@ impl Access {
     }
 }
 
-/// A file's folder, opened once, and its name in there.
+/// A file's folder, opened once, and its name in it.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     folder: OwnedFd,
     name: OsString,
     path: PathBuf,
 }
 
 impl Place {
-    pub(super) fn new(path: &Path) -> Result<Self, FileError> {
+    pub(crate) fn new(path: &Path) -> Result<Self, FileError> {
         let name = path
             .file_name()
             .ok_or_else(|| FileError::new("use", path, Errno::ISDIR))?;
@@ -102,14 +101,14 @@ impl Place {
         })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens an existing regular file; never through a symbolic link, and
-    /// never waiting for a pipe's other end. Refuses one that somebody else
-    /// made, or may write to: he would hold the trail in his hands.
-    pub(super) fn open(&self, access: Access) -> Result<File, FileError> {
+    /// Opens an existing regular file, never through a symbolic link, and never
+    /// waiting for a pipe's other end. Fails for one that somebody else made or
+    /// may write to: he could change the trail.
+    pub(crate) fn open(&self, access: Access) -> Result<File, FileError> {
         let file = self
             .open_as(&self.name, access.flags())
             .map_err(|errno| FileError::new("open", &self.path, errno))?;
@@ -120,7 +119,7 @@ impl Place {
     }
 
     /// Creates a file that did not exist, under the name with an ending.
-    pub(super) fn create(&self, ending: &str, access: Access) -> Result<File, FileError> {
+    pub(crate) fn create(&self, ending: &str, access: Access) -> Result<File, FileError> {
         let name = self.with(ending);
         let flags = access.flags() | OFlags::CREATE | OFlags::EXCL;
         self.open_as(&name, flags)
@@ -137,20 +136,20 @@ impl Place {
         Ok(file.into())
     }
 
-    /// Gives the file under one ending the name with another, replacing what
-    /// is there.
-    pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), FileError> {
+    /// Renames the file with one ending to the name with another, replacing
+    /// what is there.
+    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<(), FileError> {
         rustix::fs::renameat(&self.folder, self.with(from), &self.folder, self.with(to))
             .map_err(|errno| FileError::new("rename", &self.path, errno))
     }
 
     /// Removes the file.
-    pub(super) fn discard(&self) -> Result<(), FileError> {
+    pub(crate) fn discard(&self) -> Result<(), FileError> {
         self.remove(&self.name)
     }
 
     /// Removes a file of the folder; one that is gone already is no error.
-    pub(super) fn remove(&self, name: &OsStr) -> Result<(), FileError> {
+    pub(crate) fn remove(&self, name: &OsStr) -> Result<(), FileError> {
         match rustix::fs::unlinkat(&self.folder, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => {
@@ -160,14 +159,14 @@ impl Place {
         }
     }
 
-    /// Makes names that were created, changed or removed durable.
-    pub(super) fn sync(&self) -> Result<(), FileError> {
+    /// Brings names that were created, changed or removed to the disk.
+    pub(crate) fn sync(&self) -> Result<(), FileError> {
         rustix::fs::fsync(&self.folder)
             .map_err(|errno| FileError::new("sync the folder of", &self.path, errno))
     }
 
     /// Whether the name still leads to this open file.
-    pub(super) fn is_at(&self, file: &File) -> bool {
+    pub(crate) fn is_at(&self, file: &File) -> bool {
         let there = rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW);
         match (there, rustix::fs::fstat(file)) {
             (Ok(there), Ok(ours)) => (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino),
@@ -175,8 +174,8 @@ impl Place {
         }
     }
 
-    /// What the names of the folder add to this one.
-    pub(super) fn endings(&self) -> Result<Vec<String>, FileError> {
+    /// What other names in the folder add to this one.
+    pub(crate) fn endings(&self) -> Result<Vec<String>, FileError> {
         let failed = |errno| FileError::new("list the folder of", &self.path, errno);
         let mut endings = Vec::new();
         for entry in Dir::read_from(&self.folder).map_err(failed)? {
@@ -192,7 +191,8 @@ impl Place {
         Ok(endings)
     }
 
-    pub(super) fn with(&self, ending: &str) -> OsString {
+    /// The name with an ending.
+    pub(crate) fn with(&self, ending: &str) -> OsString {
         let mut name = self.name.clone();
         name.push(ending);
         name
@@ -221,8 +221,9 @@ fn check_owner(file: &Stat, access: Access) -> io::Result<()> {
     Ok(())
 }
 
-/// Locks an open file for this process; refuses at once where another has it.
-pub(super) fn lock(file: &File, path: &Path) -> Result<(), FileError> {
+/// Locks an open file for this process; fails at once where another has locked
+/// it.
+pub(crate) fn lock(file: &File, path: &Path) -> Result<(), FileError> {
     rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)
         .map_err(|errno| FileError::new("lock (is another observer using it?)", path, errno))
 }

@@ -1,24 +1,23 @@
-//! What an auditor wants to know of.
+//! Incidents: what the trail records.
 
 use std::net::SocketAddr;
 
 use observer_common::frame::FRAME_LEN;
-use observer_events::{
-    Notice, Observation, Report,
-    event::{Attestation, AuthFailureCause, BeatOrigin, Event},
-};
+use observer_events::event::{Attestation, AuthFailureCause, BeatOrigin, Event};
+use observer_events::{Notice, Observation, Report};
 use serde::Serialize;
 
-/// Something that an auditor wants to know of: a claim that did not hold, or a
-/// sender that was turned away.
+/// A forgery, refusal or conflict: a claim that did not hold, or a sender that
+/// was refused or throttled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Incident {
     /// What happened.
     pub what: What,
-    /// How often: more than once only where the kernel counts, as it does what
-    /// flood control drops.
+    /// How often: more than once only where incidents are counted on their way
+    /// here, as datagrams are that the kernel drops.
     pub count: u64,
-    /// Process that the frame claims as its sender.
+    /// Process that the frame claims as its sender; `None` where several
+    /// datagrams are counted, or the datagram is no frame.
     pub claimed_pid: Option<u32>,
     /// When, in nanoseconds since the observer started.
     pub observer_ns: u64,
@@ -26,8 +25,8 @@ pub struct Incident {
     pub frame: Option<[u8; FRAME_LEN]>,
     /// The kernel's record of who sent it.
     pub sender: Option<Attestation>,
-    /// Where it came from, if by UDP; the sender of a datagram without a
-    /// record can make it up.
+    /// Address that it came from, if by UDP. Without a kernel record the sender
+    /// may have forged it.
     pub source: Option<SocketAddr>,
 }
 
@@ -57,17 +56,17 @@ pub enum What {
     },
     /// A sender that the operator's policy does not let beat.
     RefusedSender,
-    /// A sender that sent more than it may.
+    /// A sender that sent more than its budget.
     ThrottledSender,
-    /// A sender that attached descriptors to datagrams, which were refused for
-    /// it.
+    /// A sender whose datagrams were refused for the descriptors attached to
+    /// them.
     DescriptorsRefused,
     /// [`Event::CtrlTruncated`].
     CtrlTruncated,
 }
 
 impl What {
-    /// The name on the line.
+    /// The name, as the line's `kind` has it.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -92,8 +91,8 @@ impl Incident {
         }
     }
 
-    /// How many incidents it counts for: refusals are coalesced on their way
-    /// here; what flood control drops is one, whatever the kernel counts.
+    /// How many incidents it counts as: several refusals may come as one;
+    /// dropped datagrams are one incident, whatever their number.
     pub(crate) fn number(&self) -> u64 {
         match self.what {
             What::RefusedSender => self.count,
@@ -141,7 +140,7 @@ impl Incident {
             Notice::RefusedSender {
                 count, claimed_pid, ..
             } => (What::RefusedSender, count, Some(claimed_pid)),
-            // What was dropped may have claimed anything: there is no one claim.
+            // The dropped datagrams may have had different claims.
             Notice::ThrottledSender { count, .. } => (What::ThrottledSender, count, None),
             Notice::DescriptorsRefused { count, .. } => (What::DescriptorsRefused, count, None),
             _ => return None,

@@ -1,7 +1,8 @@
-//! The key file: where the trail stands, and the key to go on from there.
+//! The key file: a position in the trail, and the key that is valid from there.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::mem;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -10,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::chain::{ChainKey, LEN, Link, MAX_EPOCH};
-use super::files::{Access, FileError, Place, lock};
-use super::line::Position;
+use crate::chain::{ChainKey, LEN, Link, MAX_EPOCH};
+use crate::files::{Access, FileError, Place, lock};
+use crate::line::Position;
 
-/// More than any key file has, in bytes.
+/// Longest key file that is read, in bytes; those that are written are
+/// shorter.
 const MAX_FILE: usize = 1024;
 /// Where a key file's successor is prepared.
 const NEXT: &str = ".next";
@@ -23,13 +25,13 @@ const NEXT: &str = ".next";
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// The file cannot be had.
+    /// The file cannot be opened, read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// There is no key in it.
+    /// The file holds no key.
     #[error("{0} is no key file of an audit trail")]
     Malformed(String),
-    /// A verification key was given to write with, or the other way round.
+    /// A verification key was given to seal with, or the other way round.
     #[error("{path} is a key to {found} with, not to {wanted} with")]
     WrongUse {
         /// The file.
@@ -39,16 +41,16 @@ pub enum KeyError {
         /// What it was to be used for.
         wanted: &'static str,
     },
-    /// The kernel gave no random bytes.
+    /// The kernel returned no random bytes.
     #[error("no random bytes for a key: {0}")]
     Random(io::Error),
 }
 
-/// What a key file is for. The one on the host goes forward with the trail;
-/// the one off the host stays where the trail begins.
+/// What a key file is for. The one on the host is replaced at every seal; the
+/// one off the host stays at the trail's first line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Use {
+pub(crate) enum Use {
     Seal,
     Verify,
 }
@@ -64,11 +66,11 @@ impl Use {
 
 /// A place in the trail and the key that is valid from there.
 #[derive(Clone, Debug)]
-pub(super) struct KeyState {
+pub(crate) struct KeyState {
     /// Public name of the trail.
-    pub(super) trail: String,
-    pub(super) position: Position,
-    pub(super) key: ChainKey,
+    pub(crate) trail: String,
+    pub(crate) position: Position,
+    pub(crate) key: ChainKey,
 }
 
 /// A key file's content.
@@ -84,11 +86,13 @@ struct Text<'a> {
     key: &'a str,
 }
 
-/// Makes a new random key: `key` for the observer on this host, `verification`
-/// for the auditor, to be taken off the host. Returns the trail's public name.
+/// Creates a new random key in two files: `key` for the observer on this host,
+/// `verification` for the auditor, to be moved off the host. Returns the trail's
+/// public name, 16 hexadecimal digits.
 ///
 /// # Errors
-/// If one of the files exists or cannot be written.
+/// If one of the files exists or cannot be written, or the kernel returns no
+/// random bytes.
 pub fn generate(key: &Path, verification: &Path) -> Result<String, KeyError> {
     let mut bytes = Box::new(Zeroizing::new([0; LEN]));
     getrandom(&mut **bytes, GetRandomFlags::empty())
@@ -101,7 +105,7 @@ pub fn generate(key: &Path, verification: &Path) -> Result<String, KeyError> {
     };
     state.create(verification, Use::Verify)?;
     if let Err(error) = state.create(key, Use::Seal) {
-        // Half a pair is of no use, and the word for it is a secret.
+        // One of the two is of no use alone, and is as secret.
         Place::new(verification)?.discard()?;
         return Err(error);
     }
@@ -110,7 +114,7 @@ pub fn generate(key: &Path, verification: &Path) -> Result<String, KeyError> {
 
 impl KeyState {
     /// The state after the seal with this MAC.
-    pub(super) fn after_seal(&self, seal: Link, seal_seq: u64) -> Self {
+    pub(crate) fn after_seal(&self, seal: Link, seal_seq: u64) -> Self {
         let mut key = self.key.clone();
         key.ratchet();
         Self {
@@ -124,8 +128,8 @@ impl KeyState {
         }
     }
 
-    /// Reads a key file without taking it into use.
-    pub(super) fn load(path: &Path, purpose: Use) -> Result<Self, KeyError> {
+    /// Reads a key file that is not going to be replaced.
+    pub(crate) fn load(path: &Path, purpose: Use) -> Result<Self, KeyError> {
         let file = File::open(path).map_err(|error| FileError::new("open", path, error))?;
         Self::read(&file, path, purpose)
     }
@@ -195,22 +199,22 @@ impl KeyState {
 }
 
 /// The key file of a trail that is being written. Locked, so that no second
-/// observer goes on from the same place.
+/// observer continues from the same position.
 #[derive(Debug)]
-pub(super) struct KeyFile {
+pub(crate) struct KeyFile {
     place: Place,
     file: File,
 }
 
-/// A successor of the key file, durable and not yet in its place.
+/// A successor of the key file, on the disk and not yet in its place.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     file: File,
-    pub(super) state: KeyState,
+    pub(crate) state: KeyState,
 }
 
 impl KeyFile {
-    pub(super) fn open(path: &Path) -> Result<(Self, KeyState), KeyError> {
+    pub(crate) fn open(path: &Path) -> Result<(Self, KeyState), KeyError> {
         let place = Place::new(path)?;
         let file = place.open(Access::Anywhere)?;
         lock(&file, path)?;
@@ -219,8 +223,8 @@ impl KeyFile {
     }
 
     /// Writes the next state beside the present one.
-    pub(super) fn prepare(&self, state: KeyState) -> Result<Prepared, FileError> {
-        // What a crash left behind was derived from the key at hand.
+    pub(crate) fn prepare(&self, state: KeyState) -> Result<Prepared, FileError> {
+        // A file that a crash left there was derived from the key at hand.
         self.place.remove(&self.place.with(NEXT))?;
         let file = self.place.create(NEXT, Access::Anywhere)?;
         lock(&file, self.place.path())?;
@@ -228,9 +232,9 @@ impl KeyFile {
         Ok(Prepared { file, state })
     }
 
-    /// Puts the next state in its place for good, and makes the key before it
-    /// unreadable. May be called again where it failed.
-    pub(super) fn commit(&mut self, next: &Prepared) -> Result<(), FileError> {
+    /// Puts the next state in its place, on the disk, and overwrites the key
+    /// before it. May be called again where it failed.
+    pub(crate) fn commit(&mut self, next: &Prepared) -> Result<(), FileError> {
         if !self.place.is_at(&next.file) {
             self.place.rename(NEXT, "")?;
         }
@@ -239,13 +243,13 @@ impl KeyFile {
             .file
             .try_clone()
             .map_err(|error| FileError::new("keep open", self.place.path(), error))?;
-        scrub(&std::mem::replace(&mut self.file, successor));
+        scrub(&mem::replace(&mut self.file, successor));
         Ok(())
     }
 }
 
-/// Overwrites a key file that no name leads to any more. The best that can be
-/// done; if it fails, its blocks are free all the same.
+/// Overwrites a key file that no name leads to any more. If that fails, its
+/// blocks are free all the same.
 fn scrub(file: &File) {
     let zeros = [0; MAX_FILE];
     let length = file.metadata().map_or(0, |meta| meta.len());

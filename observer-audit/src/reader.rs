@@ -3,7 +3,7 @@
 use std::io::{self, BufRead};
 
 /// Longest line that is read, in bytes. The writer's own are far shorter.
-pub const MAX_LINE: usize = 64 * 1024;
+pub(crate) const MAX_LINE: usize = 64 * 1024;
 
 /// What a file has next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,10 +15,7 @@ const DIGITS: usize = 20;
 
 /// All files of the trail at this path, oldest first. The one that grows comes
 /// last, and may be missing.
-///
-/// # Errors
-/// If the folder cannot be read.
-pub fn segments(path: &Path) -> Result<Vec<PathBuf>, FileError> {
+pub(crate) fn segments(path: &Path) -> Result<Vec<PathBuf>, FileError> {
     let place = Place::new(path)?;
     let mut files: Vec<PathBuf> = rotated(&place)?
         .into_iter()

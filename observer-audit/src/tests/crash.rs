@@ -1,4 +1,6 @@
-//! What a crash can leave behind, and how the trail goes on from there.
+//! What a crash can leave behind, and how the trail is continued.
+
+use std::io::Write as _;
 
 use super::*;
 
@@ -32,7 +34,7 @@ fn a_trail_that_was_not_stopped_goes_on_and_says_so() {
 }
 
 #[test]
-fn a_torn_line_is_cut_off_and_told() {
+fn a_torn_line_is_cut_off_and_reported() {
     let scene = crashed();
     let whole = scene.lines();
     for torn in [&b"{\"seq\":3,\"ep"[..], b"{", &[0; 5000], b"\xff\n\xff"] {

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use crate::segments::segments;
+
 use super::*;
 
 /// Small files, and enough lines for several.
@@ -114,7 +116,7 @@ fn a_crash_within_a_rotation_is_completed() {
 }
 
 #[test]
-fn a_file_taken_away_while_it_is_written_is_told_and_another_begun() {
+fn a_file_taken_away_while_it_is_written_is_reported_and_another_begun() {
     let scene = Scene::new();
     let trail = scene.open();
     trail.incident(incident(1));

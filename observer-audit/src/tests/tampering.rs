@@ -217,7 +217,7 @@ fn a_tail_cut_back_to_an_older_stop_shows_by_the_key_file() {
         matches!(verification.findings[0].fault, Fault::Cut { .. }),
         "{verification:?}"
     );
-    // Nor does the observer go on from there.
+    // Nor does the observer continue there.
     assert!(matches!(
         Trail::open(&scene.options),
         Err(OpenError::Tampered { .. })
@@ -279,12 +279,12 @@ fn a_line_remade_under_its_own_key_does_not_fit_the_next() {
         .key;
     let parsed = line::Parsed::new(lines[1].as_bytes()).unwrap();
     let mut text = Vec::new();
-    let entry = serde_json::json!({"kind": "auth_failure", "claimed_pid": 1});
+    let content = serde_json::json!({"kind": "auth_failure", "claimed_pid": 1});
     line::write(
         &mut text,
         parsed.position(),
         jiff::Timestamp::now(),
-        &entry,
+        &content,
         &key.lines(),
     );
     lines[1] = String::from_utf8(text).unwrap().trim_end().to_owned();
@@ -301,8 +301,14 @@ fn a_line_after_the_seal_of_its_epoch_is_found() {
     let seal = line::Parsed::new(lines[7].as_bytes()).unwrap();
     let at = seal.position().after(seal.mac);
     let mut text = Vec::new();
-    let entry = serde_json::json!({"kind": "stop"});
-    line::write(&mut text, at, jiff::Timestamp::now(), &entry, &key.lines());
+    let content = serde_json::json!({"kind": "stop"});
+    line::write(
+        &mut text,
+        at,
+        jiff::Timestamp::now(),
+        &content,
+        &key.lines(),
+    );
     lines.push(String::from_utf8(text).unwrap().trim_end().to_owned());
     scene.write(&lines);
     let wrong = Fault::WrongEpoch {
@@ -338,7 +344,7 @@ fn an_observer_does_not_go_on_after_an_edit_of_the_open_epoch() {
 }
 
 #[test]
-fn a_file_that_is_cut_while_it_is_written_is_told() {
+fn a_file_that_is_cut_while_it_is_written_is_reported() {
     let scene = Scene::new();
     let trail = scene.open();
     trail.incident(incident(1));
