@@ -9,7 +9,7 @@ use observer_audit::follow::Follower;
 use observer_audit::report::Line;
 use observer_events::format::Plain;
 
-/// How often a file without news is looked at.
+/// How often it is looked for new lines.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// `observer audit follow`
@@ -19,8 +19,8 @@ pub(crate) struct Follow {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// Begin with the first line of the present file instead of the next to
-    /// come
+    /// Begin with the first line of the present file instead of the next new
+    /// one
     #[arg(long)]
     from_start: bool,
 
@@ -29,7 +29,7 @@ pub(crate) struct Follow {
     json: bool,
 }
 
-/// Runs until interrupted, or until nobody reads.
+/// Runs until it is interrupted, or its output is no longer read.
 pub(super) fn execute(args: &Follow) -> anyhow::Result<()> {
     let mut follower = Follower::new(&args.file, args.from_start);
     loop {
@@ -47,8 +47,8 @@ fn show(line: &[u8], json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match Line::parse(line) {
         Some(line) if !json => writeln!(out, "{}", Plain(line))?,
-        // The observer writes nothing but printable ASCII; whatever else stands
-        // in the file must not reach a terminal as it is.
+        // The observer writes printable ASCII only. Anything else that is in the
+        // file must not reach a terminal as it is.
         _ => writeln!(out, "{}", Plain(String::from_utf8_lossy(line)))?,
     }
     out.flush()

@@ -12,8 +12,8 @@ pub(crate) struct Keygen {
     #[arg(long, value_name = "FILE")]
     audit_key: PathBuf,
 
-    /// Verification key for `observer audit verify --key`; take it off this
-    /// host, for who has it can forge the trail
+    /// Verification key for `observer audit verify --key`; move it off this
+    /// host: whoever has it can forge the trail
     #[arg(long, value_name = "FILE")]
     verify_key: PathBuf,
 }
@@ -22,7 +22,7 @@ pub(super) fn execute(args: &Keygen) -> anyhow::Result<()> {
     let trail = observer_audit::generate(&args.audit_key, &args.verify_key)?;
     writeln!(io::stdout(), "trail {trail}")?;
     crate::say(format_args!(
-        "now take {} off this host and delete it here: who has it can forge the trail",
+        "now move {} off this host: whoever has it can forge the trail",
         args.verify_key.display()
     ));
     Ok(())

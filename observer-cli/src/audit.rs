@@ -1,4 +1,10 @@
-//! `observer audit`: keys for a trail, and what can be done with one.
+//! `observer audit`: keys for a trail; verifying, summing up and following one.
+//! Also the flags of `observer run` for keeping one.
+
+mod follow;
+mod keygen;
+mod report;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,13 +13,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand, value_parser};
 use observer_audit::Options;
 
-mod follow;
-mod keygen;
-mod report;
-mod verify;
-
 const MAX_SEAL_MS: u64 = 24 * 60 * 60 * 1000;
-/// A file must hold some lines.
+/// Room for some lines.
 const SMALLEST_FILE: u64 = 4096;
 
 /// The flags of `observer run` that are about the trail.
@@ -21,8 +22,9 @@ const SMALLEST_FILE: u64 = 4096;
 #[group(skip)]
 #[command(next_help_heading = "Audit")]
 pub(crate) struct Flags {
-    /// Append a sealed record of every forgery and refusal to this file, one
-    /// JSON object a line. The observer does not run if it cannot
+    /// Keep a sealed trail of every forgery, refusal and conflict in this file,
+    /// one JSON object a line. Where it cannot be kept, the observer does not
+    /// start
     #[arg(long, value_name = "FILE", requires = "audit_key")]
     audit: Option<PathBuf>,
 
@@ -31,27 +33,27 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE", requires = "audit")]
     audit_key: Option<PathBuf>,
 
-    /// When a line must be on the disk: within so many milliseconds, or
-    /// `seal`: with the next seal
+    /// When a line must be on the disk: within this many milliseconds, or with
+    /// the next seal (`seal`)
     #[arg(long, value_name = "MS|seal", value_parser = parse_sync, default_value = "100", requires = "audit")]
     audit_sync: Sync,
 
-    /// Seal an incident, and forget the key it was sealed with, within so many
-    /// milliseconds
+    /// Seal an incident, and wipe the key that it was sealed with, within this
+    /// many milliseconds
     #[arg(long, value_name = "MS", value_parser = value_parser!(u64).range(1..=MAX_SEAL_MS), default_value_t = 1000, requires = "audit")]
     audit_seal_ms: u64,
 
-    /// Begin a new file when this one is so long, in bytes
+    /// Begin a new file when this one has this many bytes
     #[arg(long, value_name = "BYTES", value_parser = value_parser!(u64).range(SMALLEST_FILE..), default_value_t = 64 << 20, requires = "audit")]
     audit_rotate_bytes: u64,
 
-    /// Rotated files to keep; the oldest is removed, and a line says so
+    /// Rotated files to keep; the oldest is removed, and a line records it
     #[arg(long, value_name = "N", default_value_t = 16, requires = "audit")]
     audit_keep: usize,
 }
 
 impl Flags {
-    /// The trail to keep, if one is wanted.
+    /// How to keep a trail, if one is wanted.
     pub(crate) fn options(&self) -> Option<Options> {
         let (file, key) = (self.audit.as_ref()?, self.audit_key.as_ref()?);
         Some(Options {
@@ -80,12 +82,12 @@ fn parse_sync(text: &str) -> Result<Sync, String> {
     }
 }
 
-/// `observer audit ...`
+/// `observer audit`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make the key for a new trail
     Keygen(keygen::Keygen),
-    /// Tell whether a trail is as it was written, and where not
+    /// Check whether a trail is as it was written, and show where it is not
     #[command(after_help = verify::NOTES)]
     Verify(verify::Verify),
     /// Sum up a trail by attacker and by victim
