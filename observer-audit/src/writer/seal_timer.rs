@@ -58,7 +58,7 @@ mod tests {
     fn an_epoch_lasts_a_heartbeat_or_a_moment_after_its_first_incident() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut timer = SealTimer::new(Duration::from_secs(60), Duration::from_secs(2), start);
+        let mut timer = SealTimer::new(Duration::from_mins(1), Duration::from_secs(2), start);
         assert_eq!(timer.due(), at(60));
         timer.seal_soon(at(10));
         assert_eq!(timer.due(), at(12));

@@ -104,13 +104,12 @@ impl Cgroup {
     /// kernel does not number mounts (Linux before 5.8).
     pub fn mount_point(&self) -> Result<PathBuf, CgroupError> {
         let flags = AtFlags::EMPTY_PATH;
-        let status =
-            statx(&self.directory, "", flags, StatxFlags::MNT_ID).map_err(|errno| {
-                CgroupError::Unreadable {
-                    path: self.path.clone(),
-                    error: errno.into(),
-                }
-            })?;
+        let status = statx(&self.directory, "", flags, StatxFlags::MNT_ID).map_err(|errno| {
+            CgroupError::Unreadable {
+                path: self.path.clone(),
+                error: errno.into(),
+            }
+        })?;
         let has_id = StatxFlags::from_bits_retain(status.stx_mask).contains(StatxFlags::MNT_ID);
         let found = if has_id {
             find_by_id(&mounts()?, status.stx_mnt_id)
