@@ -1,24 +1,15 @@
 //! `cargo xtask build-ebpf`: the object that the observer loads.
 
-use std::env::consts::ARCH;
-use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use observer_ebpf_build::Toolchain;
+use observer_ebpf_build::object::Build;
 
-use crate::setup::{self, Toolchain};
 use crate::workspace::{Workspace, from_here};
-use crate::{process, say};
-
-const PACKAGE: &str = "observer-ebpf";
-const TARGET: &str = if cfg!(target_endian = "big") {
-    "bpfeb-unknown-none"
-} else {
-    "bpfel-unknown-none"
-};
+use crate::{process, say, setup};
 
 /// `cargo xtask build-ebpf`
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
@@ -45,11 +36,19 @@ impl Args {
 /// Builds the object into `target/bpf`, which is left untouched if nothing
 /// has changed, so that nothing that embeds it is built again.
 pub(crate) fn execute(workspace: &Workspace, args: Args) -> Result<()> {
+    let Args { log, deny_warnings } = args;
     let toolchain = setup::toolchain(workspace)?;
-    // Of its own, since the flags differ from those of all other builds.
-    let target = workspace.target().join("ebpf");
-    let mut cargo = cargo(workspace, &toolchain, &target);
-    add_args(&mut cargo, args);
+    let build = Build {
+        checkout: workspace.root(),
+        toolchain: &toolchain,
+        target: &workspace.target().join("ebpf"),
+        log,
+    };
+    let mut cargo = build.command();
+    if deny_warnings {
+        // Not through rustc's flags, which would build core again.
+        cargo.args(["-Zwarnings", "--config", "build.warnings='deny'"]);
+    }
     process::run(&mut cargo).with_context(|| {
         let Toolchain { compiler, linker } = &toolchain;
         format!(
@@ -58,59 +57,7 @@ pub(crate) fn execute(workspace: &Workspace, args: Args) -> Result<()> {
             linker.path.display()
         )
     })?;
-    let built = target.join(TARGET).join("release").join(PACKAGE);
-    publish(&built, &workspace.ebpf_object(args.log))
-}
-
-fn add_args(cargo: &mut Command, args: Args) {
-    let Args { log, deny_warnings } = args;
-    if log {
-        cargo.args(["--features", "log"]);
-    }
-    if deny_warnings {
-        // Not through rustc's flags, which would build core again.
-        cargo.args(["-Zwarnings", "--config", "build.warnings='deny'"]);
-    }
-}
-
-fn cargo(workspace: &Workspace, toolchain: &Toolchain, target: &Path) -> Command {
-    let Toolchain { compiler, linker } = toolchain;
-    let mut cargo = Command::new(&compiler.cargo);
-    cargo
-        .current_dir(workspace.root())
-        .args(["build", "--package", PACKAGE, "--bins", "--release"])
-        .args(["--target", TARGET, "-Zbuild-std=core"])
-        .env("CARGO_TARGET_DIR", target)
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(&linker.path))
-        .env("RUSTC", &compiler.rustc)
-        // Building core is unstable; this lets a stable rustc do it.
-        .env("RUSTC_BOOTSTRAP", "1")
-        // Wrappers are made for the developer's usual compiler.
-        .env("RUSTC_WRAPPER", "")
-        .env_remove("RUSTC_WORKSPACE_WRAPPER");
-    cargo
-}
-
-/// aya finds programs and maps by the object's BTF, which is made from the
-/// debug information; aya-ebpf asks what machine the object is for.
-///
-/// rustc's BPF target denies that there are atomic operations beyond load and
-/// store, which was so before the third version of the instruction set (Linux
-/// 5.12, `BPF_ATOMIC`): the flags say that this is the version in use, and have
-/// `core` offer exchange, compare-and-exchange and addition for 64 bits.
-fn rustflags(linker: &Path) -> OsString {
-    let mut choose_linker = OsString::from("-Clinker=");
-    choose_linker.push(linker);
-    process::encoded_rustflags(&[
-        choose_linker,
-        "-Clink-arg=--btf".into(),
-        "-Cdebuginfo=2".into(),
-        "-Ctarget-cpu=v3".into(),
-        "--cfg=target_has_atomic".into(),
-        "--cfg=target_has_atomic=\"64\"".into(),
-        "-Aexplicit_builtin_cfgs_in_flags".into(),
-        format!("--cfg=bpf_target_arch=\"{ARCH}\"").into(),
-    ])
+    publish(&build.built(), &workspace.ebpf_object(log))
 }
 
 fn publish(built: &Path, object: &Path) -> Result<()> {

@@ -12,7 +12,6 @@ mod apt;
 mod bench;
 mod build_ebpf;
 mod build_observer;
-mod compiler;
 mod demo;
 mod linker;
 mod peer;

@@ -1,13 +1,13 @@
 //! Starting other programs.
 
 use std::borrow::Cow;
-use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::iter::once;
-use std::path::{Path, PathBuf};
-use std::process::{Command, CommandArgs, Stdio};
+use std::process::{Command, CommandArgs};
 
 use anyhow::{Context as _, Result, bail};
+pub(crate) use observer_ebpf_build::process::{cannot_start, capture, find_on_path};
+use observer_ebpf_build::process::{cargo_path, program};
 
 use crate::say;
 use crate::workspace::Workspace;
@@ -23,10 +23,6 @@ pub(crate) fn cargo(workspace: &Workspace) -> Command {
     cargo
 }
 
-pub(crate) fn cargo_path() -> PathBuf {
-    env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
-}
-
 /// Shows the command, runs it, and fails if it fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     say::fact(
@@ -38,53 +34,6 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("{} failed ({status})", program(command));
     }
     Ok(())
-}
-
-/// What a command prints on stdout. Its stderr is in the error if it fails.
-pub(crate) fn capture(command: &mut Command) -> Result<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| cannot_start(command))?;
-    if !output.status.success() {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "{} failed ({}): {}",
-            program(command),
-            output.status,
-            stderr.trim()
-        );
-    }
-    String::from_utf8(output.stdout)
-        .with_context(|| format!("{} did not print UTF-8", program(command)))
-}
-
-pub(crate) fn cannot_start(command: &Command) -> String {
-    format!("cannot start {}", program(command))
-}
-
-/// `cargo` for wherever cargo is.
-fn program(command: &Command) -> Cow<'_, str> {
-    let program = Path::new(command.get_program());
-    program
-        .file_name()
-        .unwrap_or(program.as_os_str())
-        .to_string_lossy()
-}
-
-/// The first program of this name on PATH.
-pub(crate) fn find_on_path(name: &str) -> Option<PathBuf> {
-    all_on_path(name).into_iter().next()
-}
-
-/// All programs of this name on PATH, in its order.
-pub(crate) fn all_on_path(name: &str) -> Vec<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .filter(|folder| folder.is_absolute())
-        .map(|folder| folder.join(name))
-        .filter(|program| program.is_file())
-        .collect()
 }
 
 /// The command as one would type it, without its environment.
@@ -109,11 +58,6 @@ fn quoted(word: &OsStr) -> Cow<'_, str> {
     Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
 }
 
-/// The flags as rustc gets them from cargo, each whatever it contains.
-pub(crate) fn encoded_rustflags<const N: usize>(flags: &[OsString; N]) -> OsString {
-    flags.join(OsStr::new("\x1f"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,11 +70,5 @@ mod tests {
             shell_line(&command),
             r"/bin/echo --flag=1 'two words' 'it'\''s' ''"
         );
-    }
-
-    #[test]
-    fn rustflags_keep_their_spaces() {
-        let flags = encoded_rustflags(&["-Clinker=/a b".into(), "-g".into()]);
-        assert_eq!(flags, "-Clinker=/a b\x1f-g");
     }
 }

@@ -1,18 +1,13 @@
 //! `cargo xtask setup`: the tools that cargo alone does not bring.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Error, Result, anyhow};
+use observer_ebpf_build::Toolchain;
+use observer_ebpf_build::advice;
+use observer_ebpf_build::compiler::{self, Compiler};
+use observer_ebpf_build::linker::{self, Linker};
 
-use crate::compiler::{self, Compiler};
-use crate::linker::{self, Linker};
 use crate::workspace::{Workspace, from_here};
 use crate::{apt, programs, python, say};
-
-/// What the eBPF object is built with.
-#[derive(Debug)]
-pub(crate) struct Toolchain {
-    pub(crate) compiler: Compiler,
-    pub(crate) linker: Linker,
-}
 
 /// Finds or installs everything, and says what there is.
 pub(crate) fn execute(workspace: &Workspace) -> Result<()> {
@@ -48,51 +43,25 @@ pub(crate) fn execute(workspace: &Workspace) -> Result<()> {
 /// What is missing, and the lines that install it by hand.
 pub(crate) fn toolchain(workspace: &Workspace) -> Result<Toolchain> {
     let compiler = compiler::find().or_else(|lacking| install_compiler(&lacking))?;
-    let linker = linker::find(workspace, &compiler)
+    let linker = linker::find(&workspace.tools(), &compiler)
         .or_else(|lacking| install_linker(workspace, &compiler, &lacking))?;
     Ok(Toolchain { compiler, linker })
 }
 
-fn install_compiler(lacking: &anyhow::Error) -> Result<Compiler> {
+fn install_compiler(lacking: &Error) -> Result<Compiler> {
     say::fact("setup", format_args!("{lacking:#}"));
     apt::ensure(&compiler::PACKAGES.map(String::from))
         .and_then(|()| compiler::find())
-        .map_err(|error| anyhow!("{error:#}\n{}", compiler_by_hand()))
+        .map_err(|error| by_hand(&error, &advice::toolchain()))
 }
 
-fn install_linker(
-    workspace: &Workspace,
-    compiler: &Compiler,
-    lacking: &anyhow::Error,
-) -> Result<Linker> {
+fn install_linker(workspace: &Workspace, compiler: &Compiler, lacking: &Error) -> Result<Linker> {
     say::fact("setup", format_args!("{lacking:#}"));
-    linker::install(workspace, compiler)
-        .and_then(|()| linker::find(workspace, compiler))
-        .map_err(|error| anyhow!("{error:#}\n{}", linker_by_hand(compiler.llvm)))
+    crate::linker::install(workspace, compiler)
+        .and_then(|()| linker::find(&workspace.tools(), compiler))
+        .map_err(|error| by_hand(&error, &advice::linker(compiler.llvm)))
 }
 
-/// All that is missing where the compiler is: the linker is then missing too,
-/// as a rule, and needs root as much.
-fn compiler_by_hand() -> String {
-    let mut packages: Vec<_> = compiler::PACKAGES.map(String::from).into();
-    packages.extend(linker::packages(linker::USUAL_LLVM));
-    format!(
-        "\nThe BPF toolchain is incomplete. With rustup, as yourself:\n    {}\n\
-         or on Debian and its children, with apt:\n    {}\n\
-         Then: cargo xtask setup",
-        compiler::WITH_RUSTUP,
-        apt::by_hand(&packages),
-    )
-}
-
-fn linker_by_hand(llvm: u32) -> String {
-    format!(
-        "\nThe BPF toolchain lacks bpf-linker. It needs LLVM {llvm} to be built; on Debian and its \
-         children:\n    {}\n    {}\n\
-         elsewhere set LLVM_PREFIX to where LLVM {llvm} is, or install a release of bpf-linker \
-         0.13 on your PATH.\n\
-         Then: cargo xtask setup",
-        apt::by_hand(&linker::packages(llvm)),
-        linker::by_hand(llvm),
-    )
+fn by_hand(error: &Error, advice: &str) -> Error {
+    anyhow!("{error:#}\n{advice}\nThen: cargo xtask setup")
 }

@@ -4,6 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use observer_ebpf_build::{linker, object};
 
 /// The checkout. `CARGO_TARGET_DIR` and the like have no say here: what the
 /// verbs build is always found under `target/`.
@@ -36,17 +37,12 @@ impl Workspace {
 
     /// Tools that no package manager installs.
     pub(crate) fn tools(&self) -> PathBuf {
-        self.target().join("tools")
+        linker::tools(&self.root)
     }
 
     /// `observer/build.rs` looks for the objects here.
     pub(crate) fn ebpf_object(&self, log: bool) -> PathBuf {
-        let name = if log {
-            "observer-ebpf-log.o"
-        } else {
-            "observer-ebpf.o"
-        };
-        self.target().join("bpf").join(name)
+        self.target().join("bpf").join(object::file_name(log))
     }
 
     pub(crate) fn observer(&self) -> PathBuf {

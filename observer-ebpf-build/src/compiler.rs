@@ -4,42 +4,47 @@
 //! (`-Z build-std=core`) from sources that a nightly toolchain may have as
 //! its component rust-src, and Debian as the package rust-web-src.
 
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::process::{self, all_on_path};
+use crate::process;
 
 /// Debian's name for a rustc newer than that of its release, for browsers.
-pub(crate) const PACKAGES: [&str; 4] = ["rustc-web", "rust-web-src", "gcc", "libc6-dev"];
+pub const PACKAGES: [&str; 4] = ["rustc-web", "rust-web-src", "gcc", "libc6-dev"];
 
 /// What rustup users do instead.
-pub(crate) const WITH_RUSTUP: &str = "rustup toolchain install nightly --component rust-src";
+pub const WITH_RUSTUP: &str = "rustup toolchain install nightly --component rust-src";
 
 /// LLVM releases that our release of bpf-linker can be built with.
-pub(crate) const LLVM: std::ops::RangeInclusive<u32> = 21..=23;
+pub const LLVM: RangeInclusive<u32> = 21..=23;
 
 /// As `rust-version` in the manifest.
 const OLDEST: (u32, u32) = (1, 95);
 
 /// A compiler and the cargo to drive it.
 #[derive(Debug)]
-pub(crate) struct Compiler {
-    pub(crate) rustc: PathBuf,
-    pub(crate) cargo: PathBuf,
+pub struct Compiler {
+    /// The compiler itself, and no proxy of rustup's.
+    pub rustc: PathBuf,
+    /// Its cargo, or the one that runs this program.
+    pub cargo: PathBuf,
     /// As rustc names itself: `rustc 1.96.0 (…)`.
-    pub(crate) version: String,
+    pub version: String,
     /// The major version of its LLVM, whose bitcode the linker must read.
-    pub(crate) llvm: u32,
+    pub llvm: u32,
 }
 
 /// The first compiler that will do.
 ///
 /// # Errors
 /// A line for each that was looked at, and what it lacks.
-pub(crate) fn find() -> Result<Compiler> {
+pub fn find() -> Result<Compiler> {
     let mut lacking = Vec::new();
     for candidate in candidates() {
         match candidate.check() {
@@ -69,7 +74,9 @@ fn candidates() -> Vec<Candidate> {
         rustc: toolchain.join("bin/rustc"),
         cargo: toolchain.join("bin/cargo"),
     });
-    let others = all_on_path("rustc").into_iter().filter_map(behind_rustup);
+    let others = process::all_on_path("rustc")
+        .into_iter()
+        .filter_map(behind_rustup);
     let mut seen = Vec::new();
     nightlies
         .chain(others.map(|rustc| Candidate {
@@ -102,7 +109,7 @@ fn nightly_toolchains() -> Vec<PathBuf> {
     toolchains
 }
 
-fn is_nightly(name: &std::ffi::OsStr) -> bool {
+fn is_nightly(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b"nightly")
 }
 
