@@ -86,7 +86,9 @@ fn micro(workspace: &Workspace, args: &Args) -> Result<()> {
         return Ok(());
     }
     build_ebpf::execute(workspace, build_ebpf::Args::with_log(false))?;
-    process::run(&mut bench("observer", "udp"))
+    let mut udp = bench("observer", "udp");
+    build_ebpf::embed(workspace, false, &mut udp);
+    process::run(&mut udp)
 }
 
 /// Builds as whoever we are, and runs as root.

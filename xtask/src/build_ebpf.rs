@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use observer_ebpf_build::Toolchain;
@@ -10,6 +11,9 @@ use observer_ebpf_build::object::Build;
 
 use crate::workspace::{Workspace, from_here};
 use crate::{process, say, setup};
+
+/// What `observer/build.rs` reads: the object to build in.
+const OBJECT: &str = "OBSERVER_EBPF_OBJECT";
 
 /// `cargo xtask build-ebpf`
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
@@ -58,6 +62,12 @@ pub(crate) fn execute(workspace: &Workspace, args: Args) -> Result<()> {
         )
     })?;
     publish(&build.built(), &workspace.ebpf_object(log))
+}
+
+/// Has cargo build observers with the object inside. Without this they have
+/// none (`.cargo/config.toml`).
+pub(crate) fn embed(workspace: &Workspace, log: bool, cargo: &mut Command) {
+    cargo.env(OBJECT, workspace.ebpf_object(log));
 }
 
 fn publish(built: &Path, object: &Path) -> Result<()> {

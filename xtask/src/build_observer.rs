@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::workspace::Workspace;
 use crate::{build_ebpf, process};
 
-/// Builds both, for release. `observer/build.rs` finds the object.
+/// Builds both, for release.
 pub(crate) fn build(workspace: &Workspace, log: bool) -> Result<()> {
     build_ebpf::execute(workspace, build_ebpf::Args::with_log(log))?;
     let mut cargo = process::cargo(workspace);
@@ -20,5 +20,6 @@ pub(crate) fn build(workspace: &Workspace, log: bool) -> Result<()> {
     if log {
         cargo.args(["--features", "ebpf-log"]);
     }
+    build_ebpf::embed(workspace, log, &mut cargo);
     process::run(&mut cargo)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{build_observer, process, programs, python, root, say};
+use crate::{build_ebpf, build_observer, process, programs, python, root, say};
 
 /// The package whose tests need the real kernel, and root.
 const END_TO_END: &str = "observer-tests";
@@ -84,7 +84,15 @@ fn unit_tests(workspace: &Workspace, args: &Args) -> Command {
         END_TO_END,
     ]);
     cargo.args(&args.args);
+    embed(workspace, args, &mut cargo);
     cargo
+}
+
+/// In both suites, lest the second builds anew what the first did.
+fn embed(workspace: &Workspace, args: &Args, cargo: &mut Command) {
+    if !args.without_kernel {
+        build_ebpf::embed(workspace, false, cargo);
+    }
 }
 
 /// Cargo itself runs as whoever we are, the tests as root.
@@ -107,6 +115,7 @@ fn end_to_end_tests(workspace: &Workspace, args: &Args) -> Command {
         cargo.arg("--config").arg(sudo_runner(&variables));
     }
     cargo.args(&args.args).envs(variables);
+    embed(workspace, args, &mut cargo);
     cargo
 }
 

@@ -40,7 +40,7 @@ impl Workspace {
         linker::tools(&self.root)
     }
 
-    /// `observer/build.rs` looks for the objects here.
+    /// What `cargo xtask build-ebpf` builds.
     pub(crate) fn ebpf_object(&self, log: bool) -> PathBuf {
         self.target().join("bpf").join(object::file_name(log))
     }

@@ -15,8 +15,9 @@ pub(super) fn bytes() -> Option<&'static [u8]> {
     None
 }
 
-/// Whether the binary was built with its eBPF object. `cargo xtask run` does
-/// so; plain `cargo build` does where `cargo xtask build-ebpf` ran before.
+/// Whether the binary was built with its eBPF object. Crates that depend on
+/// this one are, without the feature `no-object`. In this crate's repository
+/// `cargo xtask run` builds such an observer, and plain `cargo build` does not.
 #[must_use]
 pub fn object_is_built_in() -> bool {
     bytes().is_some()

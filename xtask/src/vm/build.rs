@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::image::{Contents, Image};
 use super::suite::Step;
 use crate::workspace::Workspace;
-use crate::{build_observer, process};
+use crate::{build_ebpf, build_observer, process};
 
 /// Wire vectors, which a test reads.
 const VECTORS: &str = "observer-common/vectors/vlp-frames.json";
@@ -74,6 +74,7 @@ fn build_artifacts(workspace: &Workspace, args: &[&str]) -> Result<Vec<Artifact>
         ])
         .args(args)
         .stderr(Stdio::inherit());
+    build_ebpf::embed(workspace, false, &mut cargo);
     let messages = cargo
         .output()
         .with_context(|| process::cannot_start(&cargo))?;
