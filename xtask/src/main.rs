@@ -1,7 +1,8 @@
 //! Builds, runs and tests the observer: `cargo xtask VERB`, one file a verb.
 //!
 //! Whatever these verbs put on disk is under `target/`, save for packages of
-//! the distribution, which `setup` names before it installs them.
+//! the distribution, which `setup` names before it installs them, and two files
+//! that are in the library's folder while `package` runs.
 
 use std::process::ExitCode;
 
@@ -14,6 +15,7 @@ mod build_ebpf;
 mod build_observer;
 mod demo;
 mod linker;
+mod package;
 mod peer;
 mod process;
 mod programs;
@@ -53,6 +55,8 @@ enum Verb {
     Vm(vm::Args),
     /// Run the benchmarks
     Bench(bench::Args),
+    /// Package the library with its eBPF object, into target/package
+    Package(package::Args),
 }
 
 fn main() -> ExitCode {
@@ -75,5 +79,6 @@ fn execute(verb: Verb) -> Result<()> {
         Verb::Test(args) => test::execute(&workspace, &args),
         Verb::Vm(args) => vm::execute(&workspace, &args),
         Verb::Bench(args) => bench::execute(&workspace, &args),
+        Verb::Package(args) => package::execute(&workspace, &args),
     }
 }
