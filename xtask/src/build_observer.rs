@@ -1,4 +1,4 @@
-//! The observer with its eBPF object inside.
+//! `cargo xtask build`: the observer with its eBPF object inside.
 
 use anyhow::Result;
 

@@ -43,6 +43,8 @@ struct Cli {
 enum Verb {
     /// Find what building and testing need, and install what is missing
     Setup,
+    /// Build the observer with its eBPF object, target/release/observer
+    Build,
     /// Build the eBPF object, target/bpf/observer-ebpf.o
     BuildEbpf(build_ebpf::Args),
     /// Build everything and start an observer
@@ -73,6 +75,7 @@ fn execute(verb: Verb) -> Result<()> {
     let workspace = Workspace::locate()?;
     match verb {
         Verb::Setup => setup::execute(&workspace),
+        Verb::Build => build_observer::build(&workspace, false),
         Verb::BuildEbpf(args) => build_ebpf::execute(&workspace, args),
         Verb::Run(args) => run::execute(&workspace, &args),
         Verb::Demo(args) => demo::execute(&workspace, args),
