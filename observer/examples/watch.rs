@@ -27,7 +27,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn print(Observation { event, evidence }: &Observation) {
     let uid = evidence.sender.and_then(|sender| sender.uid);
     match event {
-        Event::Beat { pid, nonce, .. } => println!("{pid} of user {uid:?} is alive: beat {nonce}"),
+        Event::Beat {
+            pid, nonce, origin, ..
+        } => println!("{pid} of user {uid:?} is alive: beat {nonce}, {origin:?}"),
         Event::Stall { pid, .. } => println!("{pid} is silent"),
         Event::AuthFailure {
             claimed_pid, cause, ..

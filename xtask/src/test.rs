@@ -14,10 +14,12 @@ use crate::{build_ebpf, build_observer, process, programs, python, root, say};
 const END_TO_END: &str = "observer-tests";
 
 /// What the end-to-end tests read from their environment, which sudo clears.
-const PASSED_ON: [&str; 6] = [
+const PASSED_ON: [&str; 8] = [
+    "CARGO_HOME",
     "CI",
     "OBSERVER_REQUIRE_KERNEL",
     "PATH",
+    "RUSTUP_HOME",
     "RUST_BACKTRACE",
     "RUST_LOG",
     "RUST_TEST_THREADS",
