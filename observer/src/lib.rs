@@ -53,6 +53,18 @@
 //! # }
 //! ```
 //!
+//! # The eBPF object
+//!
+//! The programs are built with this crate, and are part of the binary. That
+//! takes a BPF toolchain: a Rust compiler with the sources of `core`, and
+//! `bpf-linker`. Where they are missing, the build fails and says what to
+//! install. A package made by `cargo xtask package` carries the object and
+//! needs no such toolchain; the environment variable `OBSERVER_EBPF_OBJECT`
+//! names one that was built elsewhere. With the feature `no-object` the crate
+//! compiles without, and [`Builder::bind`] fails where it would have to attest.
+//!
+//! # Where to read on
+//!
 //! A beat flows one way: sockets and rings, a route (the sender is settled), the
 //! judge (pure rules), the tracker (slots, stalls), and out as an event. What
 //! events are, and how they read, is in [`observer_events`].

@@ -14,9 +14,7 @@ impl HostReport {
             return ok("ebpf_object", "built in");
         }
         Finding {
-            action: Some(
-                "build this binary with `cargo xtask run` or after `cargo xtask build-ebpf`".into(),
-            ),
+            action: Some("build this binary with `cargo xtask build`".into()),
             ..finding("ebpf_object", State::Missing, "not in this binary")
         }
     }
