@@ -2,19 +2,15 @@
 //! likes: `net.unix.max_dgram_qlen` belongs to a network namespace
 //! (`unix_sysctl_register`, `net/unix/sysctl_net_unix.c`).
 
-use std::{
-    fs,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-    process::{self, Command},
-    thread,
-};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
-use nix::{
-    sched::{CloneFlags, unshare},
-    sys::signal::{SigSet, Signal},
-};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigSet, Signal};
 use tempfile::TempDir;
 
 const QUEUE_LENGTH: &str = "/proc/sys/net/unix/max_dgram_qlen";

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use rustix::{
-    thread::clock_nanosleep_absolute,
-    time::{ClockId, Timespec, clock_gettime},
-};
+use rustix::thread::clock_nanosleep_absolute;
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// Steps of the stamp in a frame's payload: 64 ns, so that 32 bits last for
 /// 274 s.

@@ -3,19 +3,16 @@
 //! and keeps nothing; with `--latency` it also reads the clock once a receive
 //! and keeps the time that each datagram was on its way.
 
-use std::{
-    io::{self, Write as _},
-    mem,
-    os::{
-        fd::{AsRawFd as _, RawFd},
-        unix::net::UnixDatagram,
-    },
-    path::PathBuf,
-    ptr,
-};
+use std::io::{self, Write as _};
+use std::mem;
+use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::ptr;
 
 use anyhow::{Result, ensure};
-use nix::sys::socket::{setsockopt, sockopt::PassCred};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::PassCred;
 use observer_common::frame::FRAME_LEN;
 use serde::{Deserialize, Serialize};
 

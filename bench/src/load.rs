@@ -23,7 +23,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-pub use self::{crew::Crew, flood::Flood};
+pub use self::crew::Crew;
+pub use self::flood::Flood;
 
 /// Who sends what.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -1,6 +1,8 @@
 //! What this was measured on.
 
-use std::{collections::BTreeMap, fs, thread};
+use std::collections::BTreeMap;
+use std::fs;
+use std::thread;
 
 use serde::Serialize;
 

@@ -5,14 +5,12 @@
 //! cores with all the rest. So it looks for the few fields that it needs where
 //! they are, and takes no line apart that it does not need.
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    io::{BufRead, BufReader, Read},
-    os::fd::AsFd,
-    path::Path,
-    thread::{self, JoinHandle},
-};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::thread::{self, JoinHandle};
 
 use anyhow::{Result, anyhow};
 use nix::fcntl::{FcntlArg, fcntl};

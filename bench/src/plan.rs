@@ -1,6 +1,7 @@
 //! How long and how often everything is measured.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// What both comparisons can be told.
 #[derive(Debug, clap::Args)]

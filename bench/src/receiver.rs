@@ -1,34 +1,27 @@
 //! A running receiver.
 
-use std::{
-    fs::{self, File},
-    io::Read as _,
-    os::unix::{net::UnixDatagram, process::CommandExt as _},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    thread,
-    time::{Duration, Instant},
-};
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::{
-    sys::{
-        prctl::set_pdeathsig,
-        signal::{SigSet, Signal, kill},
-    },
-    unistd::Pid,
-};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{
-    arena::Arena,
-    floor::{STOP, Tally},
-    outcome::{Figures, float},
-    output::{Heard, Reader},
-    subject::{Programs, Subject, Telling, Terms, export_file},
-    usage::{Usage, rss_kib},
-};
+use crate::arena::Arena;
+use crate::floor::{STOP, Tally};
+use crate::outcome::{Figures, float};
+use crate::output::{Heard, Reader};
+use crate::subject::{Programs, Subject, Telling, Terms, export_file};
+use crate::usage::{Usage, rss_kib};
 
 /// For it to start, and to stop.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -8,22 +8,18 @@ mod saturated;
 mod stalls;
 mod syscalls;
 
-use std::{
-    fs,
-    io::{self, Write as _},
-};
+use std::fs;
+use std::io::{self, Write as _};
 
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::{
-    arena::Arena,
-    machine::Machine,
-    outcome::{Figures, Record, Sample},
-    plan::{Args, Plan},
-    subject::{Programs, Subject},
-    table::{self, Layout},
-};
+use crate::arena::Arena;
+use crate::machine::Machine;
+use crate::outcome::{Figures, Record, Sample};
+use crate::plan::{Args, Plan};
+use crate::subject::{Programs, Subject};
+use crate::table::{self, Layout};
 
 /// What all scenarios need.
 struct Bench {

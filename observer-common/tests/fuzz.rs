@@ -4,7 +4,8 @@
 //! Runs on stable Rust, for a second each; `OBSERVER_FUZZ_SECONDS=600` makes it
 //! ten minutes. A failure prints the seed that repeats it.
 
-use arbtest::{arbitrary::Unstructured, arbtest};
+use arbtest::arbitrary::Unstructured;
+use arbtest::arbtest;
 use observer_common::frame::{FRAME_LEN, Frame};
 use observer_common::record::{Program, Record, TaskKind};
 use zerocopy::{FromBytes, IntoBytes};

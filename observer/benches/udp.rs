@@ -14,19 +14,15 @@
     reason = "a benchmark prints, and may panic"
 )]
 
-use std::{
-    net::{SocketAddr, UdpSocket},
-    os::fd::AsFd as _,
-    path::Path,
-    process,
-    time::{Duration, Instant},
-};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::process;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use aya::{
-    programs::loaded_programs,
-    sys::{Stats, enable_stats},
-};
+use aya::programs::loaded_programs;
+use aya::sys::{Stats, enable_stats};
 use observer::internals::{ClosedUdpListener, ClosedUdpSocket, Receiver};
 use observer::{Event, Observer};
 use observer_common::frame::{FRAME_LEN, Frame, Status};

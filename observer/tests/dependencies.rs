@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{collections::BTreeSet, env, process::Command};
+use std::collections::BTreeSet;
+use std::env;
+use std::process::Command;
 
 /// Crates that the library names itself.
 const MOST_DIRECT: usize = 16;

@@ -1,16 +1,12 @@
 //! The library's own loop, on sockets for which nothing has to be attested.
 
-use std::{
-    net::UdpSocket,
-    os::unix::net::UnixDatagram,
-    process,
-    time::{Duration, Instant},
-};
+use std::net::UdpSocket;
+use std::os::unix::net::UnixDatagram;
+use std::process;
+use std::time::{Duration, Instant};
 
-use observer::{
-    AttestMode, Observer,
-    events::event::{BeatOrigin, Event, Status},
-};
+use observer::events::event::{BeatOrigin, Event, Status};
+use observer::{AttestMode, Observer};
 use observer_common::frame::Frame;
 
 fn frame(pid: u32) -> [u8; 32] {

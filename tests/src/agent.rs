@@ -3,12 +3,10 @@
 //! A helper binary is started with arguments, prints facts as lines on
 //! stdout, and does one more thing for each line that it is sent on stdin.
 
-use std::{
-    ffi::OsStr,
-    io::{BufRead as _, BufReader, Write as _},
-    path::PathBuf,
-    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
-};
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 

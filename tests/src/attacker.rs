@@ -1,13 +1,11 @@
 //! Attackers: processes of a user without any rights on this host, in
 //! namespaces of their own where they need some.
 
-use std::{
-    ffi::OsStr,
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 

@@ -7,23 +7,18 @@
 //! does not preempt leaves its CPU to nobody meanwhile, so it gets one for
 //! itself.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    mem::size_of_val,
-    os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::net::UnixDatagram,
-    },
-    thread::{self, JoinHandle},
-    time::Duration,
-};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::mem::size_of_val;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use observer_common::record::Record;
-use rustix::{
-    process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
-    thread::{CpuSet, sched_setaffinity},
-};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// The CPU of whoever holds an entry.
 const HOLDER_CPU: usize = 0;

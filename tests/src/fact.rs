@@ -1,7 +1,9 @@
 //! What a test found out about this kernel, for the tables that
 //! `cargo xtask vm` makes.
 
-use std::{env, fs::OpenOptions, io::Write as _};
+use std::env;
+use std::fs::OpenOptions;
+use std::io::Write as _;
 
 use serde_json::json;
 

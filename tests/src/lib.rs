@@ -18,13 +18,11 @@ pub mod prometheus;
 pub mod ring_head;
 pub mod trail;
 
-use std::{
-    env,
-    io::{self, Write as _},
-    path::PathBuf,
-    process::Command,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
-};
+use std::env;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Says whether the kernel lets this test run, else why not. Under
 /// `OBSERVER_REQUIRE_KERNEL=1`, as in CI, each test runs, and fails where the

@@ -4,7 +4,8 @@
 //! Each namespace lives as long as a process in it: nothing has a name that
 //! could be left behind.
 
-use std::{ffi::OsStr, process::Command};
+use std::ffi::OsStr;
+use std::process::Command;
 
 use crate::agent::Agent;
 

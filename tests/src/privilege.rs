@@ -1,18 +1,14 @@
 //! Observers with less than root's rights.
 
-use std::{
-    fs,
-    os::unix::fs::{PermissionsExt as _, chown},
-    process::Command,
-};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::{
-    attacker::NOBODY,
-    observer::{Observer, Remains, Setup},
-    observer_binary,
-};
+use crate::attacker::NOBODY;
+use crate::observer::{Observer, Remains, Setup};
+use crate::observer_binary;
 
 /// With what rights an observer runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

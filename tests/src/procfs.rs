@@ -1,6 +1,9 @@
 //! Facts about processes, to compare the observer's words with.
 
-use std::{fs, io, os::unix::fs::MetadataExt as _, time::Duration};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
 /// Inode of a process's pid namespace.
 #[must_use]

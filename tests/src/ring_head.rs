@@ -1,13 +1,11 @@
 //! The front of an observer's ring, as anybody sees it who maps the ring.
 
-use std::{
-    ffi::c_void,
-    fs,
-    num::NonZeroUsize,
-    os::fd::{AsRawFd as _, OwnedFd},
-    ptr::NonNull,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
-};
+use std::ffi::c_void;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use rustix::param::page_size;

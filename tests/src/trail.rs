@@ -1,18 +1,13 @@
 //! An audit trail in a folder, and what the observer's own verbs say of it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::{
-    must,
-    observer::{Observer, Setup},
-    observer_binary,
-};
+use crate::observer::{Observer, Setup};
+use crate::{must, observer_binary};
 
 /// A trail in a folder.
 pub struct Trail {

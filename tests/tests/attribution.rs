@@ -2,12 +2,9 @@
 
 use std::process;
 
-use observer_tests::{
-    agent::Agent,
-    need_kernel,
-    observer::{Observer, Setup, is},
-    procfs,
-};
+use observer_tests::agent::Agent;
+use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::{need_kernel, procfs};
 use serde_json::Value;
 
 const LONG: u64 = 60_000;

@@ -1,24 +1,21 @@
 //! The audit trail against the real kernel: whom it names, and disks that are
 //! full or do not answer.
 
-use std::{
-    fs,
-    net::UdpSocket,
-    os::unix::{fs::MetadataExt as _, net::UnixDatagram},
-    path::PathBuf,
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::fs;
+use std::net::UdpSocket;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use observer_common::frame::{Frame, Status};
-use observer_tests::{
-    agent::Agent,
-    kernel::{self, REFUSES_DESCRIPTORS},
-    must, need_kernel,
-    observer::{Observer, Remains, Setup, is},
-    trail::Trail,
-};
+use observer_tests::agent::Agent;
+use observer_tests::kernel::{self, REFUSES_DESCRIPTORS};
+use observer_tests::observer::{Observer, Remains, Setup, is};
+use observer_tests::trail::Trail;
+use observer_tests::{must, need_kernel};
 use rustix::process::Signal;
 use tempfile::TempDir;
 

@@ -1,18 +1,14 @@
 //! `--btf`: types that are missing, damaged, or of another kernel. Each falls
 //! to the next tier, with the reason, and nothing is left half-loaded.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use observer_tests::{
-    agent::Agent,
-    kernel::{self, HELPER_TIER},
-    need_kernel,
-    observer::{Observer, is},
-    privilege::{Binary, Privilege},
-};
+use observer_tests::agent::Agent;
+use observer_tests::kernel::{self, HELPER_TIER};
+use observer_tests::need_kernel;
+use observer_tests::observer::{Observer, is};
+use observer_tests::privilege::{Binary, Privilege};
 use tempfile::TempDir;
 
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";

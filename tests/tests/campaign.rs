@@ -1,18 +1,17 @@
 //! Five attackers, three victims, and an auditor who comes afterwards: the
 //! report is compared, field by field, with what was done.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, process::Command};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::process::Command;
 
 use jiff::Timestamp;
 use observer_common::frame::{FRAME_LEN, Frame};
-use observer_tests::{
-    agent::Agent,
-    kernel::attested_loopback,
-    need_kernel,
-    observer::{Observer, Setup, is},
-    observer_binary, procfs,
-    trail::Trail,
-};
+use observer_tests::agent::Agent;
+use observer_tests::kernel::attested_loopback;
+use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::trail::Trail;
+use observer_tests::{need_kernel, observer_binary, procfs};
 use serde_json::{Value, json};
 
 const SENDER: &str = env!("CARGO_BIN_EXE_sender");

@@ -1,13 +1,14 @@
 //! The public clients, unchanged.
 
-use std::{env, fs, os::unix::fs::symlink, path::PathBuf, process::Command};
+use std::env;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Command;
 
-use observer_tests::{
-    agent::Agent,
-    need_kernel,
-    observer::{Observer, is},
-    workspace,
-};
+use observer_tests::agent::Agent;
+use observer_tests::observer::{Observer, is};
+use observer_tests::{need_kernel, workspace};
 use varta_client::{BeatOutcome, Status, Varta};
 
 const LONG: u64 = 60_000;

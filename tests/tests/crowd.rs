@@ -1,20 +1,16 @@
 //! Many processes at once: what each may send is little, and what they may send
 //! together is bounded too.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    process::Command,
-    thread,
-    time::Duration,
-};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
-use observer_tests::{
-    agent::Agent,
-    is_emulated, need_kernel,
-    observer::{Observer, Setup, is},
-};
+use observer_tests::agent::Agent;
+use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::{is_emulated, need_kernel};
 use rustix::process::Signal;
 use serde_json::Value;
 

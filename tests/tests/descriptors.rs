@@ -1,17 +1,13 @@
 //! Descriptors attached to datagrams: whoever attaches them closes them.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use observer_tests::{
-    agent::Agent,
-    kernel::{self, REFUSES_DESCRIPTORS},
-    need_kernel,
-    observer::{Observer, Setup, is},
-    trail::Trail,
-};
+use observer_tests::agent::Agent;
+use observer_tests::kernel::{self, REFUSES_DESCRIPTORS};
+use observer_tests::need_kernel;
+use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::trail::Trail;
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -1,12 +1,9 @@
 //! `observer doctor` says what is so: each of its words is held against what
 //! an observer with the same rights then does.
 
-use observer_tests::{
-    fact, kernel,
-    kernel::HELPER_TIER,
-    need_kernel,
-    privilege::{Binary, Privilege},
-};
+use observer_tests::kernel::HELPER_TIER;
+use observer_tests::privilege::{Binary, Privilege};
+use observer_tests::{fact, kernel, need_kernel};
 use serde_json::Value;
 
 const PRIVILEGES: [Privilege; 5] = [

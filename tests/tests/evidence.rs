@@ -1,21 +1,16 @@
 //! What the audit trail says of a forger beyond the kernel's record, and that
 //! no forger holds the trail up.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
-};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use observer_tests::{
-    agent::Agent,
-    need_kernel,
-    observer::{Observer, PATIENCE, Setup},
-    procfs,
-    trail::Trail,
-};
+use observer_tests::agent::Agent;
+use observer_tests::observer::{Observer, PATIENCE, Setup};
+use observer_tests::trail::Trail;
+use observer_tests::{need_kernel, procfs};
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -1,20 +1,15 @@
 //! Flood control in the kernel, and lies that are refused there: one process
 //! cannot silence another.
 
-use std::{
-    collections::HashMap,
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::collections::HashMap;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use observer_tests::{
-    agent::Agent,
-    is_emulated, kernel, need_kernel,
-    observer::{Observer, Setup, is},
-    procfs,
-    trail::Trail,
-};
+use observer_tests::agent::Agent;
+use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::trail::Trail;
+use observer_tests::{is_emulated, kernel, need_kernel, procfs};
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -1,19 +1,16 @@
 //! Sends to an observer that has gone: refused, like sends to any closed
 //! socket, though its filter is still there.
 
-use std::{
-    io::ErrorKind,
-    os::unix::net::UnixDatagram,
-    process, thread,
-    time::{Duration, Instant},
-};
+use std::io::ErrorKind;
+use std::os::unix::net::UnixDatagram;
+use std::process;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use observer_tests::{
-    frame::frame,
-    kernel::{self, HELPER_TIER},
-    need_kernel,
-    observer::{PATIENCE, Setup, is},
-};
+use observer_tests::frame::frame;
+use observer_tests::kernel::{self, HELPER_TIER};
+use observer_tests::need_kernel;
+use observer_tests::observer::{PATIENCE, Setup, is};
 
 /// A filter that goes on taking or dropping would let these sends succeed for
 /// ever: beats that it takes, lies that it refuses, what is no frame, and what

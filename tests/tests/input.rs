@@ -1,23 +1,18 @@
 //! Bad input: an event or a counter, and never a lost later beat.
 
-use std::{
-    collections::HashMap,
-    fs,
-    io::{BufRead as _, BufReader, Read as _},
-    path::Path,
-    process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
-};
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use observer_common::frame::{FRAME_LEN, Frame, Status};
-use observer_tests::{
-    agent::Agent,
-    kernel::{self, REFUSES_DESCRIPTORS},
-    need_kernel,
-    observer::{Observer, PATIENCE, Setup, is},
-    observer_binary, procfs, workspace,
-};
+use observer_tests::agent::Agent;
+use observer_tests::kernel::{self, REFUSES_DESCRIPTORS};
+use observer_tests::observer::{Observer, PATIENCE, Setup, is};
+use observer_tests::{need_kernel, observer_binary, procfs, workspace};
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -2,11 +2,9 @@
 
 use std::process::Command;
 
-use observer_tests::{
-    agent::Agent,
-    kernel, need_kernel,
-    observer::{Observer, is},
-};
+use observer_tests::agent::Agent;
+use observer_tests::observer::{Observer, is};
+use observer_tests::{kernel, need_kernel};
 
 const LONG: u64 = 60_000;
 

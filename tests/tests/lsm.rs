@@ -1,9 +1,11 @@
 //! Where a security module decides who may send, beats are taken past it with
 //! the operator's word only.
 
-use std::{fs, process::Command};
+use std::fs;
+use std::process::Command;
 
-use observer_tests::{need_kernel, observer::Setup, observer_binary};
+use observer_tests::observer::Setup;
+use observer_tests::{need_kernel, observer_binary};
 
 /// An observer on a host that has `SELinux` switched on, as far as it can
 /// read: in a mount namespace whose list of file systems has one more.

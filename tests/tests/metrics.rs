@@ -1,28 +1,20 @@
 //! Metrics as a real Prometheus sees them; the alerts and the dashboard that
 //! are made of them; who may ask at the control socket.
 
-use std::{
-    fs,
-    io::Write as _,
-    os::unix::{
-        fs::{PermissionsExt as _, chown},
-        net::UnixDatagram,
-    },
-    path::PathBuf,
-    process::{Command, Stdio},
-};
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use aya::sys::{Stats, enable_stats};
 use observer_common::frame::{Frame, Status};
-use observer_tests::{
-    agent::Agent,
-    need_kernel,
-    observer::{Observer, Setup, is},
-    observer_binary,
-    privilege::{Binary, Privilege},
-    prometheus::{Prometheus, get, metrics_port, program},
-    workspace,
-};
+use observer_tests::agent::Agent;
+use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::privilege::{Binary, Privilege};
+use observer_tests::prometheus::{Prometheus, get, metrics_port, program};
+use observer_tests::{need_kernel, observer_binary, workspace};
 use serde_json::Value;
 
 fn deployed(path: &str) -> PathBuf {

@@ -2,12 +2,9 @@
 
 use std::process::{self, Command};
 
-use observer_tests::{
-    agent::Agent,
-    need_kernel,
-    observer::{Observer, Setup, is},
-    observer_binary, procfs,
-};
+use observer_tests::agent::Agent;
+use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::{need_kernel, observer_binary, procfs};
 
 const LONG: u64 = 60_000;
 

@@ -1,22 +1,16 @@
 //! A sender that loses the CPU while the kernel copies its record costs nobody
 //! else anything.
 
-use std::{
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use observer_tests::{
-    agent::Agent,
-    busy::{self, Holder, keep_off, rings_of},
-    is_emulated,
-    kernel::{self, attested_loopback},
-    need_kernel,
-    observer::{Observer, Setup, is},
-    observer_binary, procfs,
-    ring_head::RingHead,
-};
+use observer_tests::agent::Agent;
+use observer_tests::busy::{self, Holder, keep_off, rings_of};
+use observer_tests::kernel::{self, attested_loopback};
+use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::ring_head::RingHead;
+use observer_tests::{is_emulated, need_kernel, observer_binary, procfs};
 use serde_json::Value;
 
 /// Far longer than a frame waits for its record, 100 ms.

@@ -1,20 +1,16 @@
 //! `--ingest ring`: beats that never see the socket's queue.
 
-use std::{
-    collections::HashMap,
-    fs,
-    os::unix::net::UnixDatagram,
-    process::{self, Command},
-    thread,
-    time::{Duration, Instant},
-};
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::process::{self, Command};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use observer_common::frame::{Frame, Status};
-use observer_tests::{
-    agent::Agent,
-    is_emulated, kernel, need_kernel,
-    observer::{Observer, Setup, is},
-};
+use observer_tests::agent::Agent;
+use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::{is_emulated, kernel, need_kernel};
 use rustix::process::Signal;
 use serde_json::Value;
 

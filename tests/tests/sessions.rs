@@ -1,18 +1,13 @@
 //! Agents come, go and begin again, and are known for what they are.
 
-use std::{
-    collections::HashSet,
-    io::{BufRead as _, BufReader, Write as _},
-    os::unix::net::UnixStream,
-    process::{self, Command},
-};
+use std::collections::HashSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::process::{self, Command};
 
-use observer_tests::{
-    agent::Agent,
-    need_kernel,
-    observer::{Observer, Remains, Setup, is},
-    observer_binary, procfs,
-};
+use observer_tests::agent::Agent;
+use observer_tests::observer::{Observer, Remains, Setup, is};
+use observer_tests::{need_kernel, observer_binary, procfs};
 use serde_json::Value;
 
 const LONG: u64 = 60_000;

@@ -1,13 +1,12 @@
 //! Silence: told once, on time, and never because the observer was away.
 
-use std::{thread, time::Duration};
+use std::thread;
+use std::time::Duration;
 
-use observer_tests::{
-    agent::Agent,
-    kernel::attested_loopback,
-    need_kernel,
-    observer::{Observer, Setup, is},
-};
+use observer_tests::agent::Agent;
+use observer_tests::kernel::attested_loopback;
+use observer_tests::need_kernel;
+use observer_tests::observer::{Observer, Setup, is};
 use rustix::process::Signal;
 use serde_json::Value;
 

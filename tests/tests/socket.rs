@@ -1,21 +1,14 @@
 //! The socket file: bound safely, and an operator's mistakes told clearly.
 
-use std::{
-    fs,
-    os::unix::{
-        fs::{MetadataExt as _, PermissionsExt as _},
-        net::UnixDatagram,
-    },
-    path::Path,
-    process::{Command, Output},
-};
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Command, Output};
 
-use observer_tests::{
-    agent::Agent,
-    need_kernel,
-    observer::{Observer, Setup},
-    observer_binary,
-};
+use observer_tests::agent::Agent;
+use observer_tests::observer::{Observer, Setup};
+use observer_tests::{need_kernel, observer_binary};
 
 /// Starts an observer that must refuse to.
 fn refused(socket: &Path) -> (Option<i32>, String) {

@@ -1,23 +1,19 @@
 //! A reader of stdout that does not read: what finds room in the queue then.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{BufRead as _, BufReader},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use nix::{sys::stat::Mode, unistd::mkfifo};
-use observer_tests::{
-    agent::Agent,
-    attacker::NOBODY,
-    need_kernel,
-    observer::{Observer, PATIENCE, Remains, Setup, is},
-    observer_binary,
-    prometheus::{get, metrics_port},
-};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use observer_tests::agent::Agent;
+use observer_tests::attacker::NOBODY;
+use observer_tests::observer::{Observer, PATIENCE, Remains, Setup, is};
+use observer_tests::prometheus::{get, metrics_port};
+use observer_tests::{need_kernel, observer_binary};
 use rustix::fs::{OFlags, fcntl_setfl};
 use serde_json::Value;
 use tempfile::TempDir;

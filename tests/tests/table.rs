@@ -1,14 +1,13 @@
 //! A full table of agents: who fills it shuts nobody else out.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
-use observer_tests::{
-    agent::Agent,
-    attacker::NOBODY,
-    need_kernel,
-    observer::{Observer, Setup, is},
-    prometheus::{get, metrics_port},
-};
+use observer_tests::agent::Agent;
+use observer_tests::attacker::NOBODY;
+use observer_tests::need_kernel;
+use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::prometheus::{get, metrics_port};
 use serde_json::Value;
 
 const LONG: u64 = 60_000;

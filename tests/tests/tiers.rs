@@ -3,14 +3,11 @@
 
 use std::process::Command;
 
-use observer_tests::{
-    agent::Agent,
-    fact,
-    kernel::{self, ATTESTED_IPV4, HELPER_TIER, attested_loopback},
-    need_kernel,
-    observer::{Observer, is},
-    privilege::{Binary, Privilege},
-};
+use observer_tests::agent::Agent;
+use observer_tests::kernel::{self, ATTESTED_IPV4, HELPER_TIER, attested_loopback};
+use observer_tests::observer::{Observer, is};
+use observer_tests::privilege::{Binary, Privilege};
+use observer_tests::{fact, need_kernel};
 use serde_json::Value;
 
 /// How an observer is made to use a tier.

@@ -1,20 +1,15 @@
 //! The live view, in a real terminal: tmux draws it, presses its keys and
 //! says what is on the screen.
 
-use std::{
-    os::unix::net::UnixDatagram,
-    path::Path,
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use observer_common::frame::{Frame, Status};
-use observer_tests::{
-    need_kernel,
-    observer::{PATIENCE, Setup},
-    observer_binary,
-};
+use observer_tests::observer::{PATIENCE, Setup};
+use observer_tests::{need_kernel, observer_binary};
 
 /// A terminal of so many columns and lines; its server is of the test's own
 /// and ends with it.

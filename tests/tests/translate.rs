@@ -3,13 +3,10 @@
 
 use std::process::{self, Command};
 
-use observer_tests::{
-    agent::Agent,
-    kernel::attested_loopback,
-    need_kernel,
-    observer::{Observer, Setup, is},
-    observer_binary, procfs,
-};
+use observer_tests::agent::Agent;
+use observer_tests::kernel::attested_loopback;
+use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::{need_kernel, observer_binary, procfs};
 use serde_json::Value;
 
 const LONG: u64 = 60_000;

@@ -1,29 +1,24 @@
 //! Beats by UDP: attested if a process of this host sent them, labelled for
 //! what they are if not.
 
-use std::{
-    ffi::OsStr,
-    fs,
-    net::SocketAddr,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-    process,
-    process::Command,
-    thread,
-    time::Duration,
-};
+use std::ffi::OsStr;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use aya::programs::ProgramInfo;
-use observer_events::{Event, event::BeatOrigin};
-use observer_tests::{
-    agent::Agent,
-    is_emulated,
-    kernel::{self, ATTESTED_IPV4, attested_loopback},
-    need_kernel,
-    network::{self, Network},
-    observer::{Observer, PATIENCE, Setup, is},
-    observer_binary, procfs,
-};
+use observer_events::Event;
+use observer_events::event::BeatOrigin;
+use observer_tests::agent::Agent;
+use observer_tests::kernel::{self, ATTESTED_IPV4, attested_loopback};
+use observer_tests::network::{self, Network};
+use observer_tests::observer::{Observer, PATIENCE, Setup, is};
+use observer_tests::{is_emulated, need_kernel, observer_binary, procfs};
 use rustix::process::Signal;
 use serde_json::Value;
 

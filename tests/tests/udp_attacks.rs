@@ -1,26 +1,21 @@
 //! Attacks by UDP, by processes of a user without rights: none is believed, and
 //! none costs an honest agent its beats.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    os::unix::net::UnixDatagram,
-    process::{self, Command},
-    thread,
-    time::Duration,
-};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixDatagram;
+use std::process::{self, Command};
+use std::thread;
+use std::time::Duration;
 
-use observer_tests::{
-    agent::Agent,
-    attacker::Attacker,
-    frame::frame,
-    is_emulated,
-    kernel::{ATTESTED_IPV4, attested_loopback, is_at_least},
-    need_kernel,
-    network::{self, Network},
-    observer::{Observer, Remains, Setup, is},
-    observer_binary,
-};
-use rustix::{net::SendFlags, process::Signal};
+use observer_tests::agent::Agent;
+use observer_tests::attacker::Attacker;
+use observer_tests::frame::frame;
+use observer_tests::kernel::{ATTESTED_IPV4, attested_loopback, is_at_least};
+use observer_tests::network::{self, Network};
+use observer_tests::observer::{Observer, Remains, Setup, is};
+use observer_tests::{is_emulated, need_kernel, observer_binary};
+use rustix::net::SendFlags;
+use rustix::process::Signal;
 use serde_json::Value;
 
 const LONG: u64 = 60_000;

@@ -1,12 +1,10 @@
 //! `--allow-uid` and `--allow-gid`: who may be an agent, by the kernel's
 //! record.
 
-use observer_tests::{
-    agent::Agent,
-    kernel::{self, HELPER_TIER, attested_loopback},
-    need_kernel,
-    observer::{Observer, Setup, is},
-};
+use observer_tests::agent::Agent;
+use observer_tests::kernel::{self, HELPER_TIER, attested_loopback};
+use observer_tests::need_kernel;
+use observer_tests::observer::{Observer, Setup, is};
 
 const LONG: u64 = 60_000;
 

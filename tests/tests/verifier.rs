@@ -1,15 +1,13 @@
 //! How near the programs are to the limits of the kernel's verifier.
 
-use std::{collections::BTreeMap, io};
+use std::collections::BTreeMap;
+use std::io;
 
 use aya::programs::ProgramInfo;
-use observer_tests::{
-    fact,
-    kernel::{self, ATTESTED_IPV4, HELPER_TIER, attested_loopback},
-    need_kernel,
-    observer::Observer,
-    privilege::{Binary, Privilege},
-};
+use observer_tests::kernel::{self, ATTESTED_IPV4, HELPER_TIER, attested_loopback};
+use observer_tests::observer::Observer;
+use observer_tests::privilege::{Binary, Privilege};
+use observer_tests::{fact, need_kernel};
 
 /// Instructions that the verifier looks at, at most
 /// (`BPF_COMPLEXITY_LIMIT_INSNS`, `include/linux/bpf.h`).

@@ -1,20 +1,16 @@
 //! One agent: sends frames with its own pid until it is told to stop.
 
-use std::{
-    io::{self, ErrorKind},
-    os::unix::net::UnixDatagram,
-    path::Path,
-    process,
-    sync::atomic::Ordering::Relaxed,
-    time::Duration,
-};
+use std::io::{self, ErrorKind};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use observer_common::frame::{FRAME_LEN, Frame, Status};
 
-use super::{
-    Pace,
-    shared::{Cell, Stage},
-};
+use super::Pace;
+use super::shared::{Cell, Stage};
 use crate::clock;
 
 /// How long a send may wait for room before the agent looks whether it has to

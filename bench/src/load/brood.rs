@@ -1,29 +1,21 @@
 //! The loader's own part: forks, passes on what it is told, and collects.
 
-use std::{
-    io::{self, BufRead as _, Write as _},
-    panic::{self, AssertUnwindSafe},
-    process,
-    sync::atomic::Ordering::Relaxed,
-    thread,
-    time::{Duration, Instant},
-};
+use std::io::{self, BufRead as _, Write as _};
+use std::panic::{self, AssertUnwindSafe};
+use std::process;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::{
-    errno::Errno,
-    sys::{
-        prctl::set_pdeathsig,
-        signal::{Signal, kill},
-        wait::{WaitPidFlag, WaitStatus, waitpid},
-    },
-    unistd::{ForkResult, Pid, fork, getppid},
-};
+use nix::errno::Errno;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, getppid};
 
-use super::{
-    Outcome, Spec, agent, flood,
-    shared::{Cell, Shared},
-};
+use super::shared::{Cell, Shared};
+use super::{Outcome, Spec, agent, flood};
 
 /// For all to be forked, and for all to end.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -1,13 +1,14 @@
 //! One flooder: sends as fast as it can.
 
-use std::{io, path::Path, process, sync::atomic::Ordering::Relaxed};
+use std::io;
+use std::path::Path;
+use std::process;
+use std::sync::atomic::Ordering::Relaxed;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    agent::{GARBAGE, LONGEST_LIFE_NS, connect, frame, send},
-    shared::{Cell, Stage},
-};
+use super::agent::{GARBAGE, LONGEST_LIFE_NS, connect, frame, send};
+use super::shared::{Cell, Stage};
 use crate::clock;
 
 /// What a flooder sends.

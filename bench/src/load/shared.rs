@@ -1,17 +1,14 @@
 //! Memory that the loader shares with the processes that it forks.
 
-use std::{
-    num::NonZeroUsize,
-    slice,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
-};
+use std::num::NonZeroUsize;
+use std::slice;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use anyhow::Result;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
-use rustix::{
-    io::Errno,
-    thread::futex::{Flags, wait, wake},
-};
+use rustix::io::Errno;
+use rustix::thread::futex::{Flags, wait, wake};
 
 use super::Sender;
 use crate::clock;

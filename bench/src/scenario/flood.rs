@@ -7,13 +7,11 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::{At, Bench};
-use crate::{
-    load::{Crew, Flood, Outcome, Pace, Sender, Spec},
-    outcome::{Figures, float},
-    receiver::{Receiver, Said},
-    subject::{Subject, Telling, Terms},
-    table::{Column, Layout},
-};
+use crate::load::{Crew, Flood, Outcome, Pace, Sender, Spec};
+use crate::outcome::{Figures, float};
+use crate::receiver::{Receiver, Said};
+use crate::subject::{Subject, Telling, Terms};
+use crate::table::{Column, Layout};
 
 const TOPIC: &str = "Flood";
 

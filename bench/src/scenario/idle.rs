@@ -1,17 +1,16 @@
 //! Nothing at all: one agent that has beaten once.
 
-use std::{thread, time::Duration};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 
 use super::{At, Bench};
-use crate::{
-    load::{Crew, Pace, Spec},
-    outcome::{Figures, float},
-    receiver::Receiver,
-    subject::{NEVER_MS, Subject, Telling, Terms},
-    table::{Column, Layout},
-};
+use crate::load::{Crew, Pace, Spec};
+use crate::outcome::{Figures, float};
+use crate::receiver::Receiver;
+use crate::subject::{NEVER_MS, Subject, Telling, Terms};
+use crate::table::{Column, Layout};
 
 const TOPIC: &str = "Idle";
 

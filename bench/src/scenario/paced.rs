@@ -7,14 +7,12 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{At, Bench};
-use crate::{
-    load::{Crew, Pace, Spec},
-    outcome::{Figures, float, percentile},
-    plan::Pacing,
-    receiver::Receiver,
-    subject::{Extras, NEVER_MS, Subject, Telling, Terms},
-    table::{Column, Layout},
-};
+use crate::load::{Crew, Pace, Spec};
+use crate::outcome::{Figures, float, percentile};
+use crate::plan::Pacing;
+use crate::receiver::Receiver;
+use crate::subject::{Extras, NEVER_MS, Subject, Telling, Terms};
+use crate::table::{Column, Layout};
 
 const TOPIC: &str = "Paced";
 

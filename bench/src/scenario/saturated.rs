@@ -1,18 +1,17 @@
 //! As many beats as there can be: agents that wait for room in the queue and
 //! never sleep otherwise.
 
-use std::{thread, time::Duration};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 
 use super::{At, Bench, syscalls};
-use crate::{
-    load::{Crew, Pace, Spec},
-    outcome::{Figures, float},
-    receiver::Receiver,
-    subject::{NEVER_MS, Subject, Telling, Terms},
-    table::{Column, Layout},
-};
+use crate::load::{Crew, Pace, Spec};
+use crate::outcome::{Figures, float};
+use crate::receiver::Receiver;
+use crate::subject::{NEVER_MS, Subject, Telling, Terms};
+use crate::table::{Column, Layout};
 
 const TOPIC: &str = "Saturated";
 

@@ -1,17 +1,17 @@
 //! How soon a silence is told: many agents beat for a while, then stop.
 
-use std::{collections::HashMap, thread, time::Duration};
+use std::collections::HashMap;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 
 use super::{At, Bench};
-use crate::{
-    load::{Crew, Pace, Spec},
-    outcome::{Figures, float, percentile},
-    receiver::Receiver,
-    subject::{Subject, Telling, Terms},
-    table::{Column, Layout},
-};
+use crate::load::{Crew, Pace, Spec};
+use crate::outcome::{Figures, float, percentile};
+use crate::receiver::Receiver;
+use crate::subject::{Subject, Telling, Terms};
+use crate::table::{Column, Layout};
 
 const TOPIC: &str = "Stalls";
 

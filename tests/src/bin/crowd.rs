@@ -10,18 +10,14 @@
 //! second line is the number of sends that succeeded, its third that of those
 //! that found no room.
 
-use std::{
-    env,
-    io::{self, ErrorKind, PipeReader, Read as _, Write as _, pipe},
-    os::unix::net::UnixDatagram,
-    process,
-    time::{Duration, Instant},
-};
+use std::env;
+use std::io::{self, ErrorKind, PipeReader, Read as _, Write as _, pipe};
+use std::os::unix::net::UnixDatagram;
+use std::process;
+use std::time::{Duration, Instant};
 
-use nix::{
-    sys::wait::waitpid,
-    unistd::{ForkResult, Gid, Pid, Uid, fork, setgid, setgroups, setuid},
-};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, setgid, setgroups, setuid};
 use observer_common::frame::{FRAME_LEN, Frame, Status};
 
 /// How many sends there are between two looks at the clock.

@@ -4,18 +4,15 @@
 //! A line for each when it has ended: its pid, and how many beats the kernel
 //! took; the others found the queue full.
 
-use std::{
-    env,
-    io::{ErrorKind, PipeReader, Read, Write, pipe},
-    os::unix::net::UnixDatagram,
-    process, thread,
-    time::{Duration, Instant},
-};
+use std::env;
+use std::io::{ErrorKind, PipeReader, Read, Write, pipe};
+use std::os::unix::net::UnixDatagram;
+use std::process;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use nix::{
-    sys::wait::waitpid,
-    unistd::{ForkResult, Pid, fork},
-};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, fork};
 use observer_common::frame::{Frame, Status};
 
 fn main() {

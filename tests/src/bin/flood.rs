@@ -1,21 +1,17 @@
 //! A process that sends too much, or what is no frame: `flood WHAT SOCKET N`.
 
-use std::{
-    env,
-    fs::File,
-    io::{self, BufRead as _, ErrorKind, IoSlice},
-    os::{
-        fd::AsRawFd as _,
-        unix::{net::UnixDatagram, process::parent_id},
-    },
-    process, thread,
-    time::Duration,
-};
+use std::env;
+use std::fs::File;
+use std::io::{self, BufRead as _, ErrorKind, IoSlice};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::parent_id;
+use std::process;
+use std::thread;
+use std::time::Duration;
 
-use nix::{
-    errno::Errno,
-    sys::socket::{ControlMessage, MsgFlags, sendmsg},
-};
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use observer_common::frame::{FRAME_LEN, Frame, Status};
 
 fn main() {

@@ -20,32 +20,27 @@
 //! each forger that has sent and is frozen, then `frozen`; lets go and prints
 //! `released` when its stdin closes.
 
-use std::{
-    env,
-    fs::{self, File, OpenOptions},
-    io::{self, PipeReader, PipeWriter, Read as _, Write as _},
-    num::NonZeroUsize,
-    os::{
-        fd::{AsFd as _, AsRawFd as _},
-        unix::{fs::OpenOptionsExt as _, net::UnixDatagram},
-    },
-    process, ptr, thread,
-    time::Duration,
-};
+use std::env;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::process;
+use std::ptr;
+use std::thread;
+use std::time::Duration;
 
-use nix::{
-    errno::Errno,
-    mount::{MsFlags, mount},
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sched::{CloneFlags, unshare},
-    sys::{
-        mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous},
-        prctl,
-        signal::{Signal, kill},
-        wait::waitpid,
-    },
-    unistd::{ForkResult, Gid, Pid, Uid, alarm, close, execv, fork, setgid, setuid},
-};
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous};
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Gid, Pid, Uid, alarm, close, execv, fork, setgid, setuid};
 use observer_common::frame::{Frame, Status};
 
 /// No test needs it for longer, and nobody on this host can list processes

@@ -8,25 +8,19 @@
 //! second serial line, a line of JSON each; the first has the console with
 //! what one of the two prints, the third what the other does.
 
-use std::{
-    env,
-    error::Error,
-    fs::{self, File, OpenOptions},
-    io::Write as _,
-    path::Path,
-    process::Command,
-    time::Instant,
-};
+use std::env;
+use std::error::Error;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
 
-use nix::{
-    kmod::{ModuleInitFlags, finit_module},
-    mount::{MsFlags, mount},
-    sys::{
-        reboot::{RebootMode, reboot},
-        wait::{WaitStatus, waitpid},
-    },
-    unistd::Pid,
-};
+use nix::kmod::{ModuleInitFlags, finit_module};
+use nix::mount::{MsFlags, mount};
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// Kernel modules to load, each a file.

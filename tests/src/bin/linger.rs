@@ -7,19 +7,17 @@
 //! connected. It prints 1 if its send was refused, else 0, closes the socket
 //! itself, and stays until its stdin is closed.
 
-use std::{
-    env,
-    io::{self, BufRead as _, ErrorKind, IoSlice, Write as _},
-    net::{TcpListener, TcpStream},
-    os::{fd::AsRawFd as _, unix::net::UnixDatagram},
-    process,
-};
+use std::env;
+use std::io::{self, BufRead as _, ErrorKind, IoSlice, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixDatagram;
+use std::process;
 
-use nix::{
-    errno::Errno,
-    sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt::Linger},
-    unistd::{Gid, Uid, setgid, setuid},
-};
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::Linger;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt};
+use nix::unistd::{Gid, Uid, setgid, setuid};
 use observer_common::frame::{Frame, Status};
 
 /// The user `nobody`.

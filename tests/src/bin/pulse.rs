@@ -2,13 +2,11 @@
 //! retries a beat. COUNT 0 means until stdin is closed; after its last beat
 //! it stays until then, silent. Prints how many beats were sent.
 
-use std::{
-    env,
-    io::{self, BufRead as _},
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Duration,
-};
+use std::env;
+use std::io::{self, BufRead as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use varta_client::{BeatOutcome, Status, Varta};
 

@@ -2,24 +2,19 @@
 //!
 //! It prints what the test has to know as lines on stdout.
 
-use std::{
-    env, fs,
-    io::{self, BufRead as _, IoSlice},
-    os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::{fs::MetadataExt as _, net::UnixDatagram},
-    },
-    process, thread,
-};
+use std::env;
+use std::fs;
+use std::io::{self, BufRead as _, IoSlice};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::process;
+use std::thread;
 
-use nix::{
-    sched::{CloneFlags, unshare},
-    sys::{
-        socket::{ControlMessage, MsgFlags, UnixCredentials, sendmsg},
-        wait::waitpid,
-    },
-    unistd::{ForkResult, Gid, Pid, Uid, fork, gettid, setgid, setuid},
-};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixCredentials, sendmsg};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, gettid, setgid, setuid};
 use observer_common::frame::{FRAME_LEN, Frame, Status};
 
 fn main() {

@@ -2,29 +2,22 @@
 //!
 //! Prints what the test has to know as lines on stdout.
 
-use std::{
-    env, fs,
-    io::{self, BufRead as _, BufReader, Write as _},
-    os::unix::{
-        net::{UnixDatagram, UnixListener, UnixStream},
-        process::CommandExt as _,
-    },
-    panic,
-    process::{self, Command, ExitStatus},
-    thread,
-    time::Duration,
-};
+use std::env;
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::process::CommandExt as _;
+use std::panic;
+use std::process::{self, Command, ExitStatus};
+use std::thread;
+use std::time::Duration;
 
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-    sys::{
-        prctl::set_pdeathsig,
-        signal::{SigSet, Signal, kill},
-        wait::{WaitStatus, waitpid},
-    },
-    unistd::{ForkResult, Pid, fork, getppid},
-};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, getppid};
 use observer_common::frame::{FRAME_LEN, Frame, NONCE_TERMINAL, Status};
 use varta_client::{BeatOutcome, Varta};
 

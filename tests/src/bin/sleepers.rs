@@ -4,22 +4,17 @@
 //!
 //! One line when all have sent: how many they are.
 
-use std::{
-    env,
-    io::{self, Read as _, Write as _},
-    os::unix::net::UnixDatagram,
-    process, thread,
-    time::Duration,
-};
+use std::env;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixDatagram;
+use std::process;
+use std::thread;
+use std::time::Duration;
 
-use nix::{
-    sys::{
-        prctl::set_pdeathsig,
-        signal::{Signal, kill},
-        wait::waitpid,
-    },
-    unistd::{ForkResult, Gid, Pid, Uid, fork, setgid, setuid},
-};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, setgid, setuid};
 use observer_common::frame::{Frame, Status};
 
 fn main() {

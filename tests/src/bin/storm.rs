@@ -7,12 +7,11 @@
 //! of help. Its first line is its pid, its second the number of sends that
 //! succeeded.
 
-use std::{
-    env,
-    os::unix::{net::UnixDatagram, process::parent_id},
-    process,
-    time::{Duration, Instant},
-};
+use std::env;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::parent_id;
+use std::process;
+use std::time::{Duration, Instant};
 
 use observer_common::frame::{FRAME_LEN, Frame, Status};
 

@@ -3,14 +3,13 @@
 //!
 //! It prints its pid, then what the test has to know, as lines on stdout.
 
-use std::{
-    env,
-    io::{self, BufRead as _, IoSlice},
-    net::{IpAddr, SocketAddr, SocketAddrV4, UdpSocket},
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-    process, thread,
-    time::Duration,
-};
+use std::env;
+use std::io::{self, BufRead as _, IoSlice};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::process;
+use std::thread;
+use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::sys::socket::{

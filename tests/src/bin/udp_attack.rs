@@ -3,25 +3,20 @@
 //! It prints its pid, then what the test has to know, as lines on stdout, and
 //! stays until its stdin is closed.
 
-use std::{
-    env,
-    io::{self, BufRead as _, IoSlice, Write as _},
-    net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-    process, thread,
-    time::{Duration, Instant},
-};
+use std::env;
+use std::io::{self, BufRead as _, IoSlice, Write as _};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::process;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use nix::{
-    fcntl::{SpliceFFlags, vmsplice},
-    sys::{
-        socket::{
-            ControlMessage, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrLike, sendmsg, sendto,
-        },
-        wait::waitpid,
-    },
-    unistd::{ForkResult, fork, pipe},
+use nix::fcntl::{SpliceFFlags, vmsplice};
+use nix::sys::socket::{
+    ControlMessage, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrLike, sendmsg, sendto,
 };
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, fork, pipe};
 use observer_common::frame::FRAME_LEN;
 use observer_tests::frame::frame;
 use rustix::net::SendFlags;

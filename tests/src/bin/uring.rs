@@ -7,27 +7,20 @@
 //! these). HOW: `inline`, `async`, `sqpoll`, `sqpoll-async`; with
 //! `-renamed` the kernel's threads get the name of an innocent worker first.
 
-use std::{
-    env, fs,
-    net::{SocketAddr, UdpSocket},
-    os::{
-        fd::{AsRawFd as _, OwnedFd},
-        unix::net::UnixDatagram,
-    },
-    process,
-    ptr::NonNull,
-    thread,
-    time::Duration,
-};
+use std::env;
+use std::fs;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::process;
+use std::ptr::NonNull;
+use std::thread;
+use std::time::Duration;
 
 use io_uring::{IoUring, opcode, squeue, types};
-use nix::{
-    sys::{
-        mman::{MapFlags, ProtFlags, mmap_anonymous},
-        wait::waitpid,
-    },
-    unistd::{ForkResult, fork},
-};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, fork};
 use observer_common::frame::{FRAME_LEN, Frame, Status};
 
 fn main() {
