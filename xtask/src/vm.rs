@@ -33,6 +33,9 @@ const TOOLS: [(&str, &str); 3] = [("cpio", "cpio"), ("xz", "xz-utils"), ("strip"
 /// Series of kernels: those of Debian 12 and 13.
 const SERIES: [&str; 2] = ["6.1", "6.12"];
 
+/// How many files of tests are named for the time that they took in a guest.
+const SHOWN_STEPS: usize = 4;
+
 /// Where the tables are that readers see.
 const TABLES: &str = "docs/kernels.md";
 
@@ -99,7 +102,7 @@ enum Preempt {
 /// What sets a guest apart from the others of its kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// It runs every test, as its kernel is, in this state of lockdown.
+    /// It runs the tests, as its kernel is, in this state of lockdown.
     Locked(Lockdown),
     /// It preempts so, and runs the tests that are about that.
     Preempting(Preempt),
@@ -125,7 +128,8 @@ impl Mode {
     /// The list of tests that it runs.
     fn suite(self) -> suite::Suite {
         match self {
-            Self::Locked(_) => suite::Suite::All,
+            Self::Locked(Lockdown::None | Lockdown::Confidentiality) => suite::Suite::All,
+            Self::Locked(Lockdown::Integrity) => suite::Suite::Integrity,
             Self::Preempting(_) => suite::Suite::Preemption,
         }
     }
@@ -155,7 +159,7 @@ pub(crate) fn execute(workspace: &Workspace, args: &Args) -> Result<()> {
     let steps = suite::steps(&built, &workspace.observer());
     let image = built.lay_out(workspace, &steps, &folder.join("root"))?;
     let guests = guests(args, &image, &folder)?;
-    for (what, why) in suite::left_out() {
+    for (what, why) in suite::left_out(&steps) {
         say::bad("left out", format_args!("{what}: {why}"));
     }
     let time_limit = Duration::from_secs(args.time_limit_s);
@@ -227,7 +231,7 @@ fn some_or_all<'a, T>(some: &'a [T], all: &'a [T]) -> &'a [T] {
     if some.is_empty() { all } else { some }
 }
 
-/// Boots a guest and tells how it went; what it said, if it passed.
+/// Boots a guest and prints how it went; what it reported, if it passed.
 fn run(guest: &Guest, emulator: &Emulator, folder: &Path, time_limit: Duration) -> Option<Report> {
     let machine = Machine {
         emulator,
@@ -252,13 +256,7 @@ fn run(guest: &Guest, emulator: &Emulator, folder: &Path, time_limit: Duration) 
     let failure = match result {
         Ok(report) => match report.failure() {
             None => {
-                let (files, tests) = (report.steps.len(), machine.tests_passed());
-                let time = start.elapsed();
-                let name = guest.name();
-                say::good(
-                    "passed",
-                    format_args!("{name}: {tests} tests of {files} files, {time:.1?}"),
-                );
+                say_passed(guest, &report, machine.tests_passed(), start.elapsed());
                 return Some(report);
             }
             Some(failure) => failure,
@@ -278,6 +276,21 @@ fn run(guest: &Guest, emulator: &Emulator, folder: &Path, time_limit: Duration) 
     None
 }
 
+/// How many tests a guest passed, and which files took longest.
+fn say_passed(guest: &Guest, report: &Report, tests: u64, time: Duration) {
+    let (name, files) = (guest.name(), report.steps.len());
+    say::good(
+        "passed",
+        format_args!("{name}: {tests} tests of {files} files, {time:.1?}"),
+    );
+    let slowest: Vec<String> = report
+        .slowest(SHOWN_STEPS)
+        .iter()
+        .map(|step| format!("{} {:.0} s", step.name, step.seconds))
+        .collect();
+    say::fact("slowest", format_args!("{name}: {}", slowest.join(", ")));
+}
+
 /// Prints the tables, and fails if `docs/kernels.md` has others. Its row of
 /// this host's kernel is that of another host, as a rule.
 fn show(workspace: &Workspace, columns: &[Column<'_>]) -> Result<()> {
@@ -293,12 +306,12 @@ fn show(workspace: &Workspace, columns: &[Column<'_>]) -> Result<()> {
     }
     let documented = fs::read_to_string(workspace.root().join(TABLES))
         .with_context(|| format!("cannot read {TABLES}"))?;
-    let is_untold = |line: &&String| !documented.lines().any(|known| known == line.as_str());
-    let untold: Vec<&String> = promised.iter().filter(is_untold).collect();
-    for line in &untold {
+    let is_undocumented = |line: &&String| !documented.lines().any(|known| known == line.as_str());
+    let new: Vec<&String> = promised.iter().filter(is_undocumented).collect();
+    for line in &new {
         say::bad("new", line);
     }
-    if !untold.is_empty() {
+    if !new.is_empty() {
         bail!("{TABLES} has no such lines in its tables");
     }
     Ok(())

@@ -78,7 +78,7 @@ impl Image {
         image.copy_stripped(contents.init, Path::new("init"))?;
         fs::write(root.join("etc/passwd"), PASSWD)?;
         fs::write(root.join("etc/group"), GROUP)?;
-        for suite in Suite::BOTH {
+        for suite in Suite::ALL {
             let steps = contents.steps.iter().filter(|step| suite.has(step));
             let lines: String = steps.map(Step::line).collect();
             fs::write(root.join(suite.path().trim_start_matches('/')), lines)?;

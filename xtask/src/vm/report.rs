@@ -21,6 +21,8 @@ pub(super) struct Report {
 pub(super) struct Outcome {
     pub(super) name: String,
     pub(super) passed: bool,
+    /// How long it took.
+    pub(super) seconds: f64,
 }
 
 impl Report {
@@ -53,6 +55,14 @@ impl Report {
         Some(format!("{reason} failed: {}", names.join(", ")))
     }
 
+    /// The steps that took longest, the longest first.
+    pub(super) fn slowest(&self, count: usize) -> Vec<&Outcome> {
+        let mut steps: Vec<&Outcome> = self.steps.iter().collect();
+        steps.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+        steps.truncate(count);
+        steps
+    }
+
     fn add(&mut self, line: &str) -> Result<()> {
         let line: Value = serde_json::from_str(line)?;
         let text = |name: &str| line.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -60,6 +70,10 @@ impl Report {
             self.steps.push(Outcome {
                 name,
                 passed: text("outcome").as_deref() == Some("passed"),
+                seconds: line
+                    .get("seconds")
+                    .and_then(Value::as_f64)
+                    .unwrap_or_default(),
             });
         } else if let Some(verdict) = text("verdict") {
             self.verdict = Some(match verdict.as_str() {
@@ -80,6 +94,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_slowest_steps_come_first() {
+        let lines = [("a", 1.0), ("b", 3.0), ("c", 2.0)].map(|(name, seconds)| {
+            format!("{{\"step\":\"{name}\",\"outcome\":\"passed\",\"seconds\":{seconds}}}\n")
+        });
+        let report = Report::parse(&lines.concat()).unwrap();
+        let names: Vec<&str> = report
+            .slowest(2)
+            .iter()
+            .map(|step| step.name.as_str())
+            .collect();
+        assert_eq!(names, ["b", "c"]);
+    }
+
+    #[test]
     fn a_report_is_read_as_the_guest_writes_it() {
         let report = Report::parse(
             "{\"fact\":\"tier\",\"value\":\"btf\"}\r\n\
@@ -92,6 +120,7 @@ mod tests {
         let outcome = Outcome {
             name: "udp".into(),
             passed: false,
+            seconds: 1.5,
         };
         assert_eq!(report.steps, [outcome]);
         assert_eq!(report.failure().as_deref(), Some("1 steps failed: udp"));

@@ -19,7 +19,7 @@ const LEFT_OUT_FILES: [(&str, &str); 8] = [
     ),
     (
         "metrics",
-        "what is told of an observer is the same on each kernel, and Prometheus is not in the guest",
+        "what an observer says of itself is the same on each kernel, and Prometheus is not in the guest",
     ),
     (
         "library",
@@ -36,7 +36,7 @@ const LEFT_OUT_FILES: [(&str, &str); 8] = [
     ),
     (
         "top",
-        "what is told of an observer is the same on each kernel, and tmux is not in the guest",
+        "what an observer says of itself is the same on each kernel, and tmux is not in the guest",
     ),
 ];
 
@@ -69,34 +69,74 @@ const LEFT_OUT_TESTS: [(&str, &str); 12] = [
 pub(super) enum Suite {
     /// All but what is about preemption only.
     All,
+    /// What `lockdown=integrity` could change.
+    Integrity,
     /// What depends on when a kernel preempts.
     Preemption,
 }
 
-/// The files of tests in the latter.
+/// The files of tests that a guest with `lockdown=integrity` runs, each for its
+/// reason. Of what that state forbids (`enum lockdown_reason`,
+/// `include/linux/security.h`, up to `LOCKDOWN_INTEGRITY_MAX`; read as of before
+/// and after 6.2), only `LOCKDOWN_BPF_WRITE_USER` is about BPF, and no program
+/// here writes to a process's memory. What is left to test is that the state is
+/// seen, and that programs are loaded and attest as they do without it. Only
+/// `confidentiality` closes the kernel's memory to BPF; its guests run all
+/// files.
+const INTEGRITY: [(&str, &str); 9] = [
+    ("attribution", "whom tier btf names on the Unix socket"),
+    ("btf", "programs are loaded with the kernel's own types"),
+    (
+        "descriptors",
+        "seen by bpf_probe_read_kernel before Linux 6.2, which this state allows",
+    ),
+    ("doctor", "it reports the state, and what the state allows"),
+    ("io_uring", "submitters are seen by the same function"),
+    ("layout", "the kernel's types are read"),
+    (
+        "tiers",
+        "its results are this state's row in docs/kernels.md",
+    ),
+    ("udp", "whom tier btf names by UDP"),
+    (
+        "verifier",
+        "every program is loaded with every set of flags",
+    ),
+];
+
+/// Why such a guest leaves the other files out.
+const NOT_BY_INTEGRITY: &str = "lockdown=integrity forbids nothing that these depend on; \
+                                the guests with none and confidentiality run them";
+
+/// The files of tests about preemption.
 const PREEMPTION: [&str; 4] = ["crowd", "flood", "preempted", "ring"];
 
-/// Those that are in no other: the same kernels run them in the guests that
-/// preempt.
+/// Those that are in no other suite: the same kernels run them in the guests
+/// that preempt.
 const PREEMPTION_ONLY: [&str; 2] = ["crowd", "preempted"];
 
 impl Suite {
-    pub(super) const BOTH: [Self; 2] = [Self::All, Self::Preemption];
+    pub(super) const ALL: [Self; 3] = [Self::All, Self::Integrity, Self::Preemption];
 
     /// The list's path in the guest, which is the argument of its first
     /// process.
     pub(super) fn path(self) -> &'static str {
         match self {
             Self::All => "/suite",
+            Self::Integrity => "/suite-integrity",
             Self::Preemption => "/suite-preemption",
         }
     }
 
     /// Whether a step belongs to it.
     pub(super) fn has(self, step: &Step) -> bool {
-        let name = step.name.as_str();
+        self.has_file(&step.name)
+    }
+
+    fn has_file(self, name: &str) -> bool {
         match self {
             Self::All => !PREEMPTION_ONLY.contains(&name),
+            Self::Integrity => INTEGRITY.iter().any(|(file, _)| *file == name),
             Self::Preemption => PREEMPTION.contains(&name),
         }
     }
@@ -178,7 +218,132 @@ fn name(test: &Path) -> String {
         .to_owned()
 }
 
-/// What no guest runs, and why.
-pub(super) fn left_out() -> impl Iterator<Item = (&'static str, &'static str)> {
-    LEFT_OUT_FILES.into_iter().chain(LEFT_OUT_TESTS)
+/// What no guest runs, and why; last what those with `lockdown=integrity` do
+/// not.
+pub(super) fn left_out(steps: &[Step]) -> Vec<(String, &'static str)> {
+    let everywhere = LEFT_OUT_FILES.into_iter().chain(LEFT_OUT_TESTS);
+    let names: Vec<&str> = steps
+        .iter()
+        .filter(|step| Suite::All.has(step) && !Suite::Integrity.has(step))
+        .map(|step| step.name.as_str())
+        .collect();
+    let integrity = format!("under lockdown=integrity {}", names.join(", "));
+    everywhere
+        .map(|(name, why)| (name.to_owned(), why))
+        .chain([(integrity, NOT_BY_INTEGRITY)])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::host::SURVEY;
+    use super::super::{Lockdown, Mode, Preempt};
+    use super::*;
+
+    /// The files of end-to-end tests, by name, with their texts; `layout` is
+    /// made of unit tests.
+    fn files() -> Vec<(String, String)> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tests");
+        let paths = fs::read_dir(folder).unwrap();
+        let mut files: Vec<_> = paths
+            .map(|entry| {
+                let path = entry.unwrap().path();
+                let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+                (name, fs::read_to_string(path).unwrap())
+            })
+            .collect();
+        files.push(("layout".to_owned(), String::new()));
+        files
+    }
+
+    fn steps() -> Vec<Step> {
+        let names = files().into_iter().map(|(name, _)| name);
+        names
+            .filter(|name| LEFT_OUT_FILES.iter().all(|(file, _)| file != name))
+            .map(|name| Step {
+                name,
+                program: PathBuf::new(),
+                observer: PathBuf::new(),
+                filter: None,
+            })
+            .collect()
+    }
+
+    /// A file or a test that got another name would otherwise be run, or left
+    /// out, without a word.
+    #[test]
+    fn every_name_on_a_list_is_that_of_a_file_or_a_test() {
+        let files = files();
+        let lists = LEFT_OUT_FILES
+            .iter()
+            .chain(&INTEGRITY)
+            .map(|(name, _)| *name)
+            .chain(PREEMPTION)
+            .chain(PREEMPTION_ONLY);
+        for name in lists {
+            assert!(files.iter().any(|(file, _)| file == name), "{name}");
+        }
+        for (test, _) in LEFT_OUT_TESTS {
+            let head = format!("fn {test}()");
+            let is_there = files.iter().any(|(_, text)| text.contains(&head));
+            assert!(is_there, "{test}");
+        }
+    }
+
+    /// What the tables of `docs/kernels.md` are made of is found out in each
+    /// state of lockdown.
+    #[test]
+    fn every_state_of_lockdown_fills_the_tables() {
+        for suite in [Suite::All, Suite::Integrity] {
+            for file in SURVEY {
+                assert!(suite.has_file(file), "{suite:?}: {file}");
+            }
+        }
+        let telling = files()
+            .into_iter()
+            .filter(|(_, text)| text.contains("fact::"));
+        for (name, _) in telling {
+            assert!(SURVEY.contains(&name.as_str()), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_mode_has_its_suite() {
+        for (mode, suite) in [
+            (Mode::Locked(Lockdown::None), Suite::All),
+            (Mode::Locked(Lockdown::Integrity), Suite::Integrity),
+            (Mode::Locked(Lockdown::Confidentiality), Suite::All),
+            (Mode::Preempting(Preempt::Voluntary), Suite::Preemption),
+            (Mode::Preempting(Preempt::Full), Suite::Preemption),
+        ] {
+            assert_eq!(mode.suite(), suite, "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn integrity_takes_nothing_from_the_other_states() {
+        for step in steps() {
+            let is_preemption = PREEMPTION_ONLY.contains(&step.name.as_str());
+            assert_eq!(Suite::All.has(&step), !is_preemption, "{}", step.name);
+            assert!(!is_preemption || Suite::Preemption.has(&step));
+            assert!(!Suite::Integrity.has(&step) || Suite::All.has(&step));
+        }
+    }
+
+    #[test]
+    fn what_integrity_leaves_out_is_named() {
+        let steps = steps();
+        let left_out = left_out(&steps);
+        let (names, why) = left_out.last().unwrap();
+        assert_eq!(*why, NOT_BY_INTEGRITY);
+        let names = names.strip_prefix("under lockdown=integrity ").unwrap();
+        let names: Vec<&str> = names.split(", ").collect();
+        let all = steps.iter().filter(|step| Suite::All.has(step));
+        let rest = all.filter(|step| !names.contains(&step.name.as_str()));
+        assert!(rest.clone().all(|step| Suite::Integrity.has(step)));
+        assert_eq!(rest.count(), INTEGRITY.len());
+        assert!(names.contains(&"flood") && !names.contains(&"tiers"));
+    }
 }
