@@ -21,10 +21,10 @@ mod shared;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use observer_testing::flood::Flood;
 use serde::{Deserialize, Serialize};
 
 pub use self::crew::Crew;
-pub use self::flood::Flood;
 
 /// Who sends what.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -18,9 +18,10 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Running, frame, observer};
+use common::{PATIENCE, Running, observer};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use observer_audit::verify::{Input, Verification, verify};
+use observer_testing::{connect, frame};
 use rustix::process::Signal;
 use serde_json::Value;
 use sha2::Sha256;
@@ -81,9 +82,7 @@ impl Scene {
 
     /// An agent of this very process.
     fn agent(&self) -> UnixDatagram {
-        let agent = UnixDatagram::unbound().unwrap();
-        agent.connect(self.path("socket")).unwrap();
-        agent
+        connect(self.path("socket")).unwrap()
     }
 
     fn verify(&self) -> Verification {
@@ -123,9 +122,9 @@ fn from_key_to_verdict() {
     let mut running = scene.start(&[], Stdio::null());
     let agent = scene.agent();
     for nonce in 1..=3 {
-        agent.send(&frame(4242, nonce)).unwrap();
+        agent.send(&frame(4242, nonce).encode()).unwrap();
     }
-    agent.send(&frame(std::process::id(), 1)).unwrap();
+    agent.send(&frame(std::process::id(), 1).encode()).unwrap();
     let (status, counters) = running.stop();
     assert!(status.success());
     assert_eq!(counters["audit_incidents"], 3, "{counters}");
@@ -250,7 +249,7 @@ fn follow_shows_lines_as_they_come() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    scene.agent().send(&frame(4242, 1)).unwrap();
+    scene.agent().send(&frame(4242, 1).encode()).unwrap();
     let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
     let shown = lines.find_map(|line| line.ok().filter(|line| line.contains("claims 4242")));
     assert!(shown.unwrap().contains("auth_failure  pid_mismatch"));
@@ -337,7 +336,7 @@ fn nothing_acknowledged_is_lost_when_the_observer_is_killed_again_and_again() {
             pid += 1;
             // A queue that is full for a moment is nothing to wait for.
             agent.set_nonblocking(true).unwrap();
-            drop(agent.send(&frame(pid, 1)));
+            drop(agent.send(&frame(pid, 1).encode()));
             thread::sleep(Duration::from_micros(200));
         }
         running.signal(Signal::KILL);
@@ -377,7 +376,7 @@ fn old_keys_are_gone_from_memory() {
     let running = scene.start(&["--audit-seal-ms", "1"], Stdio::null());
     let agent = scene.agent();
     for number in 0..5 {
-        agent.send(&frame(4242 + number, 1)).unwrap();
+        agent.send(&frame(4242 + number, 1).encode()).unwrap();
         thread::sleep(Duration::from_millis(100));
     }
     // Nothing is sealed now before the next minute.
@@ -484,9 +483,11 @@ fn a_stuck_stdout_delays_no_beat_and_no_stall() {
     let began = Instant::now();
     for nonce in 1..=BEATS {
         // Blocks while the observer does not receive.
-        agent.send(&frame(std::process::id(), nonce)).unwrap();
+        agent
+            .send(&frame(std::process::id(), nonce).encode())
+            .unwrap();
     }
-    agent.send(&frame(4242, 1)).unwrap();
+    agent.send(&frame(4242, 1).encode()).unwrap();
     let took = began.elapsed();
     let silence = Instant::now();
     thread::sleep(Duration::from_millis(700));

@@ -20,7 +20,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Running, frame, observer};
+use common::{PATIENCE, Running, observer};
+use observer_testing::{connect, frame};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -55,9 +56,7 @@ impl Scene {
 
     /// An agent of this very process.
     fn agent(&self) -> UnixDatagram {
-        let agent = UnixDatagram::unbound().unwrap();
-        agent.connect(self.path("socket")).unwrap();
-        agent
+        connect(self.path("socket")).unwrap()
     }
 
     /// How it ends, and what it says, where it must not start.
@@ -125,9 +124,9 @@ fn a_scraper_is_told_what_happens() {
     let mut running = scene.start(&["--metrics", "0", "--metrics", &scene.unix("metrics")]);
     let port = port(&mut running);
     let agent = scene.agent();
-    agent.send(&frame(std::process::id(), 1)).unwrap();
-    agent.send(&frame(std::process::id(), 2)).unwrap();
-    agent.send(&frame(4242, 3)).unwrap();
+    agent.send(&frame(std::process::id(), 1).encode()).unwrap();
+    agent.send(&frame(std::process::id(), 2).encode()).unwrap();
+    agent.send(&frame(4242, 3).encode()).unwrap();
     agent.send(&[0; 32]).unwrap();
     wait_for_sample(
         port,
@@ -259,8 +258,8 @@ fn the_status_is_for_scripts_and_for_people() {
     let mut running = scene.start(&["--control", &control]);
     assert_eq!(mode(&scene, "control"), 0o600);
     let agent = scene.agent();
-    agent.send(&frame(std::process::id(), 7)).unwrap();
-    agent.send(&frame(4242, 1)).unwrap();
+    agent.send(&frame(std::process::id(), 7).encode()).unwrap();
+    agent.send(&frame(4242, 1).encode()).unwrap();
     let status = |more: &[&str]| {
         let output = observer(&["status", "--control", &control])
             .args(more)
@@ -320,7 +319,9 @@ fn a_crowd_of_idle_scrapers_delays_no_beat() {
     let mut events = BufReader::new(running.child.stdout.take().unwrap());
     let agent = scene.agent();
     for nonce in 1..=20 {
-        agent.send(&frame(std::process::id(), nonce)).unwrap();
+        agent
+            .send(&frame(std::process::id(), nonce).encode())
+            .unwrap();
         let mut line = String::new();
         events.read_line(&mut line).unwrap();
         let event: Value = serde_json::from_str(&line).unwrap();
@@ -345,7 +346,7 @@ fn scrape(port: u16, request: &str) -> Option<String> {
     let began = Instant::now();
     let request = format!("{request}\r\nHost: x\r\nConnection: close\r\n\r\n");
     while let Some(left) = SCRAPE_TIME.checked_sub(began.elapsed()) {
-        let answer = connect(port, left).and_then(|mut stream| {
+        let answer = connect_tcp(port, left).and_then(|mut stream| {
             let mut answer = String::new();
             stream.write_all(request.as_bytes())?;
             stream.read_to_string(&mut answer)?;
@@ -359,7 +360,7 @@ fn scrape(port: u16, request: &str) -> Option<String> {
 }
 
 /// A connection on which nothing takes longer than this.
-fn connect(port: u16, patience: Duration) -> std::io::Result<TcpStream> {
+fn connect_tcp(port: u16, patience: Duration) -> std::io::Result<TcpStream> {
     // No time at all would be none to the system.
     let patience = patience.max(Duration::from_millis(1));
     let stream = TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), patience)?;
@@ -377,7 +378,7 @@ fn badger(port: u16, stopped: &AtomicBool) {
         stream.read(&mut answer)
     };
     while !stopped.load(Ordering::Relaxed) {
-        let Ok(mut stream) = connect(port, Duration::from_millis(200)) else {
+        let Ok(mut stream) = connect_tcp(port, Duration::from_millis(200)) else {
             continue;
         };
         while !stopped.load(Ordering::Relaxed) && refused(&mut stream).is_ok_and(|read| read > 0) {
@@ -445,7 +446,7 @@ fn an_idle_connection_yields_when_its_place_is_needed() {
     let (head, mut scraper) = ask_keeping(port, SCRAPE);
     assert!(head.starts_with("http/1.1 200"), "{head}");
     let idle: Vec<_> = (0..100)
-        .map(|_| connect(port, SCRAPE_TIME).unwrap())
+        .map(|_| connect_tcp(port, SCRAPE_TIME).unwrap())
         .collect();
     let answer = scrape(port, SCRAPE).unwrap_or_default();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
@@ -511,7 +512,9 @@ fn a_log_that_nobody_reads_delays_no_beat() {
     let mut events = BufReader::new(child.stdout.take().unwrap());
     let agent = scene.agent();
     for nonce in 1..=20 {
-        agent.send(&frame(std::process::id(), nonce)).unwrap();
+        agent
+            .send(&frame(std::process::id(), nonce).encode())
+            .unwrap();
         let mut line = String::new();
         events.read_line(&mut line).unwrap();
         assert!(line.contains(r#""event":"beat""#), "{line}");

@@ -21,6 +21,7 @@ use observer::{AttestMode, OriginPolicy};
 use observer_common::frame::{FRAME_LEN, Frame, Status};
 use observer_common::record::Record;
 use observer_events::event::{Attestation, BeatOrigin, TaskKind, Via};
+use observer_testing::frame;
 
 const FLEETS: [usize; 3] = [1, 4096, 100_000];
 
@@ -112,11 +113,8 @@ fn join(c: &mut Criterion) {
 fn record(number: u64) -> Record {
     let pid = u32::try_from(number).expect("few records") + 2;
     let frame = Frame {
-        status: Status::Ok,
-        pid,
         timestamp: number,
-        nonce: number,
-        payload: 0,
+        ..frame(pid, number)
     };
     Record {
         pid,
@@ -231,11 +229,8 @@ impl Fleet {
             self.nonce += 1;
             let (pid, nonce) = (self.next_agent(), self.nonce);
             let frame = Frame {
-                status: Status::Ok,
-                pid,
                 timestamp: nonce,
-                nonce,
-                payload: 0,
+                ..frame(pid, nonce)
             };
             self.batch.push(Beat {
                 frame: frame.encode(),

@@ -14,13 +14,14 @@
 )]
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use observer::{AttestMode, Event, Observer};
-use observer_common::frame::{Frame, Status};
+use observer_common::frame::Frame;
+use observer_testing::{connect_udp, frame};
 
 const AGENTS: u32 = 100_000;
 
@@ -136,15 +137,11 @@ fn watch(observer: &mut Observer, start: Instant, kib_before: u64) -> Round {
 /// One beat of each agent, then those of the survivor alone. Their payload is
 /// the time of the send, in microseconds.
 fn send(listener: SocketAddr, start: Instant, ended: &AtomicBool) {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-    socket.connect(listener).expect("an address");
+    let socket = connect_udp(listener).expect("an address");
     let beat = |pid, nonce| {
         let frame = Frame {
-            status: Status::Ok,
-            pid,
-            timestamp: 0,
-            nonce,
             payload: u32::try_from(start.elapsed().as_micros()).expect("a short run"),
+            ..frame(pid, nonce)
         };
         socket.send(&frame.encode()).expect("sends");
     };

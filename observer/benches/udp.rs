@@ -25,7 +25,7 @@ use aya::programs::loaded_programs;
 use aya::sys::{Stats, enable_stats};
 use observer::internals::{ClosedUdpListener, ClosedUdpSocket, Receiver};
 use observer::{Event, Observer};
-use observer_common::frame::{FRAME_LEN, Frame, Status};
+use observer_testing::{connect_udp, frame};
 
 const ROUNDS: usize = 101;
 const PACKETS: u32 = 5_000;
@@ -158,9 +158,8 @@ fn plain() -> (ClosedUdpSocket, SocketAddr) {
 
 /// Nanoseconds for each of so many sends.
 fn send_many(to: SocketAddr, count: u32) -> f64 {
-    let sender = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    sender.connect(to).expect("an address");
-    let bytes = frame(1);
+    let sender = connect_udp(to).expect("an address");
+    let bytes = frame(process::id(), 1).encode();
     let start = Instant::now();
     for _ in 0..count {
         sender.send(&bytes).expect("sends");
@@ -171,19 +170,10 @@ fn send_many(to: SocketAddr, count: u32) -> f64 {
 fn send_batch(sender: &UdpSocket, to: SocketAddr, nonce: &mut u64) {
     for _ in 0..BATCH {
         *nonce += 1;
-        sender.send_to(&frame(*nonce), to).expect("sends");
+        sender
+            .send_to(&frame(process::id(), *nonce).encode(), to)
+            .expect("sends");
     }
-}
-
-fn frame(nonce: u64) -> [u8; FRAME_LEN] {
-    Frame {
-        status: Status::Ok,
-        pid: process::id(),
-        timestamp: 0,
-        nonce,
-        payload: 0,
-    }
-    .encode()
 }
 
 fn per(time: Duration, count: u32) -> f64 {

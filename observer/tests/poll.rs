@@ -1,24 +1,11 @@
 //! The library's own loop, on sockets for which nothing has to be attested.
 
-use std::net::UdpSocket;
-use std::os::unix::net::UnixDatagram;
 use std::process;
 use std::time::{Duration, Instant};
 
-use observer::events::event::{BeatOrigin, Event, Status};
+use observer::events::event::{BeatOrigin, Event};
 use observer::{AttestMode, Observer};
-use observer_common::frame::Frame;
-
-fn frame(pid: u32) -> [u8; 32] {
-    Frame {
-        status: Status::Ok,
-        pid,
-        timestamp: 0,
-        nonce: 1,
-        payload: 0,
-    }
-    .encode()
-}
+use observer_testing::{connect, frame, udp_socket};
 
 /// One pass reads every socket, and each beat has its event. Where the
 /// operator wants no eBPF, the credentials of a Unix socket have to do.
@@ -34,11 +21,11 @@ fn each_way_in_has_its_turn() {
         .udp("[::1]:0".parse().unwrap())
         .bind()
         .unwrap();
-    let agent = UnixDatagram::unbound().unwrap();
-    agent.send_to(&frame(process::id()), &path).unwrap();
+    let agent = connect(&path).unwrap();
+    agent.send(&frame(process::id(), 1).encode()).unwrap();
     for (to, pid) in observer.udp_listeners().zip([1001, 1002]) {
-        let agent = UdpSocket::bind((to.ip(), 0)).unwrap();
-        agent.send_to(&frame(pid), to).unwrap();
+        let agent = udp_socket(to).unwrap();
+        agent.send_to(&frame(pid, 1).encode(), to).unwrap();
     }
     let mut beats = Vec::new();
     let end = Instant::now() + Duration::from_secs(10);

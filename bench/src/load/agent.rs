@@ -7,7 +7,8 @@ use std::process;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use observer_common::frame::{FRAME_LEN, Frame, Status};
+use observer_common::frame::Frame;
+use observer_testing::frame;
 
 use super::Pace;
 use super::shared::{Cell, Stage};
@@ -110,22 +111,10 @@ impl<'a> Agent<'a> {
     }
 }
 
-/// An honest frame.
-pub fn frame(pid: u32, nonce: u64) -> Frame {
-    Frame {
-        status: Status::Ok,
-        pid,
-        timestamp: 0,
-        nonce,
-        payload: 0,
-    }
-}
-
 /// A socket whose sends wait for room, yet not for ever.
 pub fn connect(path: &Path) -> io::Result<UnixDatagram> {
-    let socket = UnixDatagram::unbound()?;
+    let socket = observer_testing::connect(path)?;
     socket.set_write_timeout(Some(LONGEST_SEND))?;
-    socket.connect(path)?;
     Ok(socket)
 }
 
@@ -161,6 +150,3 @@ fn phase(index: u64, period_ns: u64) -> u64 {
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     (bits ^ (bits >> 31)) % period_ns
 }
-
-/// As long as a frame, and none.
-pub const GARBAGE: [u8; FRAME_LEN] = [0xa5; FRAME_LEN];

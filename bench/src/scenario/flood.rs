@@ -4,10 +4,11 @@
 use std::thread;
 
 use anyhow::Result;
+use observer_testing::flood::Flood;
 use serde_json::Value;
 
 use super::{At, Bench};
-use crate::load::{Crew, Flood, Outcome, Pace, Sender, Spec};
+use crate::load::{Crew, Outcome, Pace, Sender, Spec};
 use crate::outcome::{Figures, float};
 use crate::receiver::{Receiver, Said};
 use crate::subject::{Subject, Telling, Terms};
@@ -34,11 +35,20 @@ const AGENTS: u32 = 100;
 const PERIOD_NS: u64 = 100_000_000;
 const THRESHOLD_MS: u64 = 1000;
 
+/// Each kind, by the name that it has in the tables.
+const KINDS: [(&str, Flood); 5] = [
+    ("1 byte", Flood::Byte),
+    ("garbage", Flood::Garbage),
+    ("stale nonces", Flood::Stale),
+    ("spoofed", Flood::Spoofed),
+    ("honest", Flood::Honest),
+];
+
 /// One of each kind that is no agent's.
 const MIXED: [Flood; 4] = [Flood::Byte, Flood::Garbage, Flood::Stale, Flood::Spoofed];
 
 pub fn round(bench: &mut Bench, round: u32) -> Result<()> {
-    let single = Flood::ALL.map(|flood| (flood.name(), vec![flood]));
+    let single = KINDS.map(|(name, flood)| (name, vec![flood]));
     let mixed = ("four at once", MIXED.to_vec());
     for &queue in bench.plan.queues {
         bench.arena.set_queue_length(queue)?;

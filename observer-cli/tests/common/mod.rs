@@ -6,7 +6,6 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use observer_common::frame::{Frame, Status};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -88,16 +87,4 @@ impl Drop for Running {
         drop(self.child.kill());
         drop(self.child.wait());
     }
-}
-
-/// A frame that claims to be of this process.
-pub(crate) fn frame(pid: u32, nonce: u64) -> [u8; 32] {
-    Frame {
-        status: Status::Ok,
-        pid,
-        timestamp: 1,
-        nonce,
-        payload: 0,
-    }
-    .encode()
 }
