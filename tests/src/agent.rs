@@ -57,8 +57,8 @@ impl Agent {
         kill_process(Pid::from_child(&self.child), signal).expect("it is our child");
     }
 
-    /// Has it do the next thing.
-    pub fn tell(&mut self, line: &str) {
+    /// Writes a line to its stdin: it does the next thing.
+    pub fn write_line(&mut self, line: &str) {
         let input = self.input.as_mut().expect("stdin is open");
         writeln!(input, "{line}").expect("the helper reads");
     }

@@ -46,7 +46,7 @@ impl Attacker {
     }
 
     /// It, as `nobody`, who is root in a user namespace and a network namespace
-    /// of its own. `network` is a shell command that sets the latter up.
+    /// of its own. `network` is a shell command that sets up the latter.
     #[must_use]
     pub fn in_own_network(&self, network: &str) -> Command {
         let mut command = nobody("unshare");

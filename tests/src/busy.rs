@@ -1,10 +1,10 @@
-//! Keeps an entry in an observer's ring uncommitted for as long as is asked: a
-//! writer that loses the CPU in the wrong moment, on any kernel and not by
+//! Keeps an entry in an observer's ring uncommitted for a given time: a writer
+//! that loses the CPU at the wrong moment, on any kernel and not by
 //! chance.
 //!
 //! A program of the test's own reserves the entry in the observer's own map,
-//! copies memory about until the time is up, and discards it. A kernel that
-//! does not preempt leaves its CPU to nobody meanwhile, so it gets one for
+//! copies memory until the time is up, and discards the entry. On a kernel that
+//! does not preempt nobody else gets its CPU meanwhile, so it has one for
 //! itself.
 
 use std::collections::BTreeMap;
@@ -87,7 +87,7 @@ pub fn rings_of(pid: u32) -> Vec<OwnedFd> {
     rings.into_values().map(get).collect()
 }
 
-/// Has a process, with all threads that it has, leave the holder's CPU alone.
+/// Keeps a process, with all threads that it has, off the holder's CPU.
 ///
 /// # Panics
 /// If there is no other CPU.
@@ -100,7 +100,7 @@ pub fn keep_off(pid: u32) {
     }
 }
 
-/// Has a process, and what it forks, run only where nothing else wants to
+/// Makes a process, and what it forks, run only where nothing else wants to
 /// (`SCHED_IDLE`).
 ///
 /// # Panics
@@ -115,7 +115,7 @@ pub fn make_idle(pid: u32) {
     assert_eq!(status, 0, "{}", io::Error::last_os_error());
 }
 
-/// Has the calling thread run on the holder's CPU, or on the other one.
+/// Makes the calling thread run on the holder's CPU, or on the other one.
 ///
 /// # Panics
 /// If there is only one.
@@ -182,7 +182,7 @@ fn map(to: u8, map: &OwnedFd) -> [Instruction; 2] {
     [op(0x18, to, 1, 0, descriptor), op(0, 0, 0, 0, 0)]
 }
 
-/// Most rounds of copying that the verifier is asked to follow.
+/// Most rounds of copying that the verifier has to follow.
 const MOST_ROUNDS: i32 = 4000;
 
 /// What each round copies, bytes: about a millisecond.

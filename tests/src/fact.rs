@@ -7,12 +7,12 @@ use std::io::Write as _;
 
 use serde_json::json;
 
-/// Tells a fact, of a name that is the same on each kernel. Without
-/// `OBSERVER_FACTS`, the file that wants to know, nothing is told.
+/// Records a fact, of a name that is the same on each kernel, in the file that
+/// `OBSERVER_FACTS` names; without it, nowhere.
 ///
 /// # Panics
 /// If the file cannot be written.
-pub fn tell(name: &str, value: &str) {
+pub fn record(name: &str, value: &str) {
     let Some(path) = env::var_os("OBSERVER_FACTS") else {
         return;
     };

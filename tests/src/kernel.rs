@@ -1,4 +1,4 @@
-//! Facts about the running kernel, to compare the observer's words with.
+//! Facts about the running kernel, to compare the observer's reports with.
 
 use std::fs;
 
@@ -17,22 +17,22 @@ pub const REFUSES_DESCRIPTORS: (u32, u32) = (6, 16);
 /// (`bpf_preempt_disable`, `kernel/bpf/helpers.c`).
 pub const HOLDS_CPU: (u32, u32) = (6, 10);
 
-/// Whether tier btf sees descriptors that are attached to a datagram, and lets
-/// none in: by `bpf_cast_to_kern_ctx` from Linux 6.2 on, before by
+/// Whether tier btf sees descriptors that are attached to a datagram, and drops
+/// the datagram: by `bpf_cast_to_kern_ctx` from Linux 6.2 on, before by
 /// `bpf_probe_read_kernel` where lockdown does not forbid it (`kernel/bpf/helpers.c`).
 #[must_use]
 pub fn sees_descriptors() -> bool {
     is_at_least((6, 2)) || lockdown() != "confidentiality"
 }
 
-/// Whether tier btf sees whose work an io-wq worker does; elsewhere nothing is
-/// believed that one sends. The means are the same.
+/// Whether tier btf sees whose work an io-wq worker does, by the same means;
+/// elsewhere nothing is believed that one sends.
 #[must_use]
 pub fn sees_submitters() -> bool {
     sees_descriptors()
 }
 
-/// State of the kernel's lockdown; `unknown` where it does not say.
+/// State of the kernel's lockdown; `unknown` where the kernel does not show it.
 #[must_use]
 pub fn lockdown() -> String {
     let states = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();

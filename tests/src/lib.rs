@@ -1,5 +1,5 @@
 //! What the end-to-end tests share: a running observer, agents as processes
-//! of their own, and the gate that says whether this kernel can be tested.
+//! of their own, and the check whether this kernel can be tested.
 //!
 //! Nothing here stands in for the real thing: the observer is the release
 //! binary, senders are processes, the kernel is the one that runs.
@@ -7,16 +7,22 @@
 pub mod agent;
 pub mod attacker;
 pub mod busy;
+pub mod cgroup;
 pub mod fact;
-pub mod frame;
 pub mod kernel;
+pub mod namespace;
 pub mod network;
 pub mod observer;
+pub mod packet;
 pub mod privilege;
+pub mod process;
 pub mod procfs;
 pub mod prometheus;
 pub mod ring_head;
+pub mod senders;
+pub mod socket;
 pub mod trail;
+pub mod udp;
 
 use std::env;
 use std::io::{self, Write as _};
@@ -24,7 +30,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Says whether the kernel lets this test run, else why not. Under
+/// Whether the kernel lets this test run; if not, it prints why. Under
 /// `OBSERVER_REQUIRE_KERNEL=1`, as in CI, each test runs, and fails where the
 /// kernel does not let it.
 #[must_use]
@@ -42,7 +48,7 @@ pub fn kernel_is_ready(test: &str) -> bool {
     false
 }
 
-/// Returns from the test, loudly, where the kernel does not let it run.
+/// Returns from the test where the kernel does not let it run, and prints that.
 #[macro_export]
 macro_rules! need_kernel {
     () => {
@@ -93,8 +99,7 @@ pub fn must(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {output:?}");
 }
 
-/// Whether the machine is emulated, and so slow that floods are none and
-/// times mean nothing.
+/// Whether the machine is emulated: too slow for floods, and times mean nothing.
 #[must_use]
 pub fn is_emulated() -> bool {
     env::var_os("OBSERVER_TEST_EMULATED").is_some()
@@ -105,6 +110,6 @@ pub fn is_emulated() -> bool {
 pub fn workspace() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .expect("the package lies in a workspace")
+        .expect("the package is in a workspace")
         .to_owned()
 }

@@ -1,8 +1,7 @@
-//! Two network namespaces with a cable between them, made by the test and
-//! gone with it.
+//! Two network namespaces, connected by a pair of devices, that the test makes.
 //!
-//! Each namespace lives as long as a process in it: nothing has a name that
-//! could be left behind.
+//! Each namespace lives as long as a process in it, and so ends with the test:
+//! nothing has a name that could be left behind.
 
 use std::ffi::OsStr;
 use std::process::Command;

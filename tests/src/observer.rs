@@ -1,7 +1,9 @@
-//! A running observer and what it says.
+//! A running observer and what it writes.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -39,7 +41,7 @@ pub struct Remains {
     pub events: Vec<Value>,
     /// All that it wrote to stderr.
     pub log: Vec<String>,
-    /// Its last word: the counters.
+    /// What it logs last: the counters.
     pub counters: Value,
 }
 
@@ -108,7 +110,17 @@ impl Setup {
         observer
     }
 
-    /// Starts it, and says how it ended if it does not get ready.
+    /// Starts it with a socket that every user can send to.
+    #[must_use]
+    pub fn start_for_all(self) -> Observer {
+        let observer = self.args(["--socket-mode", "0666"]).start();
+        // The scratch directory is its owner's only.
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(observer.directory(), open).expect("ours");
+        observer
+    }
+
+    /// Starts it, and reports how it ended if it does not get ready.
     ///
     /// # Errors
     /// With what it left behind.
@@ -165,12 +177,18 @@ impl Observer {
         self.directory.path().join("s")
     }
 
-    /// The UDP listeners that it says it has.
+    /// The same as text, as an argument of a sender's.
+    #[must_use]
+    pub fn target(&self) -> String {
+        self.socket().display().to_string()
+    }
+
+    /// The UDP listeners, as its log has them.
     #[must_use]
     pub fn udp(&self) -> Vec<SocketAddr> {
         let listener = |line: &String| {
-            let (_, said) = line.split_once(": udp ")?;
-            said.split_once(", tier")?.0.parse().ok()
+            let (_, listener) = line.split_once(": udp ")?;
+            listener.split_once(", tier")?.0.parse().ok()
         };
         self.log.all().iter().filter_map(listener).collect()
     }
@@ -255,7 +273,7 @@ impl Observer {
         kill_process(pid, signal).expect("it is our child");
     }
 
-    /// Stops it the way an operator does, and collects what it said.
+    /// Stops it the way an operator does, and collects what it wrote.
     #[must_use]
     pub fn stop(self) -> Remains {
         self.signal(Signal::TERM);
@@ -375,8 +393,8 @@ impl<T: Clone + Send + 'static> Lines<T> {
         self.lines.lock().unwrap().clone()
     }
 
-    /// Waits until enough lines fit, and says whether they do. Each line is
-    /// looked at once.
+    /// Waits until enough lines fit, and returns whether they do. Each line
+    /// is looked at once.
     fn wait(&self, enough: usize, fits: impl Fn(&T) -> bool) -> bool {
         let (mut seen, mut found) = (0, 0);
         let (_lines, result) = self

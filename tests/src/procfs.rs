@@ -1,4 +1,4 @@
-//! Facts about processes, to compare the observer's words with.
+//! Facts about processes, to compare the observer's reports with.
 
 use std::fs;
 use std::io;

@@ -38,7 +38,7 @@ pub fn program(name: &str) -> PathBuf {
 
 impl Prometheus {
     /// Starts it with the rules in this file, scraping this place each second
-    /// in the format that it asks for by itself: `OpenMetrics`.
+    /// in the format that it requests by itself: `OpenMetrics`.
     #[must_use]
     pub fn start(target: &str, rules: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a directory");
@@ -76,9 +76,9 @@ impl Prometheus {
     /// The series that an expression gives now, as `labels` and `value`.
     #[must_use]
     pub fn query(&self, expression: &str) -> Vec<Value> {
-        let answer = self.ask(&format!("/api/v1/query?query={}", encoded(expression)));
-        assert_eq!(answer["status"], "success", "{expression}: {answer}");
-        let result = answer["data"]["result"].as_array().cloned();
+        let response = self.request(&format!("/api/v1/query?query={}", encoded(expression)));
+        assert_eq!(response["status"], "success", "{expression}: {response}");
+        let result = response["data"]["result"].as_array().cloned();
         result.unwrap_or_default()
     }
 
@@ -93,8 +93,8 @@ impl Prometheus {
     /// The names of the alerts that fire.
     #[must_use]
     pub fn alerts(&self) -> Vec<String> {
-        let answer = self.ask("/api/v1/alerts");
-        let alerts = answer["data"]["alerts"].as_array().cloned();
+        let response = self.request("/api/v1/alerts");
+        let alerts = response["data"]["alerts"].as_array().cloned();
         alerts
             .unwrap_or_default()
             .iter()
@@ -112,8 +112,8 @@ impl Prometheus {
         }
     }
 
-    fn ask(&self, path: &str) -> Value {
-        let (head, body) = get(self.port, path).expect("it answers");
+    fn request(&self, path: &str) -> Value {
+        let (head, body) = get(self.port, path).expect("a response");
         serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {head}\n{body}"))
     }
 }
@@ -126,15 +126,15 @@ impl Drop for Prometheus {
     }
 }
 
-/// The head and the body of what a server on loopback says.
+/// The head and the body of the response of a server on loopback.
 #[must_use]
 pub fn get(port: u16, path: &str) -> Option<(String, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    // HTTP/1.0: the answer is not cut into chunks.
+    // HTTP/1.0: the response is not cut into chunks.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response).ok()?;
+    let (head, body) = response.split_once("\r\n\r\n")?;
     Some((head.to_owned(), body.to_owned()))
 }
 
@@ -145,7 +145,7 @@ pub fn metrics_port(observer: &Observer) -> u16 {
         let (_, rest) = line.split_once("metrics at http://127.0.0.1:")?;
         rest.split('/').next()?.parse().ok()
     });
-    place.expect("it says where")
+    place.expect("the log has it")
 }
 
 fn free_port() -> u16 {

@@ -1,4 +1,4 @@
-//! An audit trail in a folder, and what the observer's own verbs say of it.
+//! An audit trail in a folder, and what the observer's own verbs find in it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ impl Trail {
             .collect()
     }
 
-    /// What `verify` says must be clean, key file and all.
+    /// `verify` must find it clean, key file and all.
     pub fn assert_clean(&self) {
         must(
             Command::new(observer_binary())
@@ -73,7 +73,7 @@ impl Trail {
         );
     }
 
-    /// What `observer audit report` says.
+    /// What `observer audit report` prints.
     #[must_use]
     pub fn report(&self, flags: &[&str]) -> String {
         let output = Command::new(observer_binary())

@@ -1,19 +1,17 @@
-//! Who sent is who is named, whatever the sender says.
+//! Who sent is who is named, whatever the sender claims.
 
 use std::process;
 
 use observer_tests::agent::Agent;
 use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::senders;
 use observer_tests::{need_kernel, procfs};
 use serde_json::Value;
 
 const LONG: u64 = 60_000;
 
 fn sender(observer: &Observer, scenario: &str, numbers: &[u32]) -> Agent {
-    let socket = observer.socket().display().to_string();
-    let numbers = numbers.iter().map(u32::to_string);
-    let arguments = [scenario.to_owned(), socket].into_iter().chain(numbers);
-    Agent::start(env!("CARGO_BIN_EXE_sender"), arguments)
+    senders::sender(observer.target(), scenario, numbers)
 }
 
 fn own_namespace() -> u64 {
@@ -33,10 +31,10 @@ fn assert_is(sender: &Value, pid: u32) {
 }
 
 #[test]
-fn an_honest_beat_tells_all_of_its_sender() {
+fn an_honest_beat_has_all_of_its_sender() {
     need_kernel!();
     let observer = Setup::new(LONG).arg("--socket-mode").arg("0666").start();
-    let mut agent = sender(&observer, "honest-as", &[65534]);
+    let mut agent = sender(&observer, "resident-as", &[65534]);
     let beat = observer.expect("a beat", |event| is(event, "beat"));
     assert_eq!(beat["pid"], agent.pid());
     assert_eq!(beat["origin"], "kernel_attested");
@@ -50,9 +48,9 @@ fn an_honest_beat_tells_all_of_its_sender() {
     assert!(observer.stop().status.success());
 }
 
-/// The forms of a lie about the pid: each is told apart, none is a beat.
+/// The forms of a false claim: each has its cause, none is a beat.
 #[test]
-fn a_claimed_pid_is_held_against_the_kernel() {
+fn a_claim_is_compared_with_the_kernels_record() {
     need_kernel!();
     let observer = Observer::start(LONG);
     let victim = sender(&observer, "each-line", &[]);
@@ -76,7 +74,7 @@ fn a_claimed_pid_is_held_against_the_kernel() {
     assert!(observer.events_where(|event| is(event, "beat")).is_empty());
 }
 
-/// Forged credentials are a lie even where the frame is honest.
+/// Forged credentials are a forgery even where the frame is honest.
 #[test]
 fn forged_credentials_around_an_honest_frame_are_refused() {
     need_kernel!();
@@ -140,7 +138,7 @@ fn a_thread_is_its_process_and_not_itself() {
     agent.finish_well();
 }
 
-/// What `/proc` could not tell any more.
+/// `/proc` no longer has anything about them.
 #[test]
 fn a_hundred_senders_that_are_gone_at_once_are_known() {
     need_kernel!();
@@ -166,8 +164,8 @@ fn a_hundred_senders_that_are_gone_at_once_are_known() {
     assert_eq!(named, pids);
 }
 
-/// The same 32 bytes from two senders at the same time: of each pair one is
-/// the beat and the other the lie, with forged credentials too.
+/// The same 32 bytes from two senders at the same time: of each pair one is the
+/// beat and the other the forgery, with forged credentials too.
 #[test]
 fn identical_bytes_of_two_senders_are_told_apart() {
     const ROUNDS: u8 = 100;
@@ -178,18 +176,17 @@ fn identical_bytes_of_two_senders_are_told_apart() {
         let victim = honest.pid();
         let scm_pid = if forged { victim } else { 0 };
         let mut forger = sender(&observer, "echo", &[victim, scm_pid, u32::from(ROUNDS)]);
-        assert_eq!(honest.number(), u64::from(victim));
-        assert_eq!(forger.number(), u64::from(forger.pid()));
         // The forger's rounds begin at nonce 2.
-        honest.tell("");
+        honest.write_line("");
         for round in 1..=usize::from(ROUNDS) {
-            honest.tell("");
-            forger.tell("");
+            honest.write_line("");
+            forger.write_line("");
             let beats = observer.expect_count("beats", round + 1, |event| is(event, "beat"));
             assert_eq!(beats[round]["sender"]["pid"], victim);
-            let lies = observer.expect_count("lies", round, |event| is(event, "auth_failure"));
-            assert_eq!(lies[round - 1]["sender"]["pid"], forger.pid());
-            assert_eq!(lies[round - 1]["cause"], cause);
+            let forgeries =
+                observer.expect_count("forgeries", round, |event| is(event, "auth_failure"));
+            assert_eq!(forgeries[round - 1]["sender"]["pid"], forger.pid());
+            assert_eq!(forgeries[round - 1]["cause"], cause);
         }
         honest.finish_well();
         forger.finish_well();

@@ -1,5 +1,5 @@
-//! The audit trail against the real kernel: whom it names, and disks that are
-//! full or do not answer.
+//! The audit trail on the real kernel: whom it names, and disks that are full or
+//! frozen.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -10,16 +10,14 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use observer_common::frame::{Frame, Status};
-use observer_tests::agent::Agent;
+use observer_testing::{connect, frame};
 use observer_tests::kernel::{self, REFUSES_DESCRIPTORS};
 use observer_tests::observer::{Observer, Remains, Setup, is};
+use observer_tests::senders::sender;
 use observer_tests::trail::Trail;
 use observer_tests::{must, need_kernel};
 use rustix::process::Signal;
 use tempfile::TempDir;
-
-const FLOOD: &str = env!("CARGO_BIN_EXE_flood");
 
 /// A file system of its own, unmounted when dropped.
 struct Mount {
@@ -91,20 +89,7 @@ impl Drop for Mount {
 }
 
 fn agent(observer: &Observer) -> UnixDatagram {
-    let agent = UnixDatagram::unbound().expect("a socket");
-    agent.connect(observer.socket()).expect("connects");
-    agent
-}
-
-fn frame(pid: u32, nonce: u64) -> [u8; 32] {
-    Frame {
-        status: Status::Ok,
-        pid,
-        timestamp: 1,
-        nonce,
-        payload: 0,
-    }
-    .encode()
+    connect(observer.socket()).expect("it is there")
 }
 
 fn wait_until(what: &str, holds: impl Fn() -> bool) {
@@ -141,7 +126,7 @@ fn a_forger_is_named_with_executable_command_line_and_cgroup() {
     let scratch = tempfile::tempdir().expect("a directory");
     let trail = Trail::new(scratch.path());
     let observer = trail.observer(Setup::new(60_000));
-    let bytes = frame(4242, 9);
+    let bytes = frame(4242, 9).encode();
     agent(&observer).send(&bytes).expect("sends");
     observer.expect("the forgery", |event| is(event, "auth_failure"));
     let remains = observer.stop();
@@ -170,27 +155,28 @@ fn a_forger_is_named_with_executable_command_line_and_cgroup() {
     assert_eq!(evidence["process"]["command"], serde_json::json!(command));
 }
 
-/// What an auditor wants to know of and no forgery is.
+/// What is no forgery, and an auditor wants to know all the same.
 #[test]
-fn conflicts_and_attachments_are_taken_down() {
+fn conflicts_and_attachments_are_recorded() {
     need_kernel!();
     let scratch = tempfile::tempdir().expect("a directory");
     let trail = Trail::new(scratch.path());
-    // Nobody vouches for who sends by UDP then.
+    // Nobody attests who sends by UDP then.
     let setup = Setup::new(60_000).arg("--attest").arg("prefer");
     let setup = setup.arg("--tier").arg("scm").arg("--accept-network-beats");
     let observer = trail.observer(setup.arg("--udp").arg("127.0.0.1:0"));
     let own = std::process::id();
-    agent(&observer).send(&frame(own, 1)).expect("sends");
+    agent(&observer)
+        .send(&frame(own, 1).encode())
+        .expect("sends");
     observer.expect("a beat", |event| is(event, "beat"));
     let network = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let conflicting = frame(own, 2);
+    let conflicting = frame(own, 2).encode();
     network
         .send_to(&conflicting, observer.udp()[0])
         .expect("sends");
     observer.expect("a conflict", |event| is(event, "origin_conflict"));
-    let socket = observer.socket().display().to_string();
-    let mut attacher = Agent::start(FLOOD, ["descriptor", &socket, "1"]);
+    let mut attacher = sender(observer.target(), "descriptors", &[1, 1]);
     let is_refused = kernel::is_at_least(REFUSES_DESCRIPTORS);
     if !is_refused {
         observer.expect("an attachment", |event| is(event, "ctrl_truncated"));
@@ -236,7 +222,7 @@ fn attestation_is_lost_and_regained() {
     sender.set_nonblocking(true).expect("sets");
     for nonce in 1..=200 {
         // The queue is full before the ring is.
-        drop(sender.send(&frame(std::process::id(), nonce)));
+        drop(sender.send(&frame(std::process::id(), nonce).encode()));
     }
     observer.signal(Signal::CONT);
     wait_until("attestation is not regained", || {
@@ -248,11 +234,11 @@ fn attestation_is_lost_and_regained() {
     let lost = remains.counter("ring_full");
     assert!(lost > 0, "{}", remains.counters);
     let lines = trail.lines();
-    let mut told = lines.iter().filter(|line| {
+    let mut of_attestation = lines.iter().filter(|line| {
         let kind = line["kind"].as_str().expect("text");
         kind.starts_with("attestation_")
     });
-    let first = told.next().expect("a line");
+    let first = of_attestation.next().expect("a line");
     assert_eq!(first["kind"], "attestation_lost");
     let reason = first["reason"].as_str().expect("text");
     assert!(
@@ -260,10 +246,10 @@ fn attestation_is_lost_and_regained() {
         "{reason}"
     );
     assert_eq!(
-        told.next().expect("another")["kind"],
+        of_attestation.next().expect("another")["kind"],
         "attestation_regained"
     );
-    assert_eq!(told.next(), None);
+    assert_eq!(of_attestation.next(), None);
     trail.assert_clean();
 }
 
@@ -279,9 +265,11 @@ fn a_full_disk_is_survived() {
     assert!(full.is_err(), "the disk is not full");
     let sender = agent(&observer);
     for pid in 5000..5100 {
-        sender.send(&frame(pid, 1)).expect("sends");
+        sender.send(&frame(pid, 1).encode()).expect("sends");
     }
-    sender.send(&frame(std::process::id(), 1)).expect("sends");
+    sender
+        .send(&frame(std::process::id(), 1).encode())
+        .expect("sends");
     observer.expect("a beat on a full disk", |event| is(event, "beat"));
     thread::sleep(Duration::from_millis(500));
     fs::remove_file(&ballast).expect("there is room again");
@@ -308,7 +296,7 @@ fn a_full_disk_is_survived() {
 }
 
 #[test]
-fn a_disk_that_does_not_answer_delays_no_beat() {
+fn a_frozen_disk_delays_no_beat() {
     need_kernel!();
     let disk = Mount::ext4();
     let trail = Trail::new(&disk.at);
@@ -318,7 +306,7 @@ fn a_disk_that_does_not_answer_delays_no_beat() {
     let sender = agent(&observer);
     let frozen = Frozen::new(&disk);
     let slowest = beat_and_forge(&sender);
-    // Told while the disk still does not answer.
+    // Reported while the disk is still frozen.
     observer.expect_count("beats", 30, |event| is(event, "beat"));
     drop(frozen);
     let Remains {
@@ -329,7 +317,8 @@ fn a_disk_that_does_not_answer_delays_no_beat() {
     } = observer.stop();
     assert!(status.success(), "{log:#?}");
     assert!(slowest < Duration::from_millis(500), "{slowest:?}");
-    // More than the queue takes were told while nothing could be written.
+    // There was more to record than the queue takes while nothing could be
+    // written.
     let count = |name: &str| counters[name].as_u64().expect("a counter");
     assert!(count("audit_lost") > 0, "{counters}");
     assert_eq!(count("audit_lost") + count("audit_incidents"), 30_000);
@@ -352,9 +341,9 @@ fn beat_and_forge(sender: &UnixDatagram) -> Duration {
     for nonce in 1..=30 {
         for number in 0..1000 {
             let claimed = 1_000_000 + u32::try_from(nonce).expect("small") * 1000 + number;
-            send(frame(claimed, 1));
+            send(frame(claimed, 1).encode());
         }
-        send(frame(std::process::id(), nonce));
+        send(frame(std::process::id(), nonce).encode());
     }
     slowest
 }

@@ -1,19 +1,19 @@
-//! `--btf`: types that are missing, damaged, or of another kernel. Each falls
-//! to the next tier, with the reason, and nothing is left half-loaded.
+//! `--btf`: types that are missing, damaged, or of another kernel. With each the
+//! next tier is used, the reason is logged, and nothing is left half-loaded.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use observer_tests::agent::Agent;
 use observer_tests::kernel::{self, HELPER_TIER};
 use observer_tests::need_kernel;
 use observer_tests::observer::{Observer, is};
 use observer_tests::privilege::{Binary, Privilege};
+use observer_tests::senders::sender;
 use tempfile::TempDir;
 
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// A file of types, and what the observer says of it.
+/// A file of types, and what the observer logs about it.
 struct Case {
     name: &'static str,
     btf: PathBuf,
@@ -59,7 +59,7 @@ fn cases(folder: &TempDir) -> Vec<Case> {
     ]
 }
 
-/// Where a string stands among the names.
+/// Where a string is among the names.
 fn position(types: &[u8], name: &str) -> usize {
     let name = [b"\0", name.as_bytes(), b"\0"].concat();
     let found = types.windows(name.len()).position(|window| window == name);
@@ -99,15 +99,14 @@ fn start(btf: &Path, flags: &[&str]) -> Result<Observer, observer_tests::observe
 }
 
 fn honest_beat(observer: &Observer) -> serde_json::Value {
-    let socket = observer.socket().display().to_string();
-    let mut agent = Agent::start(env!("CARGO_BIN_EXE_sender"), ["honest", &socket]);
+    let mut agent = sender(observer.target(), "honest", &[]);
     let beat = observer.expect("a beat", |event| is(event, "beat"));
     agent.finish_well();
     beat
 }
 
 #[test]
-fn useless_types_fall_to_the_next_tier_with_the_reason() {
+fn useless_types_leave_the_next_tier_and_the_reason() {
     need_kernel!();
     let folder = tempfile::tempdir().expect("a folder");
     let next = if kernel::is_at_least(HELPER_TIER) {
@@ -121,9 +120,12 @@ fn useless_types_fall_to_the_next_tier_with_the_reason() {
         assert!(!has_loaded(&observer), "{name}: half-loaded");
         assert_eq!(honest_beat(&observer)["sender"]["via"], next, "{name}");
         let log = observer.stop().log;
-        let said: Vec<_> = log.iter().filter(|line| line.contains(reason)).collect();
-        assert_eq!(said.len(), 1, "{name}: {log:#?}");
-        assert!(said[0].contains("weaker attestation"), "{name}: {said:?}");
+        let reasons: Vec<_> = log.iter().filter(|line| line.contains(reason)).collect();
+        assert_eq!(reasons.len(), 1, "{name}: {log:#?}");
+        assert!(
+            reasons[0].contains("weaker attestation"),
+            "{name}: {reasons:?}"
+        );
     }
 }
 
@@ -136,8 +138,8 @@ fn useless_types_end_an_observer_that_must_use_them() {
             .err()
             .expect("it cannot start");
         assert_eq!(remains.status.code(), Some(3), "{name}: {:#?}", remains.log);
-        let said = remains.log.join("\n");
-        assert!(said.contains(reason), "{name}: {said}");
+        let log = remains.log.join("\n");
+        assert!(log.contains(reason), "{name}: {log}");
     }
 }
 

@@ -1,5 +1,5 @@
-//! Five attackers, three victims, and an auditor who comes afterwards: the
-//! report is compared, field by field, with what was done.
+//! Five attackers and three victims: the report of the trail is compared, field
+//! by field, with what was done.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -10,22 +10,21 @@ use observer_common::frame::{FRAME_LEN, Frame};
 use observer_tests::agent::Agent;
 use observer_tests::kernel::attested_loopback;
 use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::senders::sender;
 use observer_tests::trail::Trail;
 use observer_tests::{need_kernel, observer_binary, procfs};
 use serde_json::{Value, json};
 
 const SENDER: &str = env!("CARGO_BIN_EXE_sender");
-const UDP_SENDER: &str = env!("CARGO_BIN_EXE_udp");
 /// A user that no list names.
 const STRANGER: u32 = 4243;
 
-/// What the report is to say of an attacker.
+/// An attacker, and what the report must have of it.
 struct Attacker {
     agent: Agent,
     /// As the observer sees it.
     pid: u32,
     uid: u32,
-    exe: &'static str,
     /// Where it sends from, if by UDP.
     source: Option<String>,
     /// How often it did what.
@@ -37,13 +36,17 @@ struct Attacker {
 }
 
 impl Attacker {
-    fn new(agent: Agent, pid: u32, uid: u32, exe: &'static str) -> Self {
+    fn of_user(agent: Agent, uid: u32) -> Self {
+        let pid = agent.pid();
+        Self::new(agent, pid, uid)
+    }
+
+    fn new(agent: Agent, pid: u32, uid: u32) -> Self {
         let now = Timestamp::now();
         Self {
             agent,
             pid,
             uid,
-            exe,
             source: None,
             kinds: BTreeMap::new(),
             victims: BTreeMap::new(),
@@ -53,19 +56,20 @@ impl Attacker {
 
     /// A process that sends to the socket.
     fn by_socket(observer: &Observer) -> Self {
-        let socket = observer.socket().display().to_string();
-        let mut agent = Agent::start(SENDER, ["volleys".into(), socket]);
-        let pid = agent.number().try_into().expect("a pid");
-        Self::new(agent, pid, 0, SENDER)
+        let agent = sender(observer.target(), "volleys", &[]);
+        Self::of_user(agent, 0)
+    }
+
+    /// One that forges `SCM_CREDENTIALS` as well.
+    fn by_credentials(observer: &Observer, pid: u32) -> Self {
+        let agent = sender(observer.target(), "forging-volleys", &[pid]);
+        Self::of_user(agent, 0)
     }
 
     /// One of another user.
     fn of_stranger(observer: &Observer) -> Self {
-        let socket = observer.socket().display().to_string();
-        let arguments = ["volleys-as".into(), socket, STRANGER.to_string()];
-        let mut agent = Agent::start(SENDER, arguments);
-        let pid = agent.number().try_into().expect("a pid");
-        Self::new(agent, pid, STRANGER, SENDER)
+        let agent = sender(observer.target(), "volleys-as", &[STRANGER]);
+        Self::of_user(agent, STRANGER)
     }
 
     /// One that is the first process of a pid namespace.
@@ -76,31 +80,29 @@ impl Attacker {
         let mut agent = Agent::spawn(command);
         assert_eq!(agent.number(), 1, "it is in no namespace of its own");
         let pid = procfs::child(agent.pid());
-        Self::new(agent, pid, 0, SENDER)
+        Self::new(agent, pid, 0)
     }
 
     /// One that sends by UDP.
     fn by_udp(observer: &Observer) -> Self {
-        let to = observer.udp()[0].to_string();
-        let mut agent = Agent::start(UDP_SENDER, ["volleys".into(), to]);
-        let pid = agent.number().try_into().expect("a pid");
+        let mut agent = sender(observer.udp()[0], "volleys", &[]);
         let source = agent.line();
         Self {
             source: Some(source),
-            ..Self::new(agent, pid, 0, UDP_SENDER)
+            ..Self::of_user(agent, 0)
         }
     }
 
     /// Its name, as the kernel has it.
-    fn comm(&self) -> &'static str {
-        self.exe.rsplit('/').next().expect("a name")
+    fn comm() -> &'static str {
+        SENDER.rsplit('/').next().expect("a name")
     }
 
-    /// Has it send, and notes what the report must say of it.
+    /// Has it send, and notes what the report must have of it.
     fn attacks(&mut self, kind: &'static str, victim: u32, count: u64, command: &str) {
         let first_ever = self.kinds.is_empty();
         let began = Timestamp::now();
-        self.agent.tell(command);
+        self.agent.write_line(command);
         assert_eq!(self.agent.line(), "sent");
         *self.kinds.entry(kind).or_default() += count;
         if kind != "refused_sender" {
@@ -123,7 +125,7 @@ impl Attacker {
         self.kinds.values().sum()
     }
 
-    /// What the report is to say, its times aside.
+    /// What the report must have, its times aside.
     fn expected(&self, container: &Value) -> Value {
         json!({
             "host_pid": self.pid,
@@ -131,8 +133,8 @@ impl Attacker {
             "uid": self.uid,
             "boot": 1,
             "cgroup": null,
-            "comm": self.comm(),
-            "exe": self.exe,
+            "comm": Self::comm(),
+            "exe": SENDER,
             "container": container,
             "count": self.count(),
             "kinds": self.kinds,
@@ -181,14 +183,14 @@ fn container(line: &Value) -> Value {
 }
 
 #[test]
-fn the_report_says_what_was_done() {
+fn the_report_has_what_was_done() {
     need_kernel!();
     let scratch = tempfile::tempdir().expect("a directory");
     let trail = Trail::new(scratch.path());
     let setup = Setup::new(60_000).arg("--udp").arg(attested_loopback()[0]);
     let observer = trail.observer(setup.arg("--allow-uid").arg("0"));
     let udp = observer.udp()[0].to_string();
-    let socket = observer.socket().display().to_string();
+    let socket = observer.target();
     let victims = [
         victim("--socket", &socket),
         victim("--socket", &socket),
@@ -202,13 +204,13 @@ fn the_report_says_what_was_done() {
     }
 
     let mut mass = Attacker::by_socket(&observer);
-    let mut credentials = Attacker::by_socket(&observer);
+    let mut credentials = Attacker::by_credentials(&observer, one);
     let mut network = Attacker::by_udp(&observer);
     let mut namespace = Attacker::in_namespace(&observer);
     let mut stranger = Attacker::of_stranger(&observer);
     mass.attacks("pid_mismatch", one, 500, &format!("{one} 500"));
     mass.attacks("pid_mismatch", two, 3, &format!("{two} 3"));
-    credentials.attacks("forged_credentials", one, 40, &format!("{one} 40 {one}"));
+    credentials.attacks("forged_credentials", one, 40, &format!("{one} 40"));
     network.attacks("pid_mismatch", three, 60, &format!("{three} 60"));
     namespace.attacks("namespace_conflict", two, 5, &format!("{two} 5"));
     let own = stranger.pid;
@@ -248,14 +250,14 @@ fn the_report_says_what_was_done() {
 }
 
 fn check_attackers(report: &mut Value, attackers: &[Attacker], container: &Value) {
-    let told = report["attackers"].as_array_mut().expect("a list");
-    assert_eq!(told.len(), attackers.len(), "{told:#?}");
-    for (told, attacker) in told.iter_mut().zip(attackers) {
-        check_times(told, &attacker.during);
-        check_start(told, attacker.pid);
-        assert_eq!(*told, attacker.expected(container));
+    let entries = report["attackers"].as_array_mut().expect("a list");
+    assert_eq!(entries.len(), attackers.len(), "{entries:#?}");
+    for (entry, attacker) in entries.iter_mut().zip(attackers) {
+        check_times(entry, &attacker.during);
+        check_start(entry, attacker.pid);
+        assert_eq!(*entry, attacker.expected(container));
     }
-    told.clear();
+    entries.clear();
 }
 
 fn check_victims(report: &mut Value, attackers: &[Attacker], [one, two, three]: [u32; 3]) {
@@ -268,8 +270,8 @@ fn check_victims(report: &mut Value, attackers: &[Attacker], [one, two, three]: 
         .map(|attacker| *attacker.during.end())
         .max();
     let during = begin.expect("some")..=end.expect("some");
-    let told = report["victims"].as_array_mut().expect("a list");
-    for victim in told.iter_mut() {
+    let entries = report["victims"].as_array_mut().expect("a list");
+    for victim in entries.iter_mut() {
         check_times(victim, &during);
     }
     let expected = json!([
@@ -280,10 +282,10 @@ fn check_victims(report: &mut Value, attackers: &[Attacker], [one, two, three]: 
          "kinds": {"pid_mismatch": 3, "namespace_conflict": 5}},
         {"pid": null, "boot": 1, "count": 7, "attackers": 1, "kinds": {"refused_sender": 7}},
     ]);
-    assert_eq!(Value::from(std::mem::take(told)), expected);
+    assert_eq!(Value::from(std::mem::take(entries)), expected);
 }
 
-/// What people read names everyone, too.
+/// The report for people names everyone, too.
 fn check_text(text: &str, attackers: &[Attacker]) {
     for attacker in attackers {
         let name = format!("pid {} uid {}", attacker.pid, attacker.uid);
@@ -324,17 +326,17 @@ fn check_evidence(all: &[Value], attackers: &[Attacker]) {
         );
         assert_eq!(sender["uid"], attacker.uid);
         assert_eq!(line["source"].as_str(), attacker.source.as_deref());
-        check_process(all, line, attacker);
+        check_process(all, line);
     }
 }
 
-/// What the attacker runs stands on a line of its own.
-fn check_process(lines: &[Value], line: &Value, attacker: &Attacker) {
+/// What the attacker runs is on a line of its own.
+fn check_process(lines: &[Value], line: &Value) {
     let evidence = lines
         .iter()
         .find(|other| other["kind"] == "evidence" && other["line"] == line["seq"])
         .expect("evidence");
     assert_eq!(evidence["sender"], line["sender"]);
-    assert_eq!(evidence["process"]["exe"], attacker.exe);
-    assert_eq!(evidence["process"]["command"][0], attacker.exe);
+    assert_eq!(evidence["process"]["exe"], SENDER);
+    assert_eq!(evidence["process"]["command"][0], SENDER);
 }

@@ -37,8 +37,8 @@ fn the_rust_client_is_attested() {
     assert!(observer.stop().status.success());
 }
 
-/// An agent outlives its observer: it is told that nobody is there, and its
-/// next beats reach the new one, nonces going on where they were.
+/// An agent outlives its observer: a send fails, and the next beats reach the
+/// new observer, with nonces that go on where they were.
 #[test]
 fn the_rust_client_reconnects_to_a_new_observer() {
     need_kernel!();

@@ -1,38 +1,29 @@
 //! Many processes at once: what each may send is little, and what they may send
 //! together is bounded too.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use observer_tests::agent::Agent;
+use observer_tests::attacker::NOBODY;
+use observer_tests::cgroup::Cgroup;
 use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::senders::{flood, sender};
 use observer_tests::{is_emulated, need_kernel};
 use rustix::process::Signal;
 use serde_json::Value;
 
 const LONG: u64 = 60_000;
-const NOBODY: &str = "65534";
 
 /// With a queue that is no bottleneck, on a socket that everybody may send to.
 fn start(threshold_ms: u64, flags: &[&str]) -> Observer {
-    let setup = Setup::with_queue_limit(512, threshold_ms);
-    let flags = flags.iter().chain(&["--socket-mode", "0666"]);
-    opened(flags.fold(setup, |setup, flag| setup.arg(flag)))
+    Setup::with_queue_limit(512, threshold_ms)
+        .args(flags.iter().copied())
+        .start_for_all()
 }
 
-fn opened(setup: Setup) -> Observer {
-    let observer = setup.start();
-    // The scratch directory is its owner's only.
-    let open = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(observer.directory(), open).expect("ours");
-    observer
-}
-
-/// A crowd that waits for its word.
+/// Processes of a user that wait for a line, and for no room in the queue.
 fn crowd(
     observer: &Observer,
     kind: &str,
@@ -41,34 +32,27 @@ fn crowd(
     ms: u64,
     user: &str,
 ) -> Agent {
-    let socket = observer.socket().display().to_string();
-    let numbers = [processes, count, ms].map(|number| number.to_string());
-    let [processes, count, ms] = numbers;
-    let arguments = [kind, &socket, &processes, &count, &ms, user];
-    let mut crowd = Agent::start(env!("CARGO_BIN_EXE_crowd"), arguments);
-    assert_eq!(crowd.number(), u64::from(crowd.pid()));
-    crowd
+    let settings = format!(
+        "processes={processes} count={count} milliseconds={ms} uid={user} room=skip begin=line"
+    );
+    flood(observer, kind, &settings)
 }
 
-/// Has it send; how many sends succeeded, and how many found no room.
+/// Has them send; how many sends succeeded, and how many found no room.
 fn send(crowd: &mut Agent) -> (u64, u64) {
-    crowd.tell("");
+    crowd.write_line("");
     let counts = (crowd.number(), crowd.number());
     crowd.finish_well();
     counts
 }
 
-/// An agent that sends beats as it is told.
-fn agent(observer: &Observer, user: &str) -> Agent {
-    let socket = observer.socket().display().to_string();
-    let arguments = ["volleys-as", &socket, user];
-    let mut agent = Agent::start(env!("CARGO_BIN_EXE_sender"), arguments);
-    assert_eq!(agent.number(), u64::from(agent.pid()));
-    agent
+/// An agent that sends so many beats as a line asks for.
+fn agent(observer: &Observer, user: u32) -> Agent {
+    sender(observer.target(), "volleys-as", &[user])
 }
 
 fn beat(agent: &mut Agent, count: u64) {
-    agent.tell(&format!("{} {count}", agent.pid()));
+    agent.write_line(&format!("{} {count}", agent.pid()));
     assert_eq!(agent.line(), "sent");
 }
 
@@ -94,7 +78,7 @@ fn strangers_of_a_user_share_a_budget() {
                 ingest,
             ],
         );
-        let mut crowd = crowd(&observer, "garbage", 32, 100, LONG, NOBODY);
+        let mut crowd = crowd(&observer, "noise", 32, 100, LONG, "65534");
         let (sent, refused) = send(&mut crowd);
         let remains = observer.stop();
         let counters = &remains.counters;
@@ -103,8 +87,8 @@ fn strangers_of_a_user_share_a_budget() {
         assert_eq!(passed + remains.counter("throttled"), sent, "{counters}");
         // Two at once, and one a second; the queue alone has room for 513.
         assert!((1..100).contains(&passed), "{ingest}: {counters}");
-        let told = |line: &String| line.contains("--max-group-rate");
-        assert!(remains.log.iter().any(told), "{:#?}", remains.log);
+        let is_named = |line: &String| line.contains("--max-group-rate");
+        assert!(remains.log.iter().any(is_named), "{:#?}", remains.log);
     }
 }
 
@@ -114,7 +98,7 @@ fn strangers_in_a_cgroup_share_a_budget() {
     need_kernel!();
     let observer = start(LONG, &["--max-beat-rate", "200", "--max-group-rate", "1"]);
     let cgroup = Cgroup::new();
-    let mut crowd = crowd(&observer, "garbage", 32, 100, LONG, "70000+");
+    let mut crowd = crowd(&observer, "noise", 32, 100, LONG, "70000+");
     cgroup.take(crowd.pid());
     let (sent, _) = send(&mut crowd);
     let remains = observer.stop();
@@ -124,8 +108,8 @@ fn strangers_in_a_cgroup_share_a_budget() {
     assert!((1..100).contains(&passed), "{counters}");
 }
 
-/// An agent pays from its own budget: who floods as its user does not mute it,
-/// and nobody of another user.
+/// An agent has a budget of its own: who floods as its user mutes neither it nor
+/// anybody of another user.
 #[test]
 fn an_agent_is_not_muted_by_its_users_strangers() {
     need_kernel!();
@@ -142,11 +126,11 @@ fn an_agent_is_not_muted_by_its_users_strangers() {
             ],
         );
         let cgroup = Cgroup::new();
-        let mut agents = [NOBODY, "4242"].map(|user| agent(&observer, user));
+        let mut agents = [NOBODY, 4242].map(|user| agent(&observer, user));
         let [known, _] = &mut agents;
         beat(known, 1);
         observer.expect("a first beat", |event| is(event, "beat"));
-        let mut crowd = crowd(&observer, "garbage", 16, 50, LONG, NOBODY);
+        let mut crowd = crowd(&observer, "noise", 16, 50, LONG, "65534");
         cgroup.take(crowd.pid());
         send(&mut crowd);
         let [known, other] = &mut agents;
@@ -171,15 +155,15 @@ fn an_agent_is_not_muted_by_its_users_strangers() {
     }
 }
 
-/// While the observer gets no CPU, one sender fills a part of the ring, and
-/// leaves room to others.
+/// While the observer gets no CPU, one sender fills a part of the ring only, and
+/// there is room for others.
 #[test]
 fn nobody_fills_the_ring_alone() {
     need_kernel!();
     let observer = start(LONG, &["--ingest", "ring", "--ring-bytes", "65536"]);
-    let mut agent = agent(&observer, "4242");
+    let mut agent = agent(&observer, 4242);
     observer.signal(Signal::STOP);
-    let mut crowd = crowd(&observer, "garbage", 4, 400, LONG, NOBODY);
+    let mut crowd = crowd(&observer, "noise", 4, 400, LONG, "65534");
     send(&mut crowd);
     beat(&mut agent, 3);
     observer.signal(Signal::CONT);
@@ -196,8 +180,8 @@ fn nobody_fills_the_ring_alone() {
 }
 
 /// A crowd floods, mostly with sends that fail, while others of the same user
-/// beat: each of their beats that the kernel took is told, and none of them is
-/// said to be silent.
+/// beat: each of their beats that the kernel took is reported, and none of them
+/// is reported as stalled.
 #[test]
 fn a_crowd_costs_no_beat_that_the_kernel_took() {
     const AGENTS: usize = 20;
@@ -206,17 +190,17 @@ fn a_crowd_costs_no_beat_that_the_kernel_took() {
         return;
     }
     for (kind, ingest) in [
-        ("garbage", "socket"),
+        ("noise", "socket"),
         ("honest", "socket"),
         ("honest", "ring"),
     ] {
-        let setup = Setup::with_queue_limit(10, 2000).arg("--socket-mode");
-        let setup = setup.arg("0666").arg("--events").arg("notable");
-        let observer = opened(setup.arg("--ingest").arg(ingest));
+        let observer = Setup::with_queue_limit(10, 2000)
+            .args(["--events", "notable", "--ingest", ingest])
+            .start_for_all();
         let mut agents: Vec<Agent> = (0..AGENTS).map(|_| pulse(&observer)).collect();
         // Until all have been accepted: before, they share the crowd's budget.
         thread::sleep(Duration::from_secs(1));
-        let mut crowd = crowd(&observer, kind, 128, u64::MAX, 4000, NOBODY);
+        let mut crowd = crowd(&observer, kind, 128, u64::MAX, 4000, "65534");
         let (sent, refused) = send(&mut crowd);
         let mut taken = 0;
         for agent in &mut agents {
@@ -227,7 +211,7 @@ fn a_crowd_costs_no_beat_that_the_kernel_took() {
         let counters = &remains.counters;
         let case = format!("{kind}, {ingest}: {sent} sent, {refused} found no room; {counters}");
         println!("{case}");
-        if kind == "garbage" {
+        if kind == "noise" {
             // Every frame is an agent's.
             assert_eq!(remains.counter("unattested"), 0, "{case}");
             assert_eq!(remains.counter("beats"), taken, "{case}");
@@ -235,14 +219,14 @@ fn a_crowd_costs_no_beat_that_the_kernel_took() {
         }
         for pid in agents.iter().map(Agent::pid) {
             // The crowd's own agents hold the queue's eleven places by right: who
-            // finds none for so long is silent.
-            let is_silenced = kind == "honest" && ingest == "socket";
-            let told = remains
+            // finds none for so long stalls.
+            let may_stall = kind == "honest" && ingest == "socket";
+            let wrong = remains
                 .events
                 .iter()
-                .filter(|event| event["claimed_pid"] == pid || event["pid"] == pid && !is_silenced);
-            let told: Vec<&Value> = told.collect();
-            assert!(told.is_empty(), "{told:#?} {case}");
+                .filter(|event| event["claimed_pid"] == pid || event["pid"] == pid && !may_stall);
+            let wrong: Vec<&Value> = wrong.collect();
+            assert!(wrong.is_empty(), "{wrong:#?} {case}");
         }
         assert!(refused > 0 || ingest == "ring", "{case}");
     }
@@ -251,42 +235,8 @@ fn a_crowd_costs_no_beat_that_the_kernel_took() {
 /// An agent as the user of the crowd.
 fn pulse(observer: &Observer) -> Agent {
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]);
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     command.arg(env!("CARGO_BIN_EXE_pulse"));
     command.arg(observer.socket()).args(["50", "0"]);
     Agent::spawn(command)
-}
-
-/// A cgroup of the test's own.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn new() -> Self {
-        let mounts = fs::read_to_string("/proc/self/mounts").expect("text");
-        let root = mounts.lines().find_map(|line| {
-            let mut words = line.split(' ').skip(1);
-            let (at, kind) = (words.next()?, words.next()?);
-            (kind == "cgroup2").then(|| Path::new(at).to_owned())
-        });
-        let name = format!("observer-test-{}", std::process::id());
-        let folder = root.expect("a mount of cgroup2").join(name);
-        fs::create_dir(&folder).expect("root may");
-        Self(folder)
-    }
-
-    fn take(&self, pid: u32) {
-        fs::write(self.0.join("cgroup.procs"), pid.to_string()).expect("root may");
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // It can be removed once the kernel has buried the last process.
-        for _ in 0..100 {
-            if fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
 }

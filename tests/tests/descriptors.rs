@@ -7,6 +7,7 @@ use observer_tests::agent::Agent;
 use observer_tests::kernel::{self, REFUSES_DESCRIPTORS};
 use observer_tests::need_kernel;
 use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::senders::{pulse, sender};
 use observer_tests::trail::Trail;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -18,7 +19,7 @@ const LINGER_S: u64 = 20;
 const SOON: Duration = Duration::from_secs(10);
 
 /// A socket that takes its time to close holds nobody up but who attached it:
-/// a silence is told, and the observer ends when it is to.
+/// a stall is reported, and the observer ends when it has to.
 #[test]
 fn a_lingering_socket_stops_nothing() {
     need_kernel!();
@@ -35,7 +36,7 @@ fn a_lingering_socket_stops_nothing() {
             .iter()
             .fold(setup, |setup, flag| setup.arg(flag))
             .start();
-        let agent = pulse(&observer);
+        let agent = pulse(&observer, 100, 0);
         observer.expect("a beat", |event| is(event, "beat"));
         // What is attached is closed by its sender before it is received.
         observer.signal(Signal::STOP);
@@ -45,24 +46,26 @@ fn a_lingering_socket_stops_nothing() {
         let start = Instant::now();
         drop(agent);
         observer.signal(Signal::CONT);
-        observer.expect("a silence", |event| is(event, "stall"));
-        let told = start.elapsed();
+        observer.expect("a stall", |event| is(event, "stall"));
+        let reported = start.elapsed();
         let start = Instant::now();
         let remains = observer.stop();
         let ended = start.elapsed();
-        println!("{flags:?}: {refused} refused, a silence after {told:?}, the end after {ended:?}");
-        assert!(told < SOON, "{flags:?}: told after {told:?}");
+        println!(
+            "{flags:?}: {refused} refused, a stall after {reported:?}, the end after {ended:?}"
+        );
+        assert!(reported < SOON, "{flags:?}: reported after {reported:?}");
         assert!(ended < SOON, "{flags:?}: ended after {ended:?}");
         assert!(remains.status.success(), "{:#?}", remains.log);
         drop(attacker);
     }
 }
 
-/// The trail names who attached something, and how often, to the last datagram
+/// The trail names who attached something, and how often: to the last datagram,
 /// and in few lines.
 #[test]
-fn who_attaches_descriptors_is_told() {
-    const COUNT: u64 = 300;
+fn who_attaches_descriptors_is_recorded() {
+    const COUNT: u32 = 300;
     need_kernel!();
     if !kernel::sees_descriptors() {
         return;
@@ -71,23 +74,21 @@ fn who_attaches_descriptors_is_told() {
         let scratch = tempfile::tempdir().expect("a directory");
         let trail = Trail::new(scratch.path());
         let observer = trail.observer(Setup::new(60_000).arg("--ingest").arg(ingest));
-        let socket = observer.socket().display().to_string();
-        let arguments = ["descriptor", &socket, &COUNT.to_string()];
-        let mut attacher = Agent::start(env!("CARGO_BIN_EXE_flood"), arguments);
+        let mut attacher = sender(observer.target(), "descriptors", &[COUNT, 1]);
         attacher.finish_well();
         let remains = observer.stop();
-        assert_eq!(remains.counter("descriptors_refused"), COUNT);
+        assert_eq!(remains.counter("descriptors_refused"), u64::from(COUNT));
         assert!(remains.events.is_empty(), "{:#?}", remains.events);
-        let said = remains.log.join("\n");
-        assert!(said.contains("descriptors attached"), "{said}");
+        let log = remains.log.join("\n");
+        assert!(log.contains("descriptors attached"), "{log}");
         trail.assert_clean();
         let lines = trail.lines();
         let of_kind = lines.iter().filter(|line| {
             line["kind"] == "descriptors_refused" || line["of"] == "descriptors_refused"
         });
-        let told: Vec<&Value> = of_kind.collect();
-        assert!((1..=8).contains(&told.len()), "{told:#?}");
-        assert_eq!(told[0]["sender"]["pid"], attacher.pid());
+        let of_kind: Vec<&Value> = of_kind.collect();
+        assert!((1..=8).contains(&of_kind.len()), "{of_kind:#?}");
+        assert_eq!(of_kind[0]["sender"]["pid"], attacher.pid());
         let report: Value = serde_json::from_str(&trail.report(&["--json"])).expect("JSON");
         let attackers = report["attackers"].as_array().expect("a list");
         assert_eq!(attackers.len(), 1, "{report:#}");
@@ -95,15 +96,9 @@ fn who_attaches_descriptors_is_told() {
     }
 }
 
-/// An agent that beats until it is killed.
-fn pulse(observer: &Observer) -> Agent {
-    let socket = observer.socket().display().to_string();
-    Agent::start(env!("CARGO_BIN_EXE_pulse"), [&socket, "100", "0"])
-}
-
 /// Attaches a socket that lingers.
 fn linger(observer: &Observer) -> Agent {
-    let socket = observer.socket().display().to_string();
+    let socket = observer.target();
     let seconds = LINGER_S.to_string();
     Agent::start(env!("CARGO_BIN_EXE_linger"), [&socket, &seconds])
 }

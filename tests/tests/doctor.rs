@@ -1,5 +1,5 @@
-//! `observer doctor` says what is so: each of its words is held against what
-//! an observer with the same rights then does.
+//! What `observer doctor` finds is so: each finding is compared with what an
+//! observer with the same rights then does.
 
 use observer_tests::kernel::HELPER_TIER;
 use observer_tests::privilege::{Binary, Privilege};
@@ -47,7 +47,7 @@ fn unnamed(text: &str) -> String {
 }
 
 #[test]
-fn each_tier_does_what_doctor_says() {
+fn each_tier_does_what_doctor_found() {
     need_kernel!();
     let binary = Binary::new();
     for privilege in PRIVILEGES {
@@ -80,7 +80,7 @@ fn each_tier_does_what_doctor_says() {
         let starts = refusal(&binary, privilege, &[]).is_none();
         assert_eq!(report["can_attest"], starts, "{privilege:?}");
         assert_eq!(code, Some(if starts { 0 } else { 3 }), "{privilege:?}");
-        fact::tell(
+        fact::record(
             &format!("doctor/{}", privilege.name()),
             report["tier"].as_str().expect("a tier"),
         );
@@ -108,6 +108,6 @@ fn the_facts_are_those_of_the_kernel() {
         "closed"
     };
     assert_eq!(report["descriptors"], descriptors);
-    fact::tell("release", &kernel::release());
-    fact::tell("lockdown", &lockdown);
+    fact::record("release", &kernel::release());
+    fact::record("lockdown", &lockdown);
 }

@@ -1,5 +1,5 @@
-//! What the audit trail says of a forger beyond the kernel's record, and that
-//! no forger holds the trail up.
+//! Evidence about a forger beyond the kernel's record, and that no forger holds
+//! the trail up.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use observer_tests::agent::Agent;
 use observer_tests::observer::{Observer, PATIENCE, Setup};
+use observer_tests::senders::sender;
 use observer_tests::trail::Trail;
 use observer_tests::{need_kernel, procfs};
 use rustix::process::Signal;
@@ -48,7 +49,7 @@ impl Frozen {
 
     fn start(observer: &Observer, count: usize, how: &str) -> Option<Self> {
         let (folder, file) = place();
-        let socket = observer.socket().display().to_string();
+        let socket = observer.target();
         let file = file.display().to_string();
         let arguments = [socket, file, NOBODY.into(), count.to_string(), how.into()];
         let mut agent = Agent::start(FREEZER, arguments);
@@ -81,10 +82,8 @@ fn place() -> (tempfile::TempDir, PathBuf) {
 
 /// A forger that claims to be this process, and stays.
 fn forger(observer: &Observer, claimed: u32) -> Agent {
-    let socket = observer.socket().display().to_string();
-    let mut agent = Agent::start(SENDER, ["volleys".into(), socket]);
-    agent.line();
-    agent.tell(&format!("{claimed} 1"));
+    let mut agent = sender(observer.target(), "volleys", &[]);
+    agent.write_line(&format!("{claimed} 1"));
     assert_eq!(agent.line(), "sent");
     agent
 }

@@ -1,32 +1,19 @@
-//! Flood control in the kernel, and lies that are refused there: one process
-//! cannot silence another.
+//! Flood control in the kernel, and forgeries that are refused there: one
+//! process cannot keep another's beats out.
 
 use std::collections::HashMap;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use observer_tests::agent::Agent;
 use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::senders::{flood, sender, uring};
 use observer_tests::trail::Trail;
 use observer_tests::{is_emulated, kernel, need_kernel, procfs};
 use rustix::process::Signal;
 use serde_json::Value;
 
 const LONG: u64 = 60_000;
-
-fn storm(observer: &Observer, kind: &str, count: u64, milliseconds: u64) -> Agent {
-    let socket = observer.socket().display().to_string();
-    let arguments = [
-        kind.to_owned(),
-        socket,
-        count.to_string(),
-        milliseconds.to_string(),
-    ];
-    let mut storm = Agent::start(env!("CARGO_BIN_EXE_storm"), arguments);
-    assert_eq!(storm.number(), u64::from(storm.pid()));
-    storm
-}
 
 fn limited(rate: u64) -> Setup {
     Setup::new(LONG)
@@ -36,10 +23,11 @@ fn limited(rate: u64) -> Setup {
 
 /// Sends so many, and returns the pid that did.
 fn send(observer: &Observer, kind: &str, count: u64) -> u32 {
-    let mut storm = storm(observer, kind, count, 60_000);
-    assert_eq!(storm.number(), count);
-    storm.finish_well();
-    storm.pid()
+    let settings = format!("count={count} milliseconds=60000");
+    let mut flood = flood(observer, kind, &settings);
+    assert_eq!(flood.number(), count);
+    flood.finish_well();
+    flood.pid()
 }
 
 /// How often one send may be charged: Linux up to 6.13 runs the filter again
@@ -101,10 +89,7 @@ fn a_flood_costs_nobody_else_anything() {
 fn a_critical_beat_has_a_budget_of_its_own() {
     need_kernel!();
     let observer = limited(10).start();
-    let socket = observer.socket().display().to_string();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_session"));
-    command.args(["routine-then-critical", &socket, "200"]);
-    let mut agent = Agent::spawn(command);
+    let mut agent = sender(observer.target(), "routine-then-critical", &[200]);
     agent.finish_well();
     let remains = observer.stop();
     let of_status = |status: &str| {
@@ -130,16 +115,12 @@ fn a_critical_beat_has_a_budget_of_its_own() {
 }
 
 /// Whoever holds a ring of its parent's sends from the parent's kernel thread,
-/// and pays from another budget than the parent does.
+/// by another budget than the parent's.
 #[test]
 fn a_stolen_ring_does_not_use_up_its_makers_budget() {
     need_kernel!();
     let observer = limited(1).start();
-    let socket = observer.socket().display().to_string();
-    let mut parent = Agent::start(
-        env!("CARGO_BIN_EXE_uring"),
-        ["robbed", "sqpoll", socket.as_str()],
-    );
+    let mut parent = uring(observer.target(), "robbed", "sqpoll");
     assert_eq!(parent.number(), u64::from(parent.pid()));
     observer.expect("a stolen ring", |event| event["cause"] == "sqpoll");
     let beat = observer.expect("the parent's beat", |event| is(event, "beat"));
@@ -148,8 +129,8 @@ fn a_stolen_ring_does_not_use_up_its_makers_budget() {
     assert!(observer.stop().counter("throttled") > 0);
 }
 
-/// The trail tells of each flooder how much of it was dropped, to the last
-/// datagram, in few lines.
+/// The trail has how much of each flooder was dropped, to the last datagram, in
+/// few lines.
 #[test]
 fn the_trail_counts_what_was_dropped() {
     need_kernel!();
@@ -157,13 +138,13 @@ fn the_trail_counts_what_was_dropped() {
         let scratch = tempfile::tempdir().expect("a directory");
         let trail = Trail::new(scratch.path());
         let observer = trail.observer(limited(10));
-        let mut storms: Vec<Agent> = (0..2)
-            .map(|_| storm(&observer, "garbage", u64::MAX, 2500))
+        let mut floods: Vec<Agent> = (0..2)
+            .map(|_| flood(&observer, "garbage", "milliseconds=2500"))
             .collect();
-        let sent: Vec<u64> = storms.iter_mut().map(Agent::number).collect();
-        let pids: Vec<u32> = storms.iter().map(Agent::pid).collect();
-        for storm in &mut storms {
-            storm.finish_well();
+        let sent: Vec<u64> = floods.iter_mut().map(Agent::number).collect();
+        let pids: Vec<u32> = floods.iter().map(Agent::pid).collect();
+        for flood in &mut floods {
+            flood.finish_well();
         }
         if how_it_ends == "by itself" {
             thread::sleep(Duration::from_millis(1600));
@@ -181,7 +162,7 @@ fn the_trail_counts_what_was_dropped() {
             let attacker = attackers
                 .iter()
                 .find(|attacker| attacker["host_pid"] == pid)
-                .unwrap_or_else(|| panic!("{pid} is not told of: {report:#}"));
+                .unwrap_or_else(|| panic!("{pid} is not in {report:#}"));
             let dropped = sent - passed(pid);
             assert_eq!(
                 attacker["kinds"]["throttled_sender"], dropped,
@@ -192,47 +173,47 @@ fn the_trail_counts_what_was_dropped() {
         }
         assert_eq!(remains.counter("throttled"), dropped_in_all);
         let lines = trail.lines();
-        let told = lines
-            .iter()
-            .filter(|line| line["kind"] == "throttled_sender" || line["of"] == "throttled_sender");
-        let told: Vec<&Value> = told.collect();
-        assert!(told.len() <= 12, "{told:#?}");
-        let evidence = told.first().expect("a line");
+        let of_floods: Vec<&Value> = lines.iter().filter(|line| is_of_flood(line)).collect();
+        assert!(of_floods.len() <= 12, "{of_floods:#?}");
+        let evidence = of_floods.first().expect("a line");
         let frame = evidence["frame"].as_str().expect("the last one");
         assert!(frame.starts_with(&"a5".repeat(28)), "{frame}");
-        assert!(evidence["sender"]["comm"] == "storm", "{evidence:#}");
+        assert!(evidence["sender"]["comm"] == "flood", "{evidence:#}");
     }
 }
 
-/// A flood that goes on is told by its size, and not when it has ended.
+/// A flood is recorded by its size while it goes on, not once it has ended.
 #[test]
 fn the_trail_counts_a_flood_while_it_lasts() {
     need_kernel!();
     let scratch = tempfile::tempdir().expect("a directory");
     let trail = Trail::new(scratch.path());
     let observer = trail.observer(limited(10));
-    let storm = storm(&observer, "garbage", u64::MAX, 60_000);
+    let flood = flood(&observer, "garbage", "milliseconds=60000");
     let end = Instant::now() + Duration::from_secs(30);
     loop {
         let lines = trail.lines();
-        let of_flood = lines
-            .iter()
-            .filter(|line| line["kind"] == "throttled_sender" || line["of"] == "throttled_sender");
-        let told: u64 = of_flood.filter_map(|line| line["count"].as_u64()).sum();
-        if told > 1000 {
+        let of_flood = lines.iter().filter(|line| is_of_flood(line));
+        let counted: u64 = of_flood.filter_map(|line| line["count"].as_u64()).sum();
+        if counted > 1000 {
             break;
         }
-        assert!(Instant::now() < end, "{told} told of: {lines:#?}");
+        assert!(Instant::now() < end, "{counted} counted: {lines:#?}");
         thread::sleep(Duration::from_millis(100));
     }
-    drop(storm);
+    drop(flood);
     assert!(observer.stop().status.success());
 }
 
-/// A lie that the kernel refuses takes no place in the queue, and is told all
-/// the same, with all that is known of the liar.
+/// Whether a line of a trail is about a flooder.
+fn is_of_flood(line: &Value) -> bool {
+    line["kind"] == "throttled_sender" || line["of"] == "throttled_sender"
+}
+
+/// A forgery that the kernel refuses takes no place in the queue, and is
+/// reported all the same, with all that is known of the forger.
 #[test]
-fn a_lie_refused_by_the_kernel_takes_no_place() {
+fn a_forgery_refused_by_the_kernel_takes_no_place() {
     need_kernel!();
     for tier in ["btf", "helper"] {
         if tier == "helper" && !kernel::is_at_least(kernel::HELPER_TIER) {
@@ -242,17 +223,17 @@ fn a_lie_refused_by_the_kernel_takes_no_place() {
         let observer = setup.arg("--refuse").arg("kernel").start();
         observer.signal(Signal::STOP);
         // None of these waits for room, and there is room for eleven.
-        let liar = send(&observer, "spoofed", 100);
-        let mut agent = storm(&observer, "honest", 11, 60_000);
+        let forger = send(&observer, "spoofed", 100);
+        let mut agent = flood(&observer, "honest", "count=11");
         assert_eq!(agent.number(), 11);
         observer.signal(Signal::CONT);
         agent.finish_well();
-        let lies = observer.expect_count("lies", 100, |event| is(event, "auth_failure"));
-        for lie in &lies {
-            assert_eq!(lie["cause"], "pid_mismatch");
-            assert_eq!(lie["claimed_pid"], std::process::id());
-            assert_eq!(lie["sender"]["pid"], liar);
-            assert_eq!(lie["sender"]["via"], tier);
+        let forgeries = observer.expect_count("forgeries", 100, |event| is(event, "auth_failure"));
+        for forgery in &forgeries {
+            assert_eq!(forgery["cause"], "pid_mismatch");
+            assert_eq!(forgery["claimed_pid"], std::process::id());
+            assert_eq!(forgery["sender"]["pid"], forger);
+            assert_eq!(forgery["sender"]["via"], tier);
         }
         let remains = observer.stop();
         assert_eq!(remains.counter("beats"), 11);
@@ -268,29 +249,20 @@ fn a_lie_refused_by_the_kernel_takes_no_place() {
 fn kernel_and_observer_refuse_the_same() {
     need_kernel!();
     for namespaces in ["refuse", "translate"] {
-        let told = ["user", "kernel"].map(|who| {
+        let events = ["user", "kernel"].map(|who| {
             let setup = Setup::new(LONG).arg("--namespaces").arg(namespaces);
             let observer = setup.arg("--refuse").arg(who).start();
-            let victim = std::process::id().to_string();
-            let socket = observer.socket().display().to_string();
-            for arguments in [
-                &["honest", "TO"][..],
-                &["claim", "TO", "VICTIM"],
-                &["child", "TO", "1"],
-                &["foreign-child", "TO", "VICTIM"],
-                &["foreign-child", "TO", "1"],
+            let victim = std::process::id();
+            for (scenario, numbers) in [
+                ("honest", &[][..]),
+                ("claim", &[victim]),
+                ("child", &[1]),
+                ("foreign-child", &[victim]),
+                ("foreign-child", &[1]),
             ] {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_sender"));
-                command.args(arguments.iter().map(|argument| match *argument {
-                    "TO" => &socket,
-                    "VICTIM" => &victim,
-                    other => other,
-                }));
-                Agent::spawn(command).finish_well();
+                sender(observer.target(), scenario, numbers).finish_well();
             }
-            let mut ring = Command::new(env!("CARGO_BIN_EXE_uring"));
-            ring.args(["child", "sqpoll", &socket]);
-            let mut ring = Agent::spawn(ring);
+            let mut ring = uring(observer.target(), "child", "sqpoll");
             observer.expect("a stolen ring", |event| event["cause"] == "sqpoll");
             ring.finish_well();
             let remains = observer.stop();
@@ -304,17 +276,17 @@ fn kernel_and_observer_refuse_the_same() {
             assert_eq!(taken > 0, who == "kernel", "{}", remains.counters);
             kinds
         });
-        let [user, kernel] = told;
+        let [user, kernel] = events;
         assert_eq!(user, kernel, "--namespaces {namespaces}");
         assert!(user.len() >= 6, "{user:?}");
     }
 }
 
-/// Of a hundred agents that never retry, no beat that the kernel took is lost to
-/// any sort of flood, by either way, with a short queue and with a long one; and
-/// the kernel takes them.
+/// Of a hundred agents that never retry, the kernel takes the beats, and none
+/// that it took is lost to any sort of flood, by either way, with a short queue
+/// or a long one.
 #[test]
-fn no_flood_silences_an_agent() {
+fn no_flood_mutes_an_agent() {
     const KINDS: [&str; 5] = ["byte", "garbage", "stale", "spoofed", "honest"];
     need_kernel!();
     if is_emulated() {
@@ -334,30 +306,27 @@ fn no_flood_silences_an_agent() {
 fn withstand(queue: u32, ingest: &str, kinds: &[&str], seconds: u64) {
     let setup = Setup::with_queue_limit(queue, 2000);
     let observer = setup.arg("--ingest").arg(ingest).start();
-    let socket = observer.socket().display().to_string();
+    let socket = observer.target();
     let count = seconds * 10;
     let mut fleet = Agent::start(
         env!("CARGO_BIN_EXE_fleet"),
         [socket.as_str(), "100", "100", &count.to_string()],
     );
     let before = procfs::cpu_time(observer.pid());
-    let mut storms: Vec<Agent> = kinds
+    let mut floods: Vec<Agent> = kinds
         .iter()
-        .map(|kind| storm(&observer, kind, u64::MAX, seconds * 1000))
+        .map(|kind| flood(&observer, kind, &format!("milliseconds={}", seconds * 1000)))
         .collect();
-    let flooders: Vec<u32> = storms.iter().map(Agent::pid).collect();
-    let sent: u64 = storms.iter_mut().map(Agent::number).sum();
+    let flooders: Vec<u32> = floods.iter().map(Agent::pid).collect();
+    let sent: u64 = floods.iter_mut().map(Agent::number).sum();
     let cpu = procfs::cpu_time(observer.pid()).saturating_sub(before);
-    for storm in &mut storms {
-        storm.finish_well();
+    for flood in &mut floods {
+        flood.finish_well();
     }
     fleet.finish_well();
     let remains = observer.stop();
     let case = format!("{kinds:?}, queue {queue}, {ingest}");
-    let is_flooder = |event: &Value| {
-        let of = |name: &str| flooders.iter().any(|pid| event["sender"][name] == *pid);
-        of("pid")
-    };
+    let is_flooder = |event: &Value| flooders.iter().any(|pid| event["sender"]["pid"] == *pid);
     let mut beats: HashMap<u64, u64> = HashMap::new();
     for beat in remains.events.iter().filter(|event| is(event, "beat")) {
         *beats

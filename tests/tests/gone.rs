@@ -7,23 +7,23 @@ use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use observer_tests::frame::frame;
+use observer_testing::{connect, frame};
 use observer_tests::kernel::{self, HELPER_TIER};
 use observer_tests::need_kernel;
 use observer_tests::observer::{PATIENCE, Setup, is};
 
 /// A filter that goes on taking or dropping would let these sends succeed for
-/// ever: beats that it takes, lies that it refuses, what is no frame, and what
-/// is beyond a sender's budget.
+/// ever: beats that it takes, forgeries that it refuses, what is no frame, and
+/// what is beyond a sender's budget.
 #[test]
 fn sends_to_an_observer_that_has_gone_are_refused() {
     const LONG: u64 = 60_000;
     need_kernel!();
-    let honest = frame(process::id(), 2);
-    let lie = frame(1 << 20, 2);
+    let honest = frame(process::id(), 2).encode();
+    let forgery = frame(1 << 20, 2).encode();
     let cases: [(&str, &[&str], &[u8]); 4] = [
         ("a beat", &["--ingest", "ring"], &honest),
-        ("a lie", &["--refuse", "kernel"], &lie),
+        ("a forgery", &["--refuse", "kernel"], &forgery),
         ("one byte", &[], b"x"),
         ("too much", &["--max-beat-rate", "1"], &honest),
     ];
@@ -36,9 +36,9 @@ fn sends_to_an_observer_that_has_gone_are_refused() {
                 let setup = Setup::new(LONG).arg("--tier").arg(tier);
                 let setup = flags.iter().fold(setup, |setup, flag| setup.arg(flag));
                 let observer = setup.start();
-                let socket = UnixDatagram::unbound().expect("a socket");
-                socket.connect(observer.socket()).expect("it is there");
-                socket.send(&frame(process::id(), 1)).expect("sends");
+                let socket = connect(observer.socket()).expect("it is there");
+                let first = frame(process::id(), 1).encode();
+                socket.send(&first).expect("sends");
                 observer.expect("a beat", |event| is(event, "beat"));
                 for _ in 0..10 {
                     socket.send(bytes).expect("sends");

@@ -1,21 +1,13 @@
 //! io_uring: the kernel sends for a process, or for whoever maps its ring.
 
-use std::process::Command;
-
-use observer_tests::agent::Agent;
 use observer_tests::observer::{Observer, is};
+use observer_tests::senders::uring;
 use observer_tests::{kernel, need_kernel};
 
 const LONG: u64 = 60_000;
 
-fn uring(observer: &Observer, who: &str, how: &str) -> Agent {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_uring"));
-    command.args([who, how]).arg(observer.socket());
-    Agent::spawn(command)
-}
-
-/// A send that a process asked for is its own, whoever carries it out, and
-/// though the thread that asked be gone.
+/// A send that a process submitted is its own, whoever carries it out, even if
+/// the thread that submitted it is gone.
 #[test]
 fn a_process_sends_for_itself() {
     need_kernel!();
@@ -26,7 +18,7 @@ fn a_process_sends_for_itself() {
         ("thread", "async", "io_worker"),
     ] {
         let observer = Observer::start(LONG);
-        let mut agent = uring(&observer, who, how);
+        let mut agent = uring(observer.target(), who, how);
         if kind == "io_worker" && !kernel::sees_submitters() {
             let failure = observer.expect(how, |event| is(event, "auth_failure"));
             assert_eq!(failure["cause"], "sqpoll", "{who} {how}");
@@ -41,15 +33,15 @@ fn a_process_sends_for_itself() {
     }
 }
 
-/// Who sends through an SQPOLL thread cannot be told, so nobody is believed;
-/// nor through a worker of that thread, nor when either bears the name of an
-/// innocent one.
+/// Who sends through an SQPOLL thread cannot be known, so nobody is believed who
+/// does; nor who sends through a worker of that thread, nor when either has the
+/// name of an innocent one.
 #[test]
 fn an_sqpoll_ring_attests_nobody() {
     need_kernel!();
     for how in ["sqpoll", "sqpoll-async", "sqpoll-renamed"] {
         let observer = Observer::start(LONG);
-        let mut agent = uring(&observer, "self", how);
+        let mut agent = uring(observer.target(), "self", how);
         let failure = observer.expect(how, |event| is(event, "auth_failure"));
         assert_eq!(failure["cause"], "sqpoll", "{how}");
         assert_eq!(failure["claimed_pid"], agent.pid(), "{how}");
@@ -66,11 +58,11 @@ fn an_inherited_sqpoll_ring_does_not_forge_a_beat() {
     need_kernel!();
     for how in ["sqpoll", "sqpoll-async"] {
         let observer = Observer::start(LONG);
-        let mut parent = uring(&observer, "child", how);
+        let mut parent = uring(observer.target(), "child", how);
         let failure = observer.expect(how, |event| is(event, "auth_failure"));
         assert_eq!(failure["cause"], "sqpoll", "{how}");
         assert_eq!(failure["claimed_pid"], parent.pid(), "{how}");
-        // All that the kernel can say is whose thread it was.
+        // All that the kernel knows is whose thread it was.
         assert_eq!(failure["sender"]["pid"], parent.pid(), "{how}");
         parent.finish_well();
         assert_eq!(observer.stop().counter("beats"), 0, "{how}");
@@ -86,7 +78,7 @@ fn an_inherited_ring_names_the_child() {
         if how == "async" && !kernel::sees_submitters() {
             continue;
         }
-        let mut parent = uring(&observer, "child", how);
+        let mut parent = uring(observer.target(), "child", how);
         assert_eq!(parent.number(), u64::from(parent.pid()));
         let child = parent.number();
         let failure = observer.expect(how, |event| {
@@ -96,7 +88,7 @@ fn an_inherited_ring_names_the_child() {
         assert_eq!(failure["sender"]["pid"], child, "{how}");
         parent.finish_well();
 
-        let mut parent = uring(&observer, "child-honest", how);
+        let mut parent = uring(observer.target(), "child-honest", how);
         assert_eq!(parent.number(), u64::from(parent.pid()));
         let child = parent.number();
         observer.expect(how, |event| is(event, "beat") && event["pid"] == child);

@@ -1,5 +1,5 @@
 //! Where a security module decides who may send, beats are taken past it with
-//! the operator's word only.
+//! the operator's consent only.
 
 use std::fs;
 use std::process::Command;
@@ -38,14 +38,14 @@ fn beats_are_taken_past_a_security_module_with_consent_only() {
             "{flags:?}: {:#?}",
             remains.log
         );
-        let said = remains.log.join("\n");
+        let log = remains.log.join("\n");
         assert!(
-            said.contains("SELinux") && said.contains("--over-lsm"),
-            "{said}"
+            log.contains("SELinux") && log.contains("--over-lsm"),
+            "{log}"
         );
         let agreed = [flags, &["--over-lsm"]].concat();
         assert!(start(&agreed).is_ok_and(|observer| observer.stop().status.success()));
     }
-    // The module is asked about what nobody takes.
+    // The module decides about what is not taken past it.
     assert!(start(&[]).is_ok_and(|observer| observer.stop().status.success()));
 }

@@ -1,15 +1,14 @@
 //! Metrics as a real Prometheus sees them; the alerts and the dashboard that
-//! are made of them; who may ask at the control socket.
+//! are made of them; whose requests the control socket takes.
 
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use aya::sys::{Stats, enable_stats};
-use observer_common::frame::{Frame, Status};
+use observer_testing::{connect, frame};
 use observer_tests::agent::Agent;
 use observer_tests::observer::{Observer, Setup, is};
 use observer_tests::privilege::{Binary, Privilege};
@@ -32,21 +31,14 @@ fn observer(flags: &[&str]) -> (Observer, u16) {
 }
 
 fn send(observer: &Observer, claimed_pid: u32, nonces: std::ops::RangeInclusive<u64>) {
-    let agent = UnixDatagram::unbound().expect("a socket");
-    agent.connect(observer.socket()).expect("connects");
+    let agent = connect(observer.socket()).expect("it is there");
     for nonce in nonces {
-        let frame = Frame {
-            status: Status::Ok,
-            pid: claimed_pid,
-            timestamp: 1,
-            nonce,
-            payload: 0,
-        };
-        agent.send(&frame.encode()).expect("sends");
+        let frame = frame(claimed_pid, nonce).encode();
+        agent.send(&frame).expect("sends");
     }
 }
 
-/// What `promtool` says of a file, or of its stdin; it must be content.
+/// Has `promtool` check a file, or its stdin; it must find nothing.
 fn promtool(arguments: &[&str], input: &str) {
     let mut child = Command::new(program("promtool"))
         .args(arguments)
@@ -59,10 +51,10 @@ fn promtool(arguments: &[&str], input: &str) {
     stdin.write_all(input.as_bytes()).expect("writes");
     drop(stdin);
     let output = child.wait_with_output().expect("it ends");
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {said}");
-    // A lint is a word and no failure.
-    assert!(!arguments.contains(&"metrics") || said.is_empty(), "{said}");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {text}");
+    // A lint is printed and is no failure.
+    assert!(!arguments.contains(&"metrics") || text.is_empty(), "{text}");
 }
 
 #[test]
@@ -70,7 +62,7 @@ fn promtool_finds_nothing_wrong() {
     need_kernel!();
     let (observer, port) = observer(&["--udp", "127.0.0.1:0"]);
     send(&observer, std::process::id(), 1..=3);
-    let (_, text) = get(port, "/metrics").expect("it answers");
+    let (_, text) = get(port, "/metrics").expect("a response");
     promtool(&["check", "metrics"], &text);
     let file = |name: &str| deployed("prometheus").join(name).display().to_string();
     promtool(&["check", "rules", &file("rules.yml")], "");
@@ -107,7 +99,7 @@ fn dashboard() -> Vec<String> {
         .collect()
 }
 
-/// One observer, a real Prometheus, lies and a silence: what is scraped is
+/// One observer, a real Prometheus, forgeries and a stall: what is scraped is
 /// what was done, alerts fire, and no panel of the dashboard is empty.
 #[test]
 fn prometheus_sees_what_was_done() {
@@ -136,7 +128,7 @@ fn prometheus_sees_what_was_done() {
     assert_eq!(prometheus.alerts(), Vec::<String>::new());
     send(&observer, std::process::id(), 1..=40);
     send(&observer, 1234, 1..=3);
-    observer.expect("the silence", |event| is(event, "stall"));
+    observer.expect("the stall", |event| is(event, "stall"));
     for (expression, expected) in [
         (beats, 40.0),
         (r#"observer_events_total{event="stall"}"#, 1.0),
@@ -181,7 +173,7 @@ fn prometheus_sees_what_was_done() {
     for expression in dashboard() {
         prometheus.wait(&expression, |it| !it.query(&expression).is_empty());
     }
-    let (_, scraped) = get(port, "/metrics").expect("it answers");
+    let (_, scraped) = get(port, "/metrics").expect("a response");
     let exposed = metrics_in(&scraped);
     let rules = fs::read_to_string(rules).expect("it is there");
     for name in metrics_in(&rules) {
@@ -189,14 +181,14 @@ fn prometheus_sees_what_was_done() {
     }
 }
 
-/// Of the programs that run there, the kernel says how long only when asked.
+/// How often and how long programs run, the kernel counts on request only.
 #[test]
-fn what_the_kernel_does_not_count_is_not_told() {
+fn what_the_kernel_does_not_count_is_no_metric() {
     need_kernel!();
     let (observer, port) = observer(&[]);
     send(&observer, std::process::id(), 1..=3);
     observer.expect_count("beats", 3, |event| is(event, "beat"));
-    let (_, text) = get(port, "/metrics").expect("it answers");
+    let (_, text) = get(port, "/metrics").expect("a response");
     let counted = fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").expect("it is there");
     assert_eq!(
         text.contains("observer_ebpf_runs_total"),
@@ -206,9 +198,9 @@ fn what_the_kernel_does_not_count_is_not_told() {
 }
 
 /// The mode of the control socket keeps others out; should somebody widen it,
-/// the kernel's word about the peer still does.
+/// the peer's credentials still do.
 #[test]
-fn the_control_socket_answers_its_own_user_only() {
+fn the_control_socket_is_for_its_own_user_only() {
     need_kernel!();
     let setup = Setup::new(60_000);
     let control = setup.directory().join("control");
@@ -227,21 +219,22 @@ fn the_control_socket_answers_its_own_user_only() {
     assert!(status(Privilege::Root).status.success());
     let refused = status(Privilege::NONE);
     assert_eq!(refused.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(said.contains("own user and root only"), "{said}");
+    let output = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(output.contains("own user and root only"), "{output}");
 
     fs::set_permissions(&control, fs::Permissions::from_mode(0o666)).expect("sets");
     let refused = status(Privilege::NONE);
     assert_eq!(refused.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(said.contains("own user and root only"), "{said}");
+    let output = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(output.contains("own user and root only"), "{output}");
     let log = observer.stop().log.join("\n");
     assert!(log.contains("refused a question of user 65534"), "{log}");
 }
 
-/// The other way round: an observer of a user's own answers root and itself.
+/// The other way round: an observer of another user responds to root and to that
+/// user.
 #[test]
-fn an_observer_of_another_user_answers_root() {
+fn an_observer_of_another_user_responds_to_root() {
     need_kernel!();
     let folder = tempfile::tempdir().expect("a directory");
     chown(folder.path(), Some(65534), Some(65534)).expect("root may");

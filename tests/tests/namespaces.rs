@@ -3,33 +3,21 @@
 use std::process::{self, Command};
 
 use observer_tests::agent::Agent;
+use observer_tests::namespace::{contained, nested};
 use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::senders::sender;
 use observer_tests::{need_kernel, observer_binary, procfs};
 
 const LONG: u64 = 60_000;
 
-fn sender_in(observer: &Observer, scenario: &str, numbers: &[u32]) -> Agent {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sender"));
-    command.arg(scenario).arg(observer.socket());
-    command.args(numbers.iter().map(u32::to_string));
-    Agent::spawn(command)
-}
-
-/// A command in a new pid namespace, with `/proc` to match.
-fn in_namespace(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = Command::new("unshare");
-    command
-        .args(["--pid", "--fork", "--mount-proc", "--kill-child", "--"])
-        .arg(program);
-    command
-}
+const SENDER: &str = env!("CARGO_BIN_EXE_sender");
 
 /// `unshare` moves only the children.
 #[test]
 fn an_agent_that_unshared_is_where_it_was() {
     need_kernel!();
     let observer = Observer::start(LONG);
-    let mut agent = sender_in(&observer, "unshare", &[]);
+    let mut agent = sender(observer.target(), "unshare", &[]);
     let beat = observer.expect("a beat", |event| is(event, "beat"));
     assert_eq!(beat["pid"], agent.pid());
     assert_eq!(beat["pid_ns_inode"], procfs::pid_namespace(process::id()));
@@ -43,7 +31,7 @@ fn a_sender_in_another_namespace_is_a_conflict() {
     need_kernel!();
     let observer = Observer::start(LONG);
     for claimed in [0, process::id()] {
-        let mut agent = sender_in(&observer, "foreign-child", &[claimed]);
+        let mut agent = sender(observer.target(), "foreign-child", &[claimed]);
         let number = if claimed == 0 { agent.pid() } else { claimed };
         let conflict = observer.expect("a conflict", |event| {
             is(event, "namespace_conflict") && event["claimed_pid"] == number
@@ -67,7 +55,7 @@ fn the_namespace_of_a_sender_that_is_gone_is_known() {
     need_kernel!();
     let observer = Observer::start(LONG);
     for count in 1..=100 {
-        let mut agent = sender_in(&observer, "foreign-child", &[0]);
+        let mut agent = sender(observer.target(), "foreign-child", &[0]);
         let status = agent.finish();
         let inode = agent.number();
         assert!(status.success());
@@ -82,12 +70,11 @@ fn the_namespace_of_a_sender_that_is_gone_is_known() {
 #[test]
 fn an_observer_in_a_namespace_sees_it_and_no_other() {
     need_kernel!();
-    let observer = Setup::in_command(in_namespace(observer_binary()), LONG).start();
-    // From outside: SCM_CREDENTIALS says pid 0, and any claim is refused.
-    let mut outsider = sender_in(&observer, "each-line", &[]);
-    assert_eq!(outsider.number(), u64::from(outsider.pid()));
-    outsider.tell("");
-    outsider.tell("2");
+    let observer = Setup::in_command(contained(observer_binary()), LONG).start();
+    // From outside: SCM_CREDENTIALS has pid 0, and any claim is refused.
+    let mut outsider = sender(observer.target(), "each-line", &[]);
+    outsider.write_line("");
+    outsider.write_line("2");
     let conflicts = observer.expect_count("conflicts", 2, |event| is(event, "namespace_conflict"));
     for conflict in &conflicts {
         assert_eq!(
@@ -100,7 +87,7 @@ fn an_observer_in_a_namespace_sees_it_and_no_other() {
     }
     // From a sibling namespace, in which it has a number that the observer's
     // has too.
-    let mut sibling = in_namespace(env!("CARGO_BIN_EXE_sender"));
+    let mut sibling = contained(SENDER);
     sibling.arg("claim").arg(observer.socket()).arg("2");
     Agent::spawn(sibling).finish_well();
     let conflicts = observer.expect_count("conflicts", 3, |event| is(event, "namespace_conflict"));
@@ -111,10 +98,7 @@ fn an_observer_in_a_namespace_sees_it_and_no_other() {
     let namespace = format!("/proc/{}/ns/pid_for_children", observer.pid());
     let mut insider = Command::new("nsenter");
     insider.arg(format!("--pid={namespace}")).arg("--");
-    insider
-        .arg(env!("CARGO_BIN_EXE_sender"))
-        .arg("honest")
-        .arg(observer.socket());
+    insider.arg(SENDER).arg("honest").arg(observer.socket());
     Agent::spawn(insider).finish_well();
     let beat = observer.expect("a beat", |event| is(event, "beat"));
     assert_eq!(beat["pid"], beat["sender"]["own_pid"]);
@@ -144,7 +128,7 @@ fn an_observer_at_any_depth_sees_its_own_level() {
             if levels > 0 {
                 command.arg(inner.get_program()).args(inner.get_args());
             }
-            command.args([env!("CARGO_BIN_EXE_sender"), "each-line"]);
+            command.args([SENDER, "each-line"]);
             Agent::spawn({
                 command.arg(observer.socket());
                 command
@@ -153,7 +137,7 @@ fn an_observer_at_any_depth_sees_its_own_level() {
 
         let mut honest = beside(0);
         let own_pid = honest.number();
-        honest.tell("");
+        honest.write_line("");
         let beat = observer.expect("a beat", |event| is(event, "beat"));
         assert_eq!(beat["pid"], own_pid, "{depth}: {beat}");
         assert_eq!(beat["pid_ns_inode"], procfs::pid_namespace(within));
@@ -168,7 +152,7 @@ fn an_observer_at_any_depth_sees_its_own_level() {
         for below in 1..=2 {
             let mut foreign = beside(below);
             assert_eq!(foreign.number(), 1);
-            foreign.tell(&own_pid.to_string());
+            foreign.write_line(&own_pid.to_string());
             let conflicts =
                 observer.expect_count("conflicts", below, |event| is(event, "namespace_conflict"));
             let conflict = &conflicts[below - 1];
@@ -186,20 +170,4 @@ fn an_observer_at_any_depth_sees_its_own_level() {
         }
         assert_eq!(observer.events_where(|event| is(event, "beat")).len(), 1);
     }
-}
-
-/// The beginning of a command that runs so many pid namespaces deeper.
-fn nested(depth: usize) -> Command {
-    let mut command = Command::new("env");
-    for _ in 0..depth {
-        command.args([
-            "unshare",
-            "--pid",
-            "--fork",
-            "--mount-proc",
-            "--kill-child",
-            "--",
-        ]);
-    }
-    command
 }

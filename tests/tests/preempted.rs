@@ -10,16 +10,16 @@ use observer_tests::busy::{self, Holder, keep_off, rings_of};
 use observer_tests::kernel::{self, attested_loopback};
 use observer_tests::observer::{Observer, Setup, is};
 use observer_tests::ring_head::RingHead;
+use observer_tests::senders::{self, flood};
 use observer_tests::{is_emulated, need_kernel, observer_binary, procfs};
 use serde_json::Value;
 
 /// Far longer than a frame waits for its record, 100 ms.
 const HELD: Duration = Duration::from_millis(400);
 
+/// An agent that leaves the holder's CPU alone.
 fn pulse(observer: &Observer, interval_ms: u64, count: u64) -> Agent {
-    let socket = observer.socket().display().to_string();
-    let arguments = [socket, interval_ms.to_string(), count.to_string()];
-    let agent = Agent::start(env!("CARGO_BIN_EXE_pulse"), arguments);
+    let agent = senders::pulse(observer, interval_ms, count);
     keep_off(agent.pid());
     agent
 }
@@ -41,10 +41,10 @@ fn beats(events: &[Value], pid: u32) -> usize {
     events.iter().filter(of_pid).count()
 }
 
-/// Whichever way beats come, each is told while some record or other in the
-/// ring is being written all the time.
+/// Whichever way beats come, each is reported while some record in the ring is
+/// being written all the time.
 #[test]
-fn a_preempted_writer_costs_no_beat_and_makes_no_silence() {
+fn a_preempted_writer_costs_no_beat_and_makes_no_stall() {
     const AGENTS: usize = 8;
     need_kernel!();
     for ingest in ["socket", "ring"] {
@@ -120,13 +120,11 @@ fn senders_that_push_each_other_off_the_cpu_cost_no_beat() {
         let setup = setup.arg("--events").arg("notable");
         let observer = setup.arg("--ingest").arg(ingest).start();
         let mut agents: Vec<Agent> = (0..AGENTS).map(|_| pulse(&observer, 10, 0)).collect();
-        let socket = observer.socket().display().to_string();
-        let crowd = ["honest", &socket, "32", "1000000000", "3000", "65534"];
-        let mut crowd = Agent::start(env!("CARGO_BIN_EXE_crowd"), crowd);
-        assert_eq!(crowd.number(), u64::from(crowd.pid()));
+        let settings = "processes=32 milliseconds=3000 uid=65534 room=skip begin=line";
+        let mut crowd = flood(&observer, "honest", settings);
         // All on the agents' CPU.
         keep_off(crowd.pid());
-        crowd.tell("");
+        crowd.write_line("");
         assert!(crowd.number() > 0);
         let mut sent = 0;
         for agent in &mut agents {
@@ -137,19 +135,23 @@ fn senders_that_push_each_other_off_the_cpu_cost_no_beat() {
         assert!(sent > 0);
         crowd.finish_well();
         let remains = observer.stop();
-        // Routine beats are not told; whatever else is told of an agent is too
-        // much.
+        // Routine beats are not reported; any other report about an agent is
+        // wrong.
         for pid in agents.iter().map(Agent::pid) {
             let of_pid = |event: &&Value| event["claimed_pid"] == pid;
-            let told: Vec<&Value> = remains.events.iter().filter(of_pid).collect();
-            assert!(told.is_empty(), "{ingest}: {told:#?} {}", remains.counters);
+            let wrong: Vec<&Value> = remains.events.iter().filter(of_pid).collect();
+            assert!(
+                wrong.is_empty(),
+                "{ingest}: {wrong:#?} {}",
+                remains.counters
+            );
         }
     }
 }
 
-/// Where the kernel lets a program keep its CPU, a sender that hardly ever gets
-/// one is not without it in the moment that counts: the ring's room is never
-/// held up for long.
+/// Where the kernel lets a program keep its CPU, even a sender that hardly ever
+/// gets one keeps it until its record is written: the ring's room is never held
+/// up for long.
 #[test]
 fn a_sender_keeps_its_cpu_while_its_record_is_copied() {
     const ROUNDS: u32 = 100;
@@ -163,16 +165,14 @@ fn a_sender_keeps_its_cpu_while_its_record_is_copied() {
     let setup = setup.arg("--events").arg("notable");
     let setup = setup.arg("--max-beat-rate").arg("0");
     let observer = setup.arg("--max-group-rate").arg("0").start();
-    let socket = observer.socket().display().to_string();
     let milliseconds = (BUSY + IDLE).as_millis() * u128::from(ROUNDS);
-    let milliseconds = milliseconds.to_string();
-    let crowd = ["honest", &socket, "4", "1000000000", &milliseconds, "65534"];
-    let mut crowd = Agent::start(env!("CARGO_BIN_EXE_crowd"), crowd);
-    assert_eq!(crowd.number(), u64::from(crowd.pid()));
+    let settings = "processes=4 uid=65534 room=skip begin=line";
+    let settings = format!("{settings} milliseconds={milliseconds}");
+    let mut crowd = flood(&observer, "honest", &settings);
     keep_off(crowd.pid());
     busy::make_idle(crowd.pid());
     let rings: Vec<RingHead> = rings_of(observer.pid()).iter().map(RingHead::of).collect();
-    crowd.tell("");
+    crowd.write_line("");
     let other = thread::spawn(move || {
         busy::run_beside_holder(false);
         for _ in 0..ROUNDS {
@@ -205,10 +205,10 @@ fn a_sender_keeps_its_cpu_while_its_record_is_copied() {
     assert!(held <= 1, "{held} times");
 }
 
-/// Who is silent is called so while the writer is still at it, and the observer
-/// sleeps meanwhile.
+/// A stall is reported while the writer is still at it, and the observer sleeps
+/// meanwhile.
 #[test]
-fn a_preempted_writer_delays_no_silence() {
+fn a_preempted_writer_delays_no_stall() {
     const LONG: Duration = Duration::from_millis(2500);
     need_kernel!();
     for ingest in ["socket", "ring"] {

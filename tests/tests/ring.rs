@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::os::unix::net::UnixDatagram;
-use std::process::{self, Command};
+use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use observer_common::frame::{Frame, Status};
+use observer_testing::{connect, frame};
 use observer_tests::agent::Agent;
-use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::observer::{Setup, is};
+use observer_tests::senders::{flood, pulse, sender, uring};
 use observer_tests::{is_emulated, kernel, need_kernel};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -20,27 +20,9 @@ fn ring(threshold_ms: u64) -> Setup {
     Setup::new(threshold_ms).arg("--ingest").arg("ring")
 }
 
-/// The same for floods: nobody's rate is limited.
+/// The same without limits, for floods.
 fn unlimited(threshold_ms: u64) -> Setup {
     ring(threshold_ms).arg("--max-beat-rate").arg("0")
-}
-
-fn flood(observer: &Observer, what: &str, number: u64) -> Agent {
-    let socket = observer.socket().display().to_string();
-    let arguments = [what.to_owned(), socket, number.to_string()];
-    Agent::start(env!("CARGO_BIN_EXE_flood"), arguments)
-}
-
-fn storm(observer: &Observer, kind: &str, count: u64) -> Agent {
-    let socket = observer.socket().display().to_string();
-    let arguments = [kind, &socket, &count.to_string(), "60000"].map(str::to_owned);
-    Agent::start(env!("CARGO_BIN_EXE_storm"), arguments)
-}
-
-fn pulse(observer: &Observer, interval_ms: u64, count: u64) -> Agent {
-    let socket = observer.socket().display().to_string();
-    let arguments = [socket, interval_ms.to_string(), count.to_string()];
-    Agent::start(env!("CARGO_BIN_EXE_pulse"), arguments)
 }
 
 fn nonces(events: &[Value], pid: u32) -> Vec<u64> {
@@ -59,7 +41,9 @@ fn every_beat_of_many_senders_comes_once_and_in_order() {
     const EACH: u64 = 1000;
     need_kernel!();
     let observer = unlimited(LONG).start();
-    let mut agents: Vec<Agent> = (0..8).map(|_| flood(&observer, "blocking", EACH)).collect();
+    let mut agents: Vec<Agent> = (0..8)
+        .map(|_| flood(&observer, "honest", &format!("count={EACH}")))
+        .collect();
     let pids: Vec<u32> = agents.iter().map(Agent::pid).collect();
     for agent in &mut agents {
         agent.finish_well();
@@ -85,7 +69,7 @@ fn a_stopped_observer_costs_no_beat() {
     need_kernel!();
     let observer = ring(LONG).start();
     observer.signal(Signal::STOP);
-    let mut agent = flood(&observer, "nonblocking", 1000);
+    let mut agent = sender(observer.target(), "attempts", &[1000]);
     for nonce in 1..=1000 {
         assert_eq!(agent.number(), nonce);
     }
@@ -97,9 +81,8 @@ fn a_stopped_observer_costs_no_beat() {
     assert_eq!(nonces(&remains.events, pid), (1..=1000).collect::<Vec<_>>());
 }
 
-/// With room for 28 records: what the ring does not take the socket does, and
-/// what the kernel told the sender was sent is told, in its order, whichever
-/// way it went.
+/// With room for 28 records: the socket takes what the ring does not, and each
+/// send that succeeded is reported, in its order, whichever way it went.
 #[test]
 fn a_full_ring_leaves_datagrams_to_the_socket() {
     need_kernel!();
@@ -108,7 +91,7 @@ fn a_full_ring_leaves_datagrams_to_the_socket() {
     for round in 0..rounds {
         let observer = unlimited(LONG).arg("--ring-bytes").arg("4096").start();
         observer.signal(Signal::STOP);
-        let mut agent = flood(&observer, "nonblocking", 200);
+        let mut agent = sender(observer.target(), "attempts", &[200]);
         thread::sleep(Duration::from_millis(300));
         observer.signal(Signal::CONT);
         let pid = agent.pid();
@@ -117,7 +100,9 @@ fn a_full_ring_leaves_datagrams_to_the_socket() {
             .map(|nonce| nonce.parse().expect("a number"))
             .collect();
         // Both at once, while it reads.
-        let mut others: Vec<Agent> = (0..4).map(|_| flood(&observer, "blocking", each)).collect();
+        let mut others: Vec<Agent> = (0..4)
+            .map(|_| flood(&observer, "honest", &format!("count={each}")))
+            .collect();
         let pids: Vec<u32> = others.iter().map(Agent::pid).collect();
         for other in &mut others {
             other.finish_well();
@@ -142,8 +127,8 @@ fn a_full_ring_leaves_datagrams_to_the_socket() {
 }
 
 /// Many senders at once overrun a ring that has room for the records of all
-/// that wait: whichever way their beats went, each is told, and nobody is
-/// called unattested or stale.
+/// that wait: whichever way their beats went, each is reported, and none as
+/// unattested or stale.
 #[test]
 fn an_overrun_ring_loses_and_misjudges_no_beat() {
     const SENDERS: usize = 48;
@@ -165,7 +150,7 @@ fn an_overrun_ring_loses_and_misjudges_no_beat() {
         .iter()
         .fold(setup, |setup, flag| setup.arg(flag))
         .start();
-    let start = |_| flood(&observer, "blocking", EACH);
+    let start = |_| flood(&observer, "honest", &format!("count={EACH}"));
     observer.signal(Signal::STOP);
     let mut agents: Vec<Agent> = (0..SENDERS).map(start).collect();
     thread::sleep(Duration::from_millis(300));
@@ -190,31 +175,24 @@ fn no_wake_up_is_lost() {
     need_kernel!();
     let rounds = if is_emulated() { 300 } else { 3000 };
     let observer = ring(LONG).start();
-    let socket = UnixDatagram::unbound().expect("a socket");
-    socket.connect(observer.socket()).expect("it is there");
+    let socket = connect(observer.socket()).expect("it is there");
     let mut longest = Duration::ZERO;
     for nonce in 1..=rounds {
-        let frame = Frame {
-            status: Status::Ok,
-            pid: process::id(),
-            timestamp: 0,
-            nonce,
-            payload: 0,
-        };
         let sent = Instant::now();
-        socket.send(&frame.encode()).expect("sends");
-        let told = |event: &Value| event["nonce"] == nonce;
-        while !observer.last_event().is_some_and(|event| told(&event)) {
+        let frame = frame(process::id(), nonce).encode();
+        socket.send(&frame).expect("sends");
+        let is_it = |event: Value| event["nonce"] == nonce;
+        while !observer.last_event().is_some_and(is_it) {
             assert!(
                 sent.elapsed() < Duration::from_secs(20),
-                "beat {nonce} is not told"
+                "beat {nonce} is not reported"
             );
             thread::sleep(Duration::from_micros(20));
         }
         longest = longest.max(sent.elapsed());
         thread::sleep(Duration::from_micros(nonce * 37 % 2500));
     }
-    println!("told after {longest:?} at the latest");
+    println!("reported after {longest:?} at the latest");
     // The observer wakes once a second for its own reasons. A machine that is
     // emulated may take longer for anything.
     let is_woken = longest < Duration::from_millis(700);
@@ -253,12 +231,12 @@ fn wake_ups(pid: u32) -> u64 {
     tasks.map(of_task).sum()
 }
 
-/// A liar is named by its record, and so is one in another namespace.
+/// A forger is named by its record, and so is one in another namespace.
 #[test]
-fn lies_are_told_with_their_senders() {
+fn forgeries_are_reported_with_their_senders() {
     need_kernel!();
     let observer = ring(LONG).start();
-    let mut forger = flood(&observer, "forging", 3);
+    let mut forger = flood(&observer, "spoofed", "count=3");
     let failures = observer.expect_count("forgeries", 3, |event| is(event, "auth_failure"));
     for failure in failures {
         assert_eq!(failure["cause"], "pid_mismatch");
@@ -266,30 +244,18 @@ fn lies_are_told_with_their_senders() {
         assert_eq!(failure["sender"]["pid"], forger.pid());
     }
     forger.finish_well();
-    let sender = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sender"));
-        let socket = observer.socket().display().to_string();
-        let victim = process::id().to_string();
-        command.args(arguments.iter().map(|argument| match *argument {
-            "TO" => &socket,
-            "VICTIM" => &victim,
-            other => other,
-        }));
-        Agent::spawn(command)
-    };
-    let mut foreign = sender(&["foreign-child", "TO", "VICTIM"]);
+    let victim = process::id();
+    let mut foreign = sender(observer.target(), "foreign-child", &[victim]);
     observer.expect("a foreigner", |event| is(event, "namespace_conflict"));
     foreign.finish_well();
     // Credentials are not looked at: forging them gains nothing.
-    let mut pretender = sender(&["forge", "TO", "VICTIM", "VICTIM"]);
+    let mut pretender = sender(observer.target(), "forge", &[victim, victim]);
     let failure = observer.expect("a forgery", |event| {
         is(event, "auth_failure") && event["sender"]["pid"] == pretender.pid()
     });
     assert_eq!(failure["cause"], "pid_mismatch");
     pretender.finish_well();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_uring"));
-    command.args(["child", "sqpoll"]).arg(observer.socket());
-    let mut parent = Agent::spawn(command);
+    let mut parent = uring(observer.target(), "child", "sqpoll");
     observer.expect("a stolen ring", |event| event["cause"] == "sqpoll");
     parent.finish_well();
     let remains = observer.stop();
@@ -303,7 +269,7 @@ fn lies_are_told_with_their_senders() {
 fn attached_descriptors_are_the_senders_own_affair() {
     need_kernel!();
     let observer = ring(LONG).start();
-    let mut sender = flood(&observer, "descriptors", 500);
+    let mut sender = sender(observer.target(), "descriptors", &[500, 253]);
     sender.finish_well();
     let (beats, refused) = if kernel::sees_descriptors() {
         (0, 500)
@@ -316,10 +282,10 @@ fn attached_descriptors_are_the_senders_own_affair() {
     assert_eq!(remains.counter("descriptors_refused"), refused);
 }
 
-/// Silence is judged by what the ring holds too, and a stopped observer gives
-/// the time back.
+/// Whether an agent stalls is judged by what the ring holds too, and a stopped
+/// observer gives the time back.
 #[test]
-fn silences_are_told_and_stops_blame_nobody() {
+fn stalls_are_reported_and_stops_blame_nobody() {
     const THRESHOLD_MS: u64 = 500;
     need_kernel!();
     if is_emulated() {
@@ -353,9 +319,9 @@ fn silences_are_told_and_stops_blame_nobody() {
     assert!(observer.stop().counter("absences") > 0);
 }
 
-/// Nor does a flood through the ring hide one.
+/// Nor does a flood through the ring hide a stall.
 #[test]
-fn a_flood_hides_no_silence() {
+fn a_flood_hides_no_stall() {
     need_kernel!();
     if is_emulated() {
         return;
@@ -364,7 +330,7 @@ fn a_flood_hides_no_silence() {
     let observer = setup.start();
     let mut agent = pulse(&observer, 50, 3);
     let mut floods: Vec<Agent> = (0..3)
-        .map(|_| storm(&observer, "honest", u64::MAX))
+        .map(|_| flood(&observer, "honest", "milliseconds=60000"))
         .collect();
     let stall = observer.expect("a stall", |event| {
         is(event, "stall") && event["pid"] == agent.pid()

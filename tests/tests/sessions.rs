@@ -7,17 +7,20 @@ use std::process::{self, Command};
 
 use observer_tests::agent::Agent;
 use observer_tests::observer::{Observer, Remains, Setup, is};
+use observer_tests::senders::sleepers;
 use observer_tests::{need_kernel, observer_binary, procfs};
 use serde_json::Value;
 
 const LONG: u64 = 60_000;
+/// The user that the tests run as.
+const ROOT: u32 = 0;
 /// A threshold that some tests outlast, and a busy machine does not.
 const SHORT: u64 = 1_500;
 /// Beats that last longer than [`SHORT`], at 25 ms each.
 const MANY: u64 = 80;
 
 fn session(observer: &Observer, scenario: &str, numbers: &[u64]) -> Agent {
-    let socket = observer.socket().display().to_string();
+    let socket = observer.target();
     let numbers = numbers.iter().map(u64::to_string);
     let arguments = [scenario.to_owned(), socket].into_iter().chain(numbers);
     Agent::start(env!("CARGO_BIN_EXE_session"), arguments)
@@ -35,7 +38,7 @@ fn nonces(events: &[Value]) -> Vec<u64> {
         .collect()
 }
 
-/// Stops the observer: all of `sent` were beats, and nothing else was said.
+/// Stops the observer: all of `sent` were beats, and nothing else was reported.
 fn stop_after(observer: Observer, sent: u64) -> Remains {
     let count = usize::try_from(sent).expect("a count");
     observer.expect_count("all beats", count, is_beat);
@@ -51,7 +54,7 @@ fn stop_after(observer: Observer, sent: u64) -> Remains {
 /// Sends one frame with each of the nonces, in order.
 fn send_each(agent: &mut Agent, nonces: &[u64]) {
     for nonce in nonces {
-        agent.tell(&nonce.to_string());
+        agent.write_line(&nonce.to_string());
         assert_eq!(agent.line(), "sent");
     }
 }
@@ -93,7 +96,7 @@ fn an_agent_goes_on_after_exec() {
     }
 }
 
-/// A last word that was not the last.
+/// A last frame that was not the last.
 #[test]
 fn an_agent_goes_on_after_a_caught_panic() {
     need_kernel!();
@@ -101,13 +104,13 @@ fn an_agent_goes_on_after_a_caught_panic() {
     let mut agent = session(&observer, "panic", &[MANY]);
     let sent = agent.number() + 1 + agent.number();
     let remains = stop_after(observer, sent);
-    let last_words: Vec<&Value> = remains
+    let last_frames: Vec<&Value> = remains
         .events
         .iter()
         .filter(|beat| beat["nonce"] == u64::MAX)
         .collect();
-    assert_eq!(last_words.len(), 1);
-    assert_eq!(last_words[0]["status"], "critical");
+    assert_eq!(last_frames.len(), 1);
+    assert_eq!(last_frames[0]["status"], "critical");
     assert_eq!(nonces(&remains.events).last(), Some(&(2 * MANY)));
     agent.finish_well();
 }
@@ -143,7 +146,7 @@ fn a_low_nonce_begins_a_session() {
 }
 
 /// A process that got the pid of one that died is another agent: its low
-/// nonces are new, and the silence of the dead one is still told, once.
+/// nonces are new, and the stall of the dead one is still reported, once.
 #[test]
 fn a_recycled_pid_is_a_new_agent() {
     need_kernel!();
@@ -156,13 +159,13 @@ fn a_recycled_pid_is_a_new_agent() {
         .arg(observer_binary());
     let observer = Setup::in_command(command, SHORT).start();
     let mut init = UnixStream::connect(&control).expect("the helper is there");
-    let mut answers = BufReader::new(init.try_clone().expect("a descriptor"));
+    let mut responses = BufReader::new(init.try_clone().expect("a descriptor"));
     let mut start = |scenario: &str, nonce: u64| {
         let socket = observer.socket();
         writeln!(init, "1000 {scenario} {} {nonce}", socket.display()).expect("it reads");
         let mut pid = String::new();
-        answers.read_line(&mut pid).expect("text");
-        assert_eq!(pid.trim_end(), "1000", "the pid was not to be had");
+        responses.read_line(&mut pid).expect("text");
+        assert_eq!(pid.trim_end(), "1000", "it has another pid");
     };
 
     start("once", 100);
@@ -180,7 +183,7 @@ fn a_recycled_pid_is_a_new_agent() {
     assert_eq!(dead["nonce"], 100);
     assert_ne!(dead["sender"]["start_ns"], fresh["sender"]["start_ns"]);
 
-    let stall = observer.expect("the first's silence", |event| is(event, "stall"));
+    let stall = observer.expect("the first's stall", |event| is(event, "stall"));
     assert_eq!(stall["pid"], 1000);
     assert_eq!(stall["last_nonce"], 100);
     assert_eq!(stall["sender"]["start_ns"], dead["sender"]["start_ns"]);
@@ -206,12 +209,9 @@ fn a_recycled_pid_is_a_new_agent() {
 fn a_thousand_agents_each_beat_once_and_end() {
     need_kernel!();
     let observer = Observer::start(SHORT);
-    let mut crowd = session(&observer, "crowd", &[]);
-    crowd.tell("1000");
-    assert_eq!(crowd.line(), "done");
+    sleepers(&observer, ROOT, 1000, "end").finish_well();
     observer.expect_count("all beats", 1000, is_beat);
     observer.expect_count("all stalls", 1000, |event| is(event, "stall"));
-    crowd.finish_well();
     let remains = observer.stop();
     let namespace = procfs::pid_namespace(process::id());
     for event in &remains.events {
@@ -231,25 +231,22 @@ fn a_thousand_agents_each_beat_once_and_end() {
     assert_eq!(remains.events.len(), 2000);
 }
 
-/// The dead do not fill the table: they make room as soon as their silence
-/// has been told.
+/// The dead do not fill the table: their slots are free as soon as their stalls
+/// have been reported.
 #[test]
-fn dead_agents_make_room() {
+fn dead_agents_are_evicted() {
+    const SLOTS: u64 = 100;
     need_kernel!();
-    let places = 100;
     let observer = Setup::new(100)
         .arg("--max-agents")
-        .arg(&places.to_string())
+        .arg(&SLOTS.to_string())
         .start();
-    let mut crowd = session(&observer, "crowd", &[]);
     for round in 1..=10 {
-        crowd.tell(&places.to_string());
-        assert_eq!(crowd.line(), "done");
-        let all = round * places;
+        sleepers(&observer, ROOT, SLOTS, "end").finish_well();
+        let all = usize::try_from(round * SLOTS).expect("few");
         observer.expect_count("all beats", all, is_beat);
         observer.expect_count("all stalls", all, |event| is(event, "stall"));
     }
-    crowd.finish_well();
     let remains = observer.stop();
     assert_eq!(remains.counter("beats"), 1000);
     assert_eq!(remains.counter("stalls"), 1000);
@@ -257,9 +254,9 @@ fn dead_agents_make_room() {
     assert_eq!(remains.counter("evicted_silent"), 900);
 }
 
-/// A live agent keeps its place, whoever else comes.
+/// A live agent keeps its slot, whoever else comes.
 #[test]
-fn a_full_table_refuses_newcomers_until_agents_go_silent() {
+fn a_full_table_refuses_newcomers_until_agents_stall() {
     need_kernel!();
     let observer = Setup::new(SHORT).arg("--max-agents").arg("2").start();
     let mut agents: Vec<Agent> = (0..3).map(|_| session(&observer, "lines", &[])).collect();
@@ -274,8 +271,8 @@ fn a_full_table_refuses_newcomers_until_agents_go_silent() {
     assert_eq!(senders, [pids[0], pids[1], pids[0]]);
 
     let stalls = observer.expect_count("two stalls", 2, |event| is(event, "stall"));
-    let silent: Vec<&Value> = stalls.iter().map(|stall| &stall["pid"]).collect();
-    assert_eq!(silent, [pids[1], pids[0]]);
+    let stalled: Vec<&Value> = stalls.iter().map(|stall| &stall["pid"]).collect();
+    assert_eq!(stalled, [pids[1], pids[0]]);
     send_each(&mut agents[2], &[2]);
     observer.expect("the third's beat", |event| {
         is_beat(event) && event["pid"] == pids[2]

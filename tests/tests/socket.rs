@@ -1,4 +1,5 @@
-//! The socket file: bound safely, and an operator's mistakes told clearly.
+//! The socket's file: bound safely, and an operator's mistakes are errors that
+//! name them.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

@@ -1,4 +1,4 @@
-//! Silence: told once, on time, and never because the observer was away.
+//! Stalls: reported once, on time, and never because the observer was away.
 
 use std::thread;
 use std::time::Duration;
@@ -7,26 +7,21 @@ use observer_tests::agent::Agent;
 use observer_tests::kernel::attested_loopback;
 use observer_tests::need_kernel;
 use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::senders::{flood, pulse};
 use rustix::process::Signal;
 use serde_json::Value;
 
-fn pulse(observer: &Observer, interval_ms: u64, count: u64) -> Agent {
-    let socket = observer.socket().display().to_string();
-    let arguments = [socket, interval_ms.to_string(), count.to_string()];
-    Agent::start(env!("CARGO_BIN_EXE_pulse"), arguments)
-}
-
-/// How late a silence was told, in nanoseconds.
+/// How late a stall was reported, in nanoseconds.
 fn lateness(stall: &Value, threshold_ms: u64) -> u64 {
     let at = |field: &str| stall[field].as_u64().expect("a time");
     let silent = at("observer_ns").checked_sub(at("last_ns")).expect("order");
     silent
         .checked_sub(threshold_ms * 1_000_000)
-        .unwrap_or_else(|| panic!("told before the threshold: {stall}"))
+        .unwrap_or_else(|| panic!("reported before the threshold: {stall}"))
 }
 
 #[test]
-fn a_silence_is_told_once_and_on_time() {
+fn a_stall_is_reported_once_and_on_time() {
     const THRESHOLD_MS: u64 = 300;
     const AGENTS: usize = 15;
     need_kernel!();
@@ -60,27 +55,23 @@ fn a_silence_is_told_once_and_on_time() {
 }
 
 #[test]
-fn an_agent_that_comes_back_can_go_silent_again() {
+fn an_agent_that_comes_back_can_stall_again() {
     need_kernel!();
     let observer = Observer::start(300);
     let mut agent = pulse(&observer, 100, 0);
     let of_agent = |event: &Value, name: &str| is(event, name) && event["pid"] == agent.pid();
-    let signal = |signal| {
-        let pid = rustix::process::Pid::from_raw(agent.pid().cast_signed()).expect("a pid");
-        rustix::process::kill_process(pid, signal).expect("it is our child");
-    };
     for times in 1..=2 {
         let beats = observer.events_where(|event| of_agent(event, "beat")).len();
         observer.expect_count("beats", beats + 2, |event| of_agent(event, "beat"));
-        signal(Signal::STOP);
+        agent.signal(Signal::STOP);
         observer.expect_count("stalls", times, |event| of_agent(event, "stall"));
-        signal(Signal::CONT);
+        agent.signal(Signal::CONT);
     }
     assert!(agent.finish().success());
 }
 
-/// The observer is stopped for two seconds under 40 healthy agents. Whatever
-/// beats were lost on the full queue meanwhile, nobody went silent.
+/// The observer is stopped for two seconds while 40 healthy agents beat.
+/// Whatever beats were lost on the full queue meanwhile, nobody stalled.
 #[test]
 fn a_stopped_observer_blames_nobody() {
     need_kernel!();
@@ -114,8 +105,8 @@ fn a_stopped_observer_blames_nobody() {
     }
 }
 
-/// A frozen container, or slice of services: who beats and who listens stand
-/// still together, and do not wake at the same moment.
+/// A frozen container, or slice of services: agents and observer stand still
+/// together, and do not wake at the same moment.
 #[test]
 fn a_freeze_of_all_blames_nobody() {
     need_kernel!();
@@ -179,19 +170,17 @@ fn unlimited(setup: Setup) -> Setup {
 /// A flood keeps the queue from ever being empty; the dead are found all the
 /// same, and nearly as soon.
 #[test]
-fn a_flood_hides_no_silence() {
+fn a_flood_hides_no_stall() {
     const THRESHOLD_MS: u64 = 300;
     need_kernel!();
-    for what in ["for-ever", "garbage-for-ever"] {
+    for kind in ["honest", "garbage"] {
         let observer = unlimited(Setup::new(THRESHOLD_MS)).start();
         let mut agent = pulse(&observer, 50, 3);
         // Before the flood: it does not wait for room, and an agent whose
         // every beat was refused is not known.
         observer.expect_count("beats", 3, |event| is(event, "beat"));
-        let socket = observer.socket().display().to_string();
-        let arguments = [what.to_owned(), socket, "0".to_owned()];
-        let mut flood = Agent::start(env!("CARGO_BIN_EXE_flood"), arguments);
-        let flooder = flood.number();
+        let flood = flood(&observer, kind, "");
+        let flooder = flood.pid();
         let stall = observer.expect("a stall", |event| {
             is(event, "stall") && event["pid"] == agent.pid()
         });
@@ -199,33 +188,29 @@ fn a_flood_hides_no_silence() {
         assert!(agent.finish().success());
         let remains = observer.stop();
         assert!(remains.status.success());
-        // There was a flood, and it was there when the stall was told.
+        // There was a flood, and it was there when the stall was reported.
         let is_flood = |event: &&Value| event["sender"]["pid"] == flooder;
-        let told = |event: &Value| event["observer_ns"].as_u64().expect("a time");
+        let time = |event: &Value| event["observer_ns"].as_u64().expect("a time");
         let from_flood = remains.events.iter().filter(is_flood);
         let during = from_flood
-            .filter(|event| told(event) <= told(&stall))
+            .filter(|event| time(event) <= time(&stall))
             .count();
-        assert!(during > 1000, "{what}: {during} datagrams only");
+        assert!(during > 1000, "{kind}: {during} datagrams only");
         let late = lateness(&stall, THRESHOLD_MS);
-        println!("{what}: {late} ns late under {during} datagrams");
-        assert!(late < 100_000_000, "{what}: {late} ns late");
+        println!("{kind}: {late} ns late under {during} datagrams");
+        assert!(late < 100_000_000, "{kind}: {late} ns late");
     }
 }
 
-/// Nor behind a long queue that six senders keep full.
+/// Nor does one through a long queue that six senders keep full.
 #[test]
-fn a_flood_through_a_long_queue_hides_no_silence() {
+fn a_flood_through_a_long_queue_hides_no_stall() {
     const THRESHOLD_MS: u64 = 300;
     need_kernel!();
     let observer = unlimited(Setup::with_queue_limit(512, THRESHOLD_MS)).start();
     let mut agent = pulse(&observer, 50, 3);
     observer.expect_count("beats", 3, |event| is(event, "beat"));
-    let socket = observer.socket().display().to_string();
-    let arguments = ["stale-for-ever".to_owned(), socket, "0".to_owned()];
-    let floods: Vec<Agent> = (0..6)
-        .map(|_| Agent::start(env!("CARGO_BIN_EXE_flood"), &arguments))
-        .collect();
+    let floods: Vec<Agent> = (0..6).map(|_| flood(&observer, "stale", "")).collect();
     let stall = observer.expect("a stall", |event| {
         is(event, "stall") && event["pid"] == agent.pid()
     });
@@ -237,7 +222,7 @@ fn a_flood_through_a_long_queue_hides_no_silence() {
     assert!(observer.stop().counter("stale_nonces") > 1000);
 }
 
-/// What was sent before the signal is told before the end.
+/// What was sent before the signal is reported before the end.
 #[test]
 fn the_end_waits_for_what_was_sent() {
     need_kernel!();

@@ -1,9 +1,10 @@
-//! A reader of stdout that does not read: what finds room in the queue then.
+//! A reader of stdout that does not read: what finds room in the queue then. And
+//! one that is gone.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::process::Command;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use observer_tests::agent::Agent;
 use observer_tests::attacker::NOBODY;
 use observer_tests::observer::{Observer, PATIENCE, Remains, Setup, is};
 use observer_tests::prometheus::{get, metrics_port};
+use observer_tests::senders::{self, sleepers};
 use observer_tests::{need_kernel, observer_binary};
 use rustix::fs::{OFlags, fcntl_setfl};
 use serde_json::Value;
@@ -49,13 +51,9 @@ impl Unread {
         let observer = Setup::in_command(command, THRESHOLD_MS)
             .arg("--max-beat-rate")
             .arg("0")
-            .arg("--socket-mode")
-            .arg("0666")
             .arg("--metrics")
             .arg("0")
-            .start();
-        let open = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(observer.directory(), open).expect("ours");
+            .start_for_all();
         Self {
             metrics: metrics_port(&observer),
             observer,
@@ -64,20 +62,16 @@ impl Unread {
         }
     }
 
-    /// A process of a user that sends what it is asked to.
+    /// A process of a user that sends what a line asks for.
     fn sender(&self, uid: u32) -> Agent {
-        let socket = self.observer.socket().display().to_string();
-        let arguments = ["volleys-as".to_owned(), socket, uid.to_string()];
-        let mut sender = Agent::start(env!("CARGO_BIN_EXE_sender"), arguments);
-        assert_eq!(sender.number(), u64::from(sender.pid()));
-        sender
+        senders::sender(self.observer.target(), "volleys-as", &[uid])
     }
 
     /// Waits until a metric is at least so much.
     fn wait(&self, metric: &str, least: f64) {
         let end = Instant::now() + PATIENCE;
         loop {
-            let text = get(self.metrics, "/metrics").expect("it answers").1;
+            let text = get(self.metrics, "/metrics").expect("a response").1;
             let sample = text.lines().find_map(|line| line.strip_prefix(metric));
             let value: Option<f64> = sample.and_then(|sample| sample.trim().parse().ok());
             if value.is_some_and(|value| value >= least) {
@@ -104,7 +98,7 @@ impl Unread {
 }
 
 fn send(sender: &mut Agent, claimed: u32, count: u32) {
-    sender.tell(&format!("{claimed} {count}"));
+    sender.write_line(&format!("{claimed} {count}"));
     assert_eq!(sender.line(), "sent");
 }
 
@@ -113,7 +107,7 @@ fn by(event: &Value, name: &str, uid: u32) -> bool {
 }
 
 #[test]
-fn a_forgers_flood_hides_no_other_forger_and_no_silence() {
+fn a_forgers_flood_hides_no_other_forger_and_no_stall() {
     need_kernel!();
     let unread = Unread::start();
     let mut agent = unread.sender(SERVICE);
@@ -140,19 +134,16 @@ fn a_forgers_flood_hides_no_other_forger_and_no_silence() {
     assert_eq!(remains.counter("auth_failures"), u64::from(MANY) + 1);
 }
 
-/// Silences are few, unless somebody starts processes for it.
+/// Stalls are few, unless somebody starts processes for it.
 #[test]
-fn a_crowd_that_falls_silent_hides_no_other_silence() {
+fn a_crowd_that_stalls_hides_no_other_stall() {
     const CROWD: u32 = 4_000;
     need_kernel!();
     let unread = Unread::start();
     let mut flood = unread.sender(NOBODY);
     let claimed = flood.pid();
     send(&mut flood, claimed, MANY);
-    let socket = unread.observer.socket().display().to_string();
-    let arguments = [socket, NOBODY.to_string(), CROWD.to_string(), "end".into()];
-    let mut crowd = Agent::start(env!("CARGO_BIN_EXE_sleepers"), arguments);
-    assert_eq!(crowd.number(), u64::from(CROWD));
+    let mut crowd = sleepers(&unread.observer, NOBODY, CROWD.into(), "end");
     let stalls = r#"observer_events_total{event="stall"}"#;
     unread.wait(stalls, f64::from(CROWD) + 1.0);
     let mut agent = unread.sender(SERVICE);
@@ -172,4 +163,52 @@ fn a_crowd_that_falls_silent_hides_no_other_silence() {
     };
     assert_eq!(count(SERVICE), 1);
     assert!((500..CROWD as usize).contains(&count(NOBODY)));
+}
+
+/// Whoever read the events is gone: the observer logs that and ends, rather
+/// than observe for nobody.
+#[test]
+fn a_closed_stdout_ends_the_observer() {
+    need_kernel!();
+    let directory = tempfile::tempdir().expect("a scratch directory");
+    let socket = directory.path().join("s");
+    let mut observer = Command::new(observer_binary())
+        .args(["run", "--json", "--threshold-ms", "60000", "--socket"])
+        .arg(&socket)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    drop(observer.stdout.take());
+    let mut log = BufReader::new(observer.stderr.take().expect("stderr is piped"));
+    let mut line = String::new();
+    while line.trim_end() != "ready" {
+        line.clear();
+        assert!(log.read_line(&mut line).expect("text") > 0, "not ready");
+    }
+    let mut agent = Agent::start(
+        env!("CARGO_BIN_EXE_pulse"),
+        [&socket.display().to_string(), "1", "1"],
+    );
+    agent.finish_well();
+    assert_eq!(agent.number(), 1, "a beat to report");
+    let end = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = observer.try_wait().expect("it is our child") {
+            break status;
+        }
+        if Instant::now() > end {
+            observer.kill().expect("it is our child");
+            observer.wait().expect("it is our child");
+            panic!("it goes on without a reader");
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).expect("text");
+    assert_eq!(status.code(), Some(1), "{rest}");
+    assert!(rest.contains("stdout was closed by its reader"), "{rest}");
+    assert!(!rest.contains("panicked"), "{rest}");
+    assert!(!socket.exists());
 }

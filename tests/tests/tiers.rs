@@ -59,7 +59,6 @@ enum Route {
 
 const SENDER: &str = env!("CARGO_BIN_EXE_sender");
 const URING: &str = env!("CARGO_BIN_EXE_uring");
-const UDP: &str = env!("CARGO_BIN_EXE_udp");
 const ATTACKER: &str = env!("CARGO_BIN_EXE_udp_attack");
 
 const ATTACKS: [Attack; 11] = [
@@ -121,7 +120,7 @@ const ATTACKS: [Attack; 11] = [
     },
     Attack {
         name: "by UDP: an honest beat",
-        sender: &[UDP, "connected", "TO"],
+        sender: &[SENDER, "resident", "TO"],
         route: Route::Udp,
         btf: "beat",
         helper: NOT_BY_UDP,
@@ -129,7 +128,7 @@ const ATTACKS: [Attack; 11] = [
     },
     Attack {
         name: "by UDP: another's pid in the frame",
-        sender: &[UDP, "claim", "TO", "VICTIM"],
+        sender: &[SENDER, "claim", "TO", "VICTIM"],
         route: Route::Udp,
         btf: "pid_mismatch",
         helper: NOT_BY_UDP,
@@ -156,8 +155,8 @@ const ATTACKS: [Attack; 11] = [
 /// An observer of a tier that attests no UDP does not start with it.
 const NOT_BY_UDP: &str = "exit code 3";
 
-/// What an old kernel lets nobody look into is no matter of tiers: sockets that
-/// are not UDP's (`udp_attacks.rs`).
+/// Sockets that are not UDP's, which an old kernel lets nobody look into, are no
+/// matter of tiers (`udp_forgeries.rs`).
 const HAND_MADE: &str = "by UDP: the same, in a hand-made packet";
 
 fn is_left_out(attack: &Attack) -> bool {
@@ -167,7 +166,7 @@ fn is_left_out(attack: &Attack) -> bool {
 /// What an observer makes of an attack.
 fn outcome(attack: &Attack, observer: &Observer) -> String {
     let to = match attack.route {
-        Route::Unix => observer.socket().display().to_string(),
+        Route::Unix => observer.target(),
         Route::Udp => observer.udp().first().expect("a listener").to_string(),
     };
     let victim = Agent::spawn(Command::new("cat"));
@@ -204,8 +203,8 @@ fn verdict(event: &Value, is_honest: bool) -> String {
     text(&event["cause"])
 }
 
-/// Lets each attack loose on an observer of a tier, and compares what it says
-/// with what is to be expected.
+/// Carries out each attack on an observer of a tier, and compares what it
+/// reports with what is expected.
 fn attack(observer: &Observer, tier: &Tier, routes: &[Route]) {
     for (number, attack) in ATTACKS.iter().enumerate() {
         if !routes.contains(&attack.route) || is_left_out(attack) {
@@ -213,7 +212,7 @@ fn attack(observer: &Observer, tier: &Tier, routes: &[Route]) {
         }
         let found = outcome(attack, observer);
         let fact = format!("attack/{}/{number:02} {}", tier.name, attack.name);
-        fact::tell(&fact, &found);
+        fact::record(&fact, &found);
         assert_eq!(
             found,
             (tier.expected)(attack),
@@ -260,19 +259,19 @@ fn each_tier_sees_what_it_can() {
     }
 }
 
-/// No helper function tells a corked send from another.
+/// No helper function shows whether a send is corked.
 fn refuses_udp(binary: &Binary, flags: &[&str]) {
     let refused = binary.start(Privilege::Root, flags).err();
     let remains = refused.expect("it attests no UDP");
     assert_eq!(remains.status.code(), Some(3), "{:#?}", remains.log);
-    let said = remains.log.join("\n");
-    assert!(said.contains("only tier btf attests UDP"), "{said}");
+    let log = remains.log.join("\n");
+    assert!(log.contains("only tier btf attests UDP"), "{log}");
     for (number, attack) in ATTACKS.iter().enumerate() {
         if attack.route != Route::Udp {
             continue;
         }
         let fact = format!("attack/{}/{number:02} {}", HELPER.name, attack.name);
-        fact::tell(&fact, NOT_BY_UDP);
+        fact::record(&fact, NOT_BY_UDP);
     }
 }
 
@@ -294,16 +293,13 @@ fn each_privilege_has_its_tier() {
             (Ok(observer), Some(tier)) => {
                 assert_via(&observer, tier.name);
                 attack(&observer, tier, &[Route::Unix]);
-                fact::tell(&fact, tier.name);
+                fact::record(&fact, tier.name);
             }
             (Err(remains), None) => {
                 assert_eq!(remains.status.code(), Some(3), "{:#?}", remains.log);
-                let said = remains.log.join("\n");
-                assert!(
-                    said.contains("CAP_BPF") && said.contains("doctor"),
-                    "{said}"
-                );
-                fact::tell(&fact, "exit code 3");
+                let log = remains.log.join("\n");
+                assert!(log.contains("CAP_BPF") && log.contains("doctor"), "{log}");
+                fact::record(&fact, "exit code 3");
             }
             (Ok(_), None) => panic!("{privilege:?} attests"),
             (Err(remains), Some(_)) => panic!("{privilege:?}: {:#?}", remains.log),
@@ -323,21 +319,22 @@ fn udp_takes_one_capability_more() {
         .start(WITH, &udp)
         .unwrap_or_else(|remains| panic!("{:#?}", remains.log));
     attack(&observer, &BTF, &[Route::Udp]);
-    fact::tell(&format!("privilege/UDP: {}", WITH.name()), BTF.name);
+    fact::record(&format!("privilege/UDP: {}", WITH.name()), BTF.name);
     let remains = binary
         .start(Privilege::BTF, &udp)
         .err()
         .expect("it may not attach");
     assert_eq!(remains.status.code(), Some(3), "{:#?}", remains.log);
-    fact::tell(
+    fact::record(
         &format!("privilege/UDP: {}", Privilege::BTF.name()),
         "exit code 3",
     );
 }
 
-/// Without attestation, and told so: what varta-watch has.
+/// Without attestation, and with a line in the log that says so: what
+/// varta-watch has.
 #[test]
-fn who_may_nothing_can_still_observe_what_it_is_told() {
+fn who_has_no_capability_can_still_observe_what_is_claimed() {
     need_kernel!();
     let binary = Binary::new();
     let observer = binary
@@ -353,10 +350,10 @@ fn who_may_nothing_can_still_observe_what_it_is_told() {
     assert_eq!(reasons.len(), 1, "{reasons:?}");
 }
 
-/// Where IPv4 cannot be attested the observer does not start on it, and says
+/// Where IPv4 cannot be attested the observer does not start on it, and logs
 /// what to do.
 #[test]
-fn an_unattested_listener_takes_the_operators_word() {
+fn an_unattested_listener_needs_the_operators_consent() {
     need_kernel!();
     if kernel::is_at_least(ATTESTED_IPV4) {
         return;
@@ -371,14 +368,14 @@ fn an_unattested_listener_takes_the_operators_word() {
     ] {
         let remains = run(flags).err().expect("nobody agreed to less");
         assert_eq!(remains.status.code(), Some(3), "{:#?}", remains.log);
-        let said = remains.log.join("\n");
-        assert!(said.contains("IPv6"), "{said}");
+        let log = remains.log.join("\n");
+        assert!(log.contains("IPv6"), "{log}");
     }
     for more in [&[][..], &["--udp", "[::1]:0"]] {
         let flags = [&["--udp", "127.0.0.1:0", "--accept-network-beats"], more].concat();
         let observer = run(&flags).unwrap_or_else(|remains| panic!("{:#?}", remains.log));
         let to = observer.udp()[0].to_string();
-        let mut agent = Agent::start(UDP, ["connected", &to]);
+        let mut agent = Agent::start(SENDER, ["resident", &to]);
         let beat = observer.expect("a beat", |event| is(event, "beat"));
         assert_eq!(beat["origin"], "network_unverified");
         agent.finish_well();

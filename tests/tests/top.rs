@@ -1,13 +1,13 @@
-//! The live view, in a real terminal: tmux draws it, presses its keys and
-//! says what is on the screen.
+//! The live view, in a real terminal: tmux draws it, presses its keys and prints
+//! what is on the screen.
 
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use observer_common::frame::{Frame, Status};
+use observer_testing::{connect, frame};
 use observer_tests::observer::{PATIENCE, Setup};
 use observer_tests::{need_kernel, observer_binary};
 
@@ -23,8 +23,8 @@ impl Terminal {
             socket: folder.join("tmux").display().to_string(),
         };
         let (columns, lines) = (columns.to_string(), lines.to_string());
-        // What the shell says afterwards shows that the view gave the
-        // terminal back.
+        // What the shell prints afterwards shows that the view restored the
+        // terminal.
         let command = format!("{command}; echo ended with $?; stty -a; cat");
         terminal.tmux(&[
             "-f",
@@ -88,14 +88,10 @@ impl Drop for Terminal {
 }
 
 fn beat(socket: &Path, pid: u32, status: Status, nonce: u64) {
-    let agent = UnixDatagram::unbound().expect("a socket");
-    agent.connect(socket).expect("connects");
+    let agent = connect(socket).expect("it is there");
     let frame = Frame {
         status,
-        pid,
-        timestamp: 1,
-        nonce,
-        payload: 0,
+        ..frame(pid, nonce)
     };
     agent.send(&frame.encode()).expect("sends");
 }
@@ -185,7 +181,7 @@ fn a_crowd_of_attacks_stays_on_the_screen() {
     terminal.expect(&["ended with 0"]);
 }
 
-/// Many agents: only as many are asked for as fit, and keys lead to the rest.
+/// Many agents: only as many are requested as fit, and keys lead to the rest.
 #[test]
 fn keys_lead_to_every_agent() {
     need_kernel!();
@@ -202,15 +198,8 @@ fn keys_lead_to_every_agent() {
     let agent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     // Nobody attests them, so that one process can be all of these.
     for pid in 1001..=1200 {
-        let frame = Frame {
-            status: Status::Ok,
-            pid,
-            timestamp: 1,
-            nonce: 1,
-            payload: 0,
-        };
         agent
-            .send_to(&frame.encode(), ("127.0.0.1", port))
+            .send_to(&frame(pid, 1).encode(), ("127.0.0.1", port))
             .expect("sends");
     }
     observer.expect_count("beats", 200, |event| event["event"] == "beat");

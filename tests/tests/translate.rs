@@ -5,7 +5,9 @@ use std::process::{self, Command};
 
 use observer_tests::agent::Agent;
 use observer_tests::kernel::attested_loopback;
+use observer_tests::namespace::contained;
 use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::senders;
 use observer_tests::{need_kernel, observer_binary, procfs};
 use serde_json::Value;
 
@@ -19,29 +21,18 @@ fn translating() -> Observer {
         .start()
 }
 
-/// A command in a new pid namespace; its first process.
-fn contained(program: &str) -> Command {
-    let mut command = Command::new("unshare");
-    command
-        .args(["--pid", "--fork", "--mount-proc", "--kill-child", "--"])
-        .arg(program);
-    command
-}
-
-/// A sender that beats for each line that it is told: the first process of a
-/// namespace, or its second.
+/// A sender that beats for each line: the first process of a namespace, or its
+/// second.
 fn sender(observer: &Observer, pid: u32) -> Agent {
-    let socket = observer.socket();
-    let mut command = if pid == 1 {
+    let command = if pid == 1 {
         contained(SENDER)
     } else {
         let mut shell = contained("sh");
         shell.args(["-c", "\"$@\"; exit", "sh", SENDER]);
         shell
     };
-    command.arg("each-line").arg(socket);
-    let mut agent = Agent::spawn(command);
-    assert_eq!(agent.number(), u64::from(pid), "its own pid");
+    let (agent, own_pid) = senders::start(command, "each-line", observer.target(), &[]);
+    assert_eq!(own_pid, pid);
     agent
 }
 
@@ -50,7 +41,7 @@ fn number(value: &Value) -> u32 {
     u32::try_from(number).expect("32 bits")
 }
 
-/// What a beat says of a translated agent, compared with `/proc`.
+/// Compares a translated agent's beat with `/proc`.
 fn assert_translated(beat: &Value, own_pid: u32) {
     let pid = number(&beat["pid"]);
     assert_eq!(procfs::pids(pid), [pid, own_pid], "{beat}");
@@ -67,8 +58,8 @@ fn an_agent_in_a_container_is_tracked_by_the_pid_that_the_observer_sees() {
     let observer = translating();
     for own_pid in [1, 2] {
         let mut agent = sender(&observer, own_pid);
-        agent.tell("");
-        agent.tell("");
+        agent.write_line("");
+        agent.write_line("");
         let beats = observer.expect_count("beats", 2, |event| {
             is(event, "beat") && event["sender"]["own_pid"] == own_pid
         });
@@ -77,13 +68,13 @@ fn an_agent_in_a_container_is_tracked_by_the_pid_that_the_observer_sees() {
         }
         // By its number on the host it is somebody else, and so is another.
         for claimed in [number(&beats[0]["pid"]), process::id()] {
-            agent.tell(&claimed.to_string());
-            let lie = observer.expect("a lie", |event| {
+            agent.write_line(&claimed.to_string());
+            let forgery = observer.expect("a forgery", |event| {
                 is(event, "auth_failure")
                     && event["claimed_pid"] == claimed
                     && event["sender"]["own_pid"] == own_pid
             });
-            assert_eq!(lie["cause"], "pid_mismatch");
+            assert_eq!(forgery["cause"], "pid_mismatch");
         }
         agent.finish();
     }
@@ -96,7 +87,7 @@ fn equal_pids_of_two_containers_are_two_agents() {
     let mut agents = [sender(&observer, 2), sender(&observer, 2)];
     for round in 1..=3 {
         for agent in &mut agents {
-            agent.tell("");
+            agent.write_line("");
         }
         observer.expect_count("beats", 2 * round, |event| is(event, "beat"));
     }
@@ -127,7 +118,7 @@ fn without_the_flag_a_container_is_a_conflict() {
     need_kernel!();
     let observer = Observer::start(LONG);
     let mut second = sender(&observer, 2);
-    second.tell("");
+    second.write_line("");
     let conflict = observer.expect("a conflict", |event| is(event, "namespace_conflict"));
     assert_eq!(conflict["claimed_pid"], 2);
     assert_eq!(
@@ -136,7 +127,7 @@ fn without_the_flag_a_container_is_a_conflict() {
     );
     second.finish();
     let mut first = sender(&observer, 1);
-    first.tell("");
+    first.write_line("");
     let refused = observer.expect("no frame", |event| is(event, "decode"));
     assert_eq!(refused["error"], "BadPid");
     assert_eq!(refused["sender"]["own_pid"], 1);
@@ -148,7 +139,7 @@ fn without_the_flag_a_container_is_a_conflict() {
 #[test]
 fn an_observer_in_a_container_translates_what_is_below_it_only() {
     need_kernel!();
-    let observer = Setup::in_command(contained(observer_binary().to_str().expect("text")), LONG)
+    let observer = Setup::in_command(contained(observer_binary()), LONG)
         .arg("--namespaces")
         .arg("translate")
         .arg("--udp")
@@ -156,38 +147,36 @@ fn an_observer_in_a_container_translates_what_is_below_it_only() {
         .arg("--accept-network-beats")
         .start();
 
-    let mut outsider = Agent::start(SENDER, ["each-line".into(), observer.socket()]);
-    outsider.number();
-    outsider.tell("");
-    outsider.tell("2");
+    let mut outsider = senders::sender(observer.target(), "each-line", &[]);
+    outsider.write_line("");
+    outsider.write_line("2");
     let mut sibling = sender(&observer, 2);
-    sibling.tell("");
+    sibling.write_line("");
     let conflicts = observer.expect_count("conflicts", 3, |event| is(event, "namespace_conflict"));
     for conflict in &conflicts {
         assert_eq!(conflict["sender"]["pid"], Value::Null, "{conflict}");
         assert_eq!(conflict["sender"]["scm_pid"], 0);
     }
     // By UDP it is no better: it is local, and it is outside.
-    let to = observer.udp()[0].to_string();
-    let mut by_udp = Agent::start(env!("CARGO_BIN_EXE_udp"), ["connected", &to]);
+    let mut by_udp = senders::sender(observer.udp()[0], "resident", &[]);
     let conflict = observer.expect("a conflict by UDP", |event| {
         is(event, "namespace_conflict") && event["source"].is_string()
     });
     assert_eq!(conflict["sender"]["host_pid"], by_udp.pid());
     by_udp.finish_well();
-    // Pid 1 of a sibling is nobody's honest claim here.
+    // Pid 1 of a sibling is no honest claim here.
     let mut first = sender(&observer, 1);
-    first.tell("");
+    first.write_line("");
     observer.expect("no frame", |event| is(event, "decode"));
 
     let namespace = format!("/proc/{}/ns/pid_for_children", observer.pid());
     let mut below = Command::new("nsenter");
     below.arg(format!("--pid={namespace}")).arg("--");
     below.args(["unshare", "--pid", "--fork", "--kill-child", "--"]);
-    below.args([SENDER, "each-line"]).arg(observer.socket());
-    let mut below = Agent::spawn(below);
-    assert_eq!(below.number(), 1);
-    below.tell("");
+    below.arg(SENDER);
+    let (mut below, own_pid) = senders::start(below, "each-line", observer.target(), &[]);
+    assert_eq!(own_pid, 1);
+    below.write_line("");
     let beat = observer.expect("a beat", |event| is(event, "beat"));
     let host_pid = number(&beat["sender"]["host_pid"]);
     assert_eq!(procfs::pids(host_pid), [host_pid, number(&beat["pid"]), 1]);
@@ -198,7 +187,7 @@ fn an_observer_in_a_container_translates_what_is_below_it_only() {
     }
 }
 
-/// By UDP the kernel's record tells the same.
+/// By UDP the kernel's record has the same.
 #[test]
 fn a_container_is_translated_by_udp_too() {
     need_kernel!();
@@ -208,10 +197,9 @@ fn a_container_is_translated_by_udp_too() {
         .arg("--udp")
         .arg(attested_loopback()[0])
         .start();
-    let mut command = contained(env!("CARGO_BIN_EXE_udp"));
-    command.arg("connected").arg(observer.udp()[0].to_string());
-    let mut agent = Agent::spawn(command);
-    assert_eq!(agent.number(), 1);
+    let (mut agent, own_pid) =
+        senders::start(contained(SENDER), "resident", observer.udp()[0], &[]);
+    assert_eq!(own_pid, 1);
     let beat = observer.expect("a beat", |event| is(event, "beat"));
     let pid = number(&beat["pid"]);
     assert_eq!(procfs::pids(pid), [pid, 1]);

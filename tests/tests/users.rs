@@ -5,25 +5,17 @@ use observer_tests::agent::Agent;
 use observer_tests::kernel::{self, HELPER_TIER, attested_loopback};
 use observer_tests::need_kernel;
 use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::senders::sender;
 
 const LONG: u64 = 60_000;
 
 fn allowing(flags: &[&str]) -> Observer {
-    let setup = Setup::new(LONG).arg("--socket-mode").arg("0666");
-    let observer = flags
-        .iter()
-        .fold(setup, |setup, flag| setup.arg(flag))
-        .start();
-    // The scratch directory is its owner's only.
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(observer.directory(), open).expect("ours");
-    observer
+    let setup = Setup::new(LONG).args(flags.iter().copied());
+    setup.start_for_all()
 }
 
 fn agent(observer: &Observer, uid: u32) -> Agent {
-    let socket = observer.socket().display().to_string();
-    let arguments = ["honest-as".to_owned(), socket, uid.to_string()];
-    Agent::start(env!("CARGO_BIN_EXE_sender"), arguments)
+    sender(observer.target(), "resident-as", &[uid])
 }
 
 #[test]
@@ -50,14 +42,14 @@ fn who_is_on_no_list_is_counted_and_dropped() {
         assert_eq!(remains.events.len(), 1, "{:?}", remains.events);
         assert_eq!(remains.counter("refused_senders"), 3);
         assert_eq!(remains.counter("beats"), 1);
-        // The operator hears of it, and not once for each.
-        let told: Vec<_> = remains
+        // It is logged, and not once for each.
+        let logged: Vec<_> = remains
             .log
             .iter()
             .filter(|line| line.contains("refused a sender"))
             .collect();
-        assert_eq!(told.len(), 1, "{:#?}", remains.log);
-        assert!(told[0].contains("uid=4243"), "{told:?}");
+        assert_eq!(logged.len(), 1, "{:#?}", remains.log);
+        assert!(logged[0].contains("uid=4243"), "{logged:?}");
     }
 }
 
@@ -65,8 +57,7 @@ fn who_is_on_no_list_is_counted_and_dropped() {
 fn the_lists_hold_by_udp_too() {
     need_kernel!();
     let observer = allowing(&["--allow-uid", "4242", "--udp", attested_loopback()[0]]);
-    let to = observer.udp()[0].to_string();
-    let mut root = Agent::start(env!("CARGO_BIN_EXE_udp"), ["connected", &to]);
+    let mut root = sender(observer.udp()[0], "resident", &[]);
     root.finish_well();
     let mut wanted = agent(&observer, 4242);
     observer.expect("a beat", |event| is(event, "beat"));
@@ -99,9 +90,9 @@ fn lists_need_the_tier_that_knows_users() {
     if !kernel::is_at_least(HELPER_TIER) {
         return;
     }
-    let said = String::from_utf8_lossy(&output.stderr);
+    let log = String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.contains("--allow-uid") && said.contains("tier btf"),
-        "{said}"
+        log.contains("--allow-uid") && log.contains("tier btf"),
+        "{log}"
     );
 }

@@ -16,7 +16,7 @@ const MOST_INSTRUCTIONS: u32 = 1_000_000;
 /// Stack of a program in bytes (`MAX_BPF_STACK`, `include/linux/filter.h`).
 const MOST_STACK: u32 = 512;
 
-/// What the kernel says of a loaded program.
+/// What the kernel reports of a loaded program.
 #[derive(Debug)]
 struct Size {
     /// Instructions that the verifier looked at, each as often as it did.
@@ -71,7 +71,7 @@ struct Information {
 
 /// What the system call `bpf` takes for `BPF_OBJ_GET_INFO_BY_FD`.
 #[repr(C)]
-struct Question {
+struct Request {
     fd: i32,
     length: u32,
     info: u64,
@@ -90,24 +90,24 @@ fn machine_code(program: &aya::programs::ProgramFd) -> io::Result<Vec<u8>> {
     Ok(code)
 }
 
-/// Asks the kernel; returns how many bytes of machine code there are.
+/// Reads it from the kernel; returns how many bytes of machine code there are.
 fn information(program: &aya::programs::ProgramFd, info: &mut Information) -> io::Result<u32> {
     use std::os::fd::{AsFd as _, AsRawFd as _};
     const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
-    let question = Question {
+    let request = Request {
         fd: program.as_fd().as_raw_fd(),
         length: u32::try_from(size_of::<Information>()).expect("small"),
         info: (&raw mut *info) as u64,
     };
-    // SAFETY: the question outlives the call, and so do the information that
+    // SAFETY: the request outlives the call, and so do the information that
     // it points to and the code that this points to, each of the length that
-    // is said.
+    // is given.
     let status = unsafe {
         libc::syscall(
             libc::SYS_bpf,
             OBJ_GET_INFO_BY_FD,
-            &raw const question,
-            size_of::<Question>(),
+            &raw const request,
+            size_of::<Request>(),
         )
     };
     if status != 0 {
@@ -205,7 +205,7 @@ fn every_program_is_far_from_the_limits() {
         },
     ) in &all
     {
-        fact::tell(
+        fact::record(
             &format!("verifier/{name}"),
             &format!("{instructions} instructions, {stack} bytes of stack"),
         );

@@ -1,152 +1,158 @@
-//! A process that sends too much, or what is no frame: `flood WHAT SOCKET N`.
+//! The flooder: `flood KIND SOCKET [NAME=VALUE]...`, with a KIND of
+//! [`Flood`] by its name in lower case. A flooder forges in its parent's name.
+//!
+//! | setting | meaning | without it |
+//! |---|---|---|
+//! | `count=N` | it ends after so many sends | it goes on |
+//! | `milliseconds=N` | it ends after that time | it goes on |
+//! | `room=skip` | it does not wait for room in the queue | it waits |
+//! | `pause_us=N` | it waits between two sends | it sends as fast as it can |
+//! | `processes=N` | so many children send, on its socket | it sends itself |
+//! | `uid=N` | the children's user; `N+`: N, N + 1 and so on | its own |
+//! | `begin=line` | it begins once a line is written to it | it begins at once |
+//!
+//! Its first line is its pid, its second the number of sends that succeeded,
+//! its third that of those that found no room.
 
-use std::env;
-use std::fs::File;
-use std::io::{self, BufRead as _, ErrorKind, IoSlice};
-use std::os::fd::AsRawFd as _;
+use std::io::{self, ErrorKind, PipeReader, Read as _, Write as _, pipe};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::parent_id;
-use std::process;
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use std::{env, process, thread};
 
-use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use observer_common::frame::{FRAME_LEN, Frame, Status};
+use nix::unistd::Pid;
+use observer_testing::flood::Flood;
+use observer_tests::process::{become_user, number, start_child, wait_for_child};
+use observer_tests::socket::unix;
+
+/// How many sends there are between two looks at the clock.
+const STRIDE: u64 = 16;
+
+/// What to send, and for how long.
+struct Job {
+    socket: UnixDatagram,
+    kind: Flood,
+    victim: u32,
+    count: u64,
+    end: Option<Instant>,
+    pause: Duration,
+}
+
+/// Who sends.
+struct Crowd {
+    processes: u64,
+    /// The first one's user, and how far the next one's is from it.
+    users: Option<(u32, u32)>,
+}
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [what, path, number] = &arguments[..] else {
-        panic!("flood WHAT SOCKET N");
+    let [kind, path, settings @ ..] = &arguments[..] else {
+        panic!("flood KIND SOCKET [NAME=VALUE]...");
     };
-    let number: u64 = number.parse().expect("a number");
-    let socket = UnixDatagram::unbound().expect("a socket");
-    socket.connect(path).expect("the observer is there");
-    match what.as_str() {
-        "lengths" => lengths(&socket, number),
-        "hex" => hex(&socket),
-        "descriptors" => descriptors(&socket, number, 253),
-        "descriptor" => descriptors(&socket, number, 1),
-        "nonblocking" => nonblocking(&socket, number),
-        "blocking" => blocking(&socket, number, process::id()),
-        "forging" => blocking(&socket, number, parent_id()),
-        "junk" => junk(&socket, number),
-        "for-ever" => for_ever(&socket),
-        "stale-for-ever" => stale_for_ever(&socket),
-        "garbage-for-ever" => garbage_for_ever(&socket),
-        other => panic!("unknown flood {other}"),
-    }
-}
-
-fn frame(pid: u32, nonce: u64) -> [u8; FRAME_LEN] {
-    let (status, timestamp, payload) = (Status::Ok, 0, 0);
-    Frame {
-        status,
-        pid,
-        timestamp,
-        nonce,
-        payload,
-    }
-    .encode()
-}
-
-/// Datagrams of every length up to a bound; what is as long as a frame is
-/// none.
-fn lengths(socket: &UnixDatagram, longest: u64) {
-    for length in 0..=longest {
-        let length = usize::try_from(length).expect("small");
-        socket.send(&vec![0xa5; length]).expect("sends");
-    }
-}
-
-/// What stdin says in hexadecimal digits, a line a datagram.
-fn hex(socket: &UnixDatagram) {
-    for line in io::stdin().lock().lines() {
-        let line = line.expect("text");
-        let digits: Vec<u8> = line
-            .chars()
-            .map(|digit| u8::try_from(digit.to_digit(16).expect("a digit")).expect("small"))
-            .collect();
-        let bytes: Vec<u8> = digits
-            .chunks_exact(2)
-            .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit))
-            .collect();
-        socket.send(&bytes).expect("sends");
-    }
-}
-
-/// Honest frames with descriptors attached; prints how many were refused.
-fn descriptors(socket: &UnixDatagram, count: u64, each: usize) {
-    // Nobody else has this one open: it would be seen in who took it.
-    let program = env::current_exe().expect("a path");
-    let file = File::open(program).expect("it runs");
-    let attached = vec![file.as_raw_fd(); each];
-    let mut refused = 0;
-    for nonce in 1..=count {
-        let bytes = frame(process::id(), nonce);
-        let control = [ControlMessage::ScmRights(&attached)];
-        let payload = [IoSlice::new(&bytes)];
-        let sent = sendmsg::<()>(
-            socket.as_raw_fd(),
-            &payload,
-            &control,
-            MsgFlags::empty(),
-            None,
-        );
-        refused += u64::from(sent == Err(Errno::EPERM));
-        assert!(matches!(sent, Ok(_) | Err(Errno::EPERM)), "{sent:?}");
-    }
-    println!("{refused}");
-}
-
-/// Honest frames without waiting; prints which of them were sent.
-fn nonblocking(socket: &UnixDatagram, count: u64) {
-    socket.set_nonblocking(true).expect("a flag");
-    for nonce in 1..=count {
-        match socket.send(&frame(process::id(), nonce)) {
-            Ok(_) => println!("{nonce}"),
-            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+    let mut job = Job {
+        socket: unix(path),
+        kind: kind.parse().unwrap_or_else(|error| panic!("{error}")),
+        victim: parent_id(),
+        count: u64::MAX,
+        end: None,
+        pause: Duration::ZERO,
+    };
+    let mut crowd = Crowd {
+        processes: 0,
+        users: None,
+    };
+    let (mut time, mut waits_for_line) = (None, false);
+    for setting in settings {
+        let (name, value) = setting.split_once('=').expect("NAME=VALUE");
+        match name {
+            "count" => job.count = number(value),
+            "milliseconds" => time = Some(Duration::from_millis(number(value))),
+            "room" if value == "skip" => job.socket.set_nonblocking(true).expect("a flag"),
+            "pause_us" => job.pause = Duration::from_micros(number(value)),
+            "processes" => crowd.processes = number(value),
+            "uid" => crowd.users = Some(users(value)),
+            "begin" if value == "line" => waits_for_line = true,
+            _ => panic!("unknown setting {setting}"),
         }
     }
+    println!("{}", process::id());
+    if waits_for_line {
+        io::stdin().read_line(&mut String::new()).expect("a line");
+    }
+    job.end = time.map(|time| Instant::now() + time);
+    let (sent, refused) = if crowd.processes > 0 {
+        crowd.flood(&job)
+    } else {
+        job.flood()
+    };
+    println!("{sent}\n{refused}");
 }
 
-/// Frames, each when there is room.
-fn blocking(socket: &UnixDatagram, count: u64, claimed: u32) {
-    for nonce in 1..=count {
-        socket.send(&frame(claimed, nonce)).expect("sends");
+fn users(value: &str) -> (u32, u32) {
+    match value.strip_suffix('+') {
+        Some(first) => (number(first), 1),
+        None => (number(value), 0),
     }
 }
 
-/// One byte, 300 times a second, like a program that took the wrong socket.
-fn junk(socket: &UnixDatagram, count: u64) {
-    socket.set_nonblocking(true).expect("a flag");
-    for _ in 0..count {
-        match socket.send(b"x") {
-            Ok(_) => {}
-            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+impl Job {
+    /// How many sends succeeded, and how many found no room.
+    fn flood(&self) -> (u64, u64) {
+        let own = process::id();
+        let (mut sent, mut refused) = (0, 0);
+        for number in 1..=self.count {
+            if number.is_multiple_of(STRIDE) && self.end.is_some_and(|end| Instant::now() >= end) {
+                break;
+            }
+            let datagram = self.kind.datagram(own, self.victim, number);
+            match self.socket.send(datagram.bytes()) {
+                Ok(_) => sent += 1,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+                    refused += 1;
+                }
+            }
+            if !self.pause.is_zero() {
+                thread::sleep(self.pause);
+            }
         }
-        thread::sleep(Duration::from_micros(3333));
+        (sent, refused)
     }
 }
 
-/// Honest frames as fast as they go, until killed.
-fn for_ever(socket: &UnixDatagram) {
-    println!("{}", process::id());
-    blocking(socket, u64::MAX, process::id());
-}
-
-/// What is as long as a frame and is none, as fast as it goes, until killed.
-fn garbage_for_ever(socket: &UnixDatagram) {
-    println!("{}", process::id());
-    loop {
-        socket.send(&[0xa5; FRAME_LEN]).expect("sends");
+impl Crowd {
+    /// Has each process do the job; their counts, added up.
+    fn flood(&self, job: &Job) -> (u64, u64) {
+        let (reader, writer) = pipe().expect("a pipe");
+        let children: Vec<Pid> = (0..self.processes)
+            .map(|index| {
+                start_child(|| {
+                    if let Some((first, step)) = self.users {
+                        become_user(first + u32::try_from(index).expect("small") * step);
+                    }
+                    let (sent, refused) = job.flood();
+                    let words = [sent.to_ne_bytes(), refused.to_ne_bytes()];
+                    let written = (&writer).write_all(words.as_flattened());
+                    written.expect("it is read");
+                })
+            })
+            .collect();
+        drop(writer);
+        let sums = sums(reader);
+        children.into_iter().for_each(wait_for_child);
+        sums
     }
 }
 
-/// The same frame over and over: counted, and no event after the first.
-fn stale_for_ever(socket: &UnixDatagram) {
-    println!("{}", process::id());
-    loop {
-        socket.send(&frame(process::id(), 2)).expect("sends");
-    }
+/// What all of them have written, added up.
+fn sums(mut results: PipeReader) -> (u64, u64) {
+    let mut bytes = Vec::new();
+    results.read_to_end(&mut bytes).expect("a pipe");
+    let (words, _) = bytes.as_chunks::<8>();
+    let words: Vec<u64> = words.iter().map(|word| u64::from_ne_bytes(*word)).collect();
+    let (pairs, _) = words.as_chunks::<2>();
+    pairs
+        .iter()
+        .fold((0, 0), |(sent, refused), [a, b]| (sent + a, refused + b))
 }

@@ -3,13 +3,13 @@
 //! on.
 //!
 //! With HOW `exec` each sends a forgery and executes a program. A file that is
-//! closed for that is of a FUSE server, this process, which does not answer
+//! closed for that is of a FUSE server, this process, which sends no response
 //! (`fuse_flush`, `fs/fuse/file.c`), and `begin_new_exec` (`fs/exec.c`) keeps
 //! the process's `exec_update_lock` meanwhile.
 //!
-//! With HOW `memory` each maps a page that a FUSE server, this process, is to deliver, and reads
-//! it in one thread. The server fails the first attempt, for which the kernel
-//! drops the `mmap_lock`, and leaves the second unanswered, for which it keeps
+//! With HOW `memory` each maps a page that a FUSE server, this process, is to
+//! deliver, and reads it in one thread. The server fails the first attempt, for which the kernel
+//! drops the `mmap_lock`, and leaves the second without one, for which it keeps
 //! it (`filemap_fault`, `mm/filemap.c`: `maybe_unlock_mmap_for_io` unlocks at
 //! the first try only). Another thread waits for the lock to write, and so
 //! whoever wants to read waits, too. Then the first thread sends a forgery in
@@ -20,14 +20,12 @@
 //! each forger that has sent and is frozen, then `frozen`; lets go and prints
 //! `released` when its stdin closes.
 
-use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixDatagram;
-use std::process;
 use std::ptr;
 use std::thread;
 use std::time::Duration;
@@ -40,8 +38,10 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonym
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Gid, Pid, Uid, alarm, close, execv, fork, setgid, setuid};
-use observer_common::frame::{Frame, Status};
+use nix::unistd::{Pid, alarm, close, execv};
+use observer_testing::frame;
+use observer_tests::process::{arguments, become_user, number, start_child};
+use observer_tests::socket::unix;
 
 /// No test needs it for longer, and nobody on this host can list processes
 /// meanwhile: then SIGALRM ends it, and with the server all that waits for it.
@@ -54,28 +54,23 @@ const OPEN: u32 = 14;
 const READ: u32 = 15;
 const FLUSH: u32 = 25;
 const INIT: u32 = 26;
-/// Those that are not answered.
+/// Those that get no response.
 const FORGET: [u32; 2] = [2, 42];
 
 fn main() {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let [socket, file, uid, count, how] = &arguments[..] else {
-        panic!("freezer SOCKET FILE UID COUNT HOW");
-    };
+    let [socket, file, uid, count, how] = arguments("freezer SOCKET FILE UID COUNT HOW");
     let body = match how.as_str() {
         "memory" => freeze,
         "exec" => execute,
         other => panic!("unknown way {other}"),
     };
-    let uid: u32 = uid.parse().expect("a number");
-    let count: usize = count.parse().expect("a number");
-    let socket = UnixDatagram::unbound().and_then(|agent| agent.connect(socket).map(|()| agent));
-    let socket = socket.expect("the observer is there");
+    let uid: u32 = number(&uid);
+    let count: usize = number(&count);
+    let socket = unix(&socket);
     alarm::set(SECONDS);
-    let fuse = mount_fuse(file, uid);
-    setgid(Gid::from_raw(uid)).expect("root may");
-    setuid(Uid::from_raw(uid)).expect("root may");
-    let forgers = (0..count).map(|page| Forger::start(page, &socket, file, &fuse, body));
+    let fuse = mount_fuse(&file, uid);
+    become_user(uid);
+    let forgers = (0..count).map(|page| Forger::start(page, &socket, &file, &fuse, body));
     let forgers: Vec<Forger> = forgers.collect();
     let mut server = Server {
         fuse,
@@ -87,7 +82,7 @@ fn main() {
     for forger in &server.forgers {
         kill(forger.pid, Signal::SIGKILL).expect("it is our child");
     }
-    // Ends what still waits for an answer, so that they can end.
+    // Ends what still waits for a response, so that they can end.
     drop(server.fuse);
     for forger in &server.forgers {
         waitpid(forger.pid, None).expect("it is our child");
@@ -124,9 +119,9 @@ fn mount_fuse(file: &str, uid: u32) -> File {
 /// One of the processes, as the server sees it.
 struct Forger {
     pid: Pid,
-    /// How often its page was asked for.
+    /// How often its page was requested.
     reads: u32,
-    /// Tells it that the lock is held, then that it is wanted for writing too.
+    /// A byte when the lock is held, and one when it is wanted for writing too.
     go: PipeWriter,
     /// Ends when it has sent.
     sent: PipeReader,
@@ -136,26 +131,24 @@ impl Forger {
     fn start(page: usize, socket: &UnixDatagram, file: &str, fuse: &File, body: Body) -> Self {
         let (steps, go) = io::pipe().expect("a pipe");
         let (sent, done) = io::pipe().expect("a pipe");
-        // SAFETY: the process has one thread, so the child may do what it
-        // likes.
-        match unsafe { fork() }.expect("forks") {
-            ForkResult::Parent { child: pid } => Self {
-                pid,
-                reads: 0,
-                go,
-                sent,
-            },
-            ForkResult::Child => {
-                drop((go, sent));
-                // Else nobody's end would end what waits for an answer.
-                close(fuse.as_raw_fd()).expect("it is open");
-                body(page, socket, file, steps, done);
-                process::exit(1);
+        let pid = start_child(|| {
+            // The other ends are the parent's alone.
+            for end in [go.as_raw_fd(), sent.as_raw_fd()] {
+                close(end).expect("it is open");
             }
+            // Else what waits for a response would not end with the server.
+            close(fuse.as_raw_fd()).expect("it is open");
+            body(page, socket, file, steps, done);
+        });
+        Self {
+            pid,
+            reads: 0,
+            go,
+            sent,
         }
     }
 
-    /// The lock is held: has the forger wait for it, and then forge.
+    /// The lock is held: makes the forger wait for it, and then forge.
     fn forge(&mut self) {
         self.go.write_all(b"w").expect("it reads");
         while !self.has_waiter() {
@@ -163,7 +156,7 @@ impl Forger {
         }
         self.go.write_all(b"s").expect("it reads");
         let end = self.sent.read(&mut [0]).expect("a pipe");
-        assert_eq!(end, 0, "it says nothing");
+        assert_eq!(end, 0, "it writes nothing");
         println!("{}", self.pid);
     }
 
@@ -187,7 +180,7 @@ fn execute(page: usize, socket: &UnixDatagram, file: &str, _: PipeReader, _: Pip
     prctl::set_pdeathsig(Signal::SIGKILL).expect("it may");
     let _closed_on_the_way = File::open(file).expect("it is mounted");
     let claimed = 1000 + u32::try_from(page).expect("small");
-    socket.send(&forgery(claimed)).expect("sends");
+    socket.send(&frame(claimed, 1).encode()).expect("sends");
     let failed = execv(c"/bin/true", &[c"true"]);
     panic!("{failed:?}");
 }
@@ -207,7 +200,7 @@ fn freeze(page: usize, socket: &UnixDatagram, file: &str, mut steps: PipeReader,
     let mapped = mapped.expect("maps");
     // SAFETY: advice about that mapping: no page is to be read ahead.
     unsafe { madvise(mapped, PAGE, MmapAdvise::MADV_RANDOM) }.expect("advises");
-    let bytes = forgery(1000 + u32::try_from(page).expect("small"));
+    let bytes = frame(1000 + u32::try_from(page).expect("small"), 1).encode();
     // Made while a thread can still get its stack.
     let (mut waiting, mut wait) = io::pipe().expect("a pipe");
     thread::spawn(move || {
@@ -217,7 +210,7 @@ fn freeze(page: usize, socket: &UnixDatagram, file: &str, mut steps: PipeReader,
     });
     let at = mapped.as_ptr() as usize;
     // SAFETY: the mapping stays for as long as the process lives. Another
-    // process answers for its content, so it is read as volatile.
+    // process provides its content, so it is read as volatile.
     thread::spawn(move || unsafe { ptr::with_exposed_provenance::<u8>(at).read_volatile() });
     steps.read_exact(&mut [0]).expect("the server is there");
     wait.write_all(b"w").expect("it reads");
@@ -229,17 +222,6 @@ fn freeze(page: usize, socket: &UnixDatagram, file: &str, mut steps: PipeReader,
     }
 }
 
-fn forgery(claimed: u32) -> [u8; 32] {
-    Frame {
-        status: Status::Ok,
-        pid: claimed,
-        timestamp: 0,
-        nonce: 1,
-        payload: 0,
-    }
-    .encode()
-}
-
 /// The FUSE server: one file, which is the root.
 struct Server {
     fuse: File,
@@ -249,7 +231,7 @@ struct Server {
 }
 
 impl Server {
-    /// Answers until stdin closes.
+    /// Responds until stdin closes.
     fn serve(&mut self) {
         let mut buffer = vec![0; 1 << 17];
         let stdin = io::stdin();
@@ -264,32 +246,32 @@ impl Server {
                 return;
             }
             if fuse {
-                self.answer(&mut buffer);
+                self.respond(&mut buffer);
             }
         }
     }
 
-    fn answer(&mut self, buffer: &mut [u8]) {
+    fn respond(&mut self, buffer: &mut [u8]) {
         let length = match self.fuse.read(buffer) {
             Ok(length) => length,
-            // Taken back by who asked.
+            // The request was taken back.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return,
             Err(error) => panic!("{error}"),
         };
         let request = &buffer[..length];
-        let (operation, id) = (number(request, 4), number64(request, 8));
+        let (operation, id) = (word(request, 4), double_word(request, 8));
         match operation {
             INIT => self.reply(id, &init()),
             GETATTR => self.reply(id, &attributes(self.size)),
             OPEN => self.reply(id, &[0; 16]),
-            READ => self.read(id, number64(request, 48)),
-            FLUSH => self.note_flush(number(request, 32)),
+            READ => self.read(id, double_word(request, 48)),
+            FLUSH => self.note_flush(word(request, 32)),
             operation if FORGET.contains(&operation) => {}
             _ => self.fail(id, Errno::ENOSYS),
         }
     }
 
-    /// Fails the first attempt at a page and says nothing to the second.
+    /// Fails the first attempt at a page and sends no response to the second.
     fn read(&mut self, id: u64, offset: u64) {
         let page = usize::try_from(offset).expect("small") / PAGE;
         let forger = &mut self.forgers[page];
@@ -303,7 +285,7 @@ impl Server {
         }
     }
 
-    /// Says nothing to it.
+    /// Sends no response.
     fn note_flush(&mut self, pid: u32) {
         println!("{pid}");
         self.flushes += 1;
@@ -328,9 +310,9 @@ impl Server {
             &error.to_ne_bytes(),
             &id.to_ne_bytes(),
         ];
-        let answer = [&head.concat(), body].concat();
-        let written = self.fuse.write(&answer).expect("the kernel asked");
-        assert_eq!(written, answer.len());
+        let response = [&head.concat(), body].concat();
+        let written = self.fuse.write(&response).expect("the kernel waits");
+        assert_eq!(written, response.len());
     }
 }
 
@@ -358,10 +340,10 @@ fn put(body: &mut [u8], at: usize, bytes: &[u8]) {
     body[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-fn number(request: &[u8], at: usize) -> u32 {
+fn word(request: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes(request[at..at + 4].try_into().expect("four"))
 }
 
-fn number64(request: &[u8], at: usize) -> u64 {
+fn double_word(request: &[u8], at: usize) -> u64 {
     u64::from_ne_bytes(request[at..at + 8].try_into().expect("eight"))
 }

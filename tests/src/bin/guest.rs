@@ -1,12 +1,12 @@
 //! The first process of a virtual machine: makes it a host on which the tests
-//! can run, runs what the file lists that its argument names, says how each
-//! went, and switches the machine off.
+//! can run, runs the steps in the file that its argument names, reports how
+//! each went, and switches the machine off.
 //!
-//! The list has a step on each line: a name, variables of the environment
-//! and the command's words, separated by tabs; a word with a `=` before the
-//! command is a variable. Two steps run at a time. What is said goes to the
-//! second serial line, a line of JSON each; the first has the console with
-//! what one of the two prints, the third what the other does.
+//! The file has a step on each line: a name, variables of the environment, and
+//! a command with its arguments, separated by tabs; what has a `=` before the
+//! command is a variable. Two steps run at a time. Reports go to the second
+//! serial line, a line of JSON each. The first serial line is the console, with
+//! what one of the two steps prints; the third has what the other prints.
 
 use std::env;
 use std::error::Error;

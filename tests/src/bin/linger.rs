@@ -7,8 +7,7 @@
 //! connected. It prints 1 if its send was refused, else 0, closes the socket
 //! itself, and stays until its stdin is closed.
 
-use std::env;
-use std::io::{self, BufRead as _, ErrorKind, IoSlice, Write as _};
+use std::io::{ErrorKind, IoSlice, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixDatagram;
@@ -17,29 +16,21 @@ use std::process;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::Linger;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt};
-use nix::unistd::{Gid, Uid, setgid, setuid};
-use observer_common::frame::{Frame, Status};
-
-/// The user `nobody`.
-const NOBODY: u32 = 65534;
+use observer_testing::frame;
+use observer_tests::attacker::NOBODY;
+use observer_tests::process::{arguments, become_user, number, wait_for_end};
+use observer_tests::socket::unix;
 
 fn main() {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let [path, seconds] = &arguments[..] else {
-        panic!("linger SOCKET SECONDS");
-    };
-    let socket = UnixDatagram::unbound().expect("a socket");
-    socket.connect(path).expect("the observer is there");
-    setgid(Gid::from_raw(NOBODY)).expect("root may");
-    setuid(Uid::from_raw(NOBODY)).expect("root may");
+    let [path, seconds] = arguments("linger SOCKET SECONDS");
+    let socket = unix(&path);
+    become_user(NOBODY);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
-    let attached = unread(&listener, seconds.parse().expect("a number"));
+    let attached = unread(&listener, number(&seconds));
     println!("{}", u8::from(is_refused(&socket, &attached)));
     drop(attached);
-    // With the listener the connections would go, and nobody linger.
-    for line in io::stdin().lock().lines() {
-        drop(line);
-    }
+    // Without the listener the connections would be reset, and nobody linger.
+    wait_for_end();
 }
 
 /// A connection with as much unread as there is room for.
@@ -65,14 +56,7 @@ fn unread(listener: &TcpListener, seconds: i32) -> TcpStream {
 
 /// Whether a frame with this socket attached is refused.
 fn is_refused(socket: &UnixDatagram, attached: &TcpStream) -> bool {
-    let bytes = Frame {
-        status: Status::Ok,
-        pid: process::id(),
-        timestamp: 0,
-        nonce: 1,
-        payload: 0,
-    }
-    .encode();
+    let bytes = frame(process::id(), 1).encode();
     let descriptors = [attached.as_raw_fd()];
     let control = [ControlMessage::ScmRights(&descriptors)];
     let payload = [IoSlice::new(&bytes)];

@@ -1,30 +1,22 @@
 //! An agent on the public client: `pulse SOCKET INTERVAL_MS COUNT`. It never
 //! retries a beat. COUNT 0 means until stdin is closed; after its last beat
-//! it stays until then, silent. Prints how many beats were sent.
+//! it stays silent until then. Prints how many beats were sent.
 
-use std::env;
-use std::io::{self, BufRead as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use observer_tests::process::{arguments, number, wait_for_end};
 use varta_client::{BeatOutcome, Status, Varta};
 
 fn main() {
-    let mut arguments = env::args().skip(1);
-    let socket = arguments.next().expect("a socket");
-    let mut number = || {
-        let number = arguments.next().expect("a number");
-        number.parse::<u64>().expect("a number")
-    };
-    let (interval, count) = (Duration::from_millis(number()), number());
+    let [socket, interval_ms, count] = arguments("pulse SOCKET INTERVAL_MS COUNT");
+    let (interval, count) = (Duration::from_millis(number(&interval_ms)), number(&count));
     let client = Varta::connect(socket).expect("the observer is there");
     let ended = AtomicBool::new(false);
     let sent = thread::scope(|scope| {
         let beats = scope.spawn(|| beat(client, interval, count, &ended));
-        for line in io::stdin().lock().lines() {
-            drop(line);
-        }
+        wait_for_end();
         ended.store(true, Ordering::Relaxed);
         beats.join().expect("it does not panic")
     });

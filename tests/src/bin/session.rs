@@ -17,8 +17,11 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, getppid};
-use observer_common::frame::{FRAME_LEN, Frame, NONCE_TERMINAL, Status};
+use nix::unistd::{Pid, getppid};
+use observer_common::frame::{Frame, NONCE_TERMINAL, Status};
+use observer_testing::frame;
+use observer_tests::process::{number, start_child, wait_for_end};
+use observer_tests::socket::unix;
 use varta_client::{BeatOutcome, Varta};
 
 /// How long an agent waits between two beats.
@@ -34,47 +37,11 @@ fn main() {
         ["exec-thread", socket, before, after] => exec(socket, number(before), after, true),
         ["panic", socket, beats] => caught_panic(socket, number(beats)),
         ["lines", socket] => lines(socket),
-        ["crowd", socket] => crowd(socket),
-        ["once", socket, nonce] => send(&connect(socket), number(nonce)),
+        ["once", socket, nonce] => send(&unix(socket), number(nonce)),
         ["steady", socket, nonce] => steady(socket, number(nonce)),
-        ["routine-then-critical", socket, each] => routine_then_critical(socket, number(each)),
         ["namespace", control, program, ref rest @ ..] => namespace(control, program, rest),
         _ => panic!("session SCENARIO ..., not {arguments:?}"),
     }
-}
-
-/// As fast as they go: so many beats that are routine, and as many that are
-/// not.
-fn routine_then_critical(socket: &str, each: u64) {
-    let socket = connect(socket);
-    for nonce in 1..=each {
-        socket.send(&frame(Status::Ok, nonce)).expect("sends");
-    }
-    for nonce in each + 1..=2 * each {
-        socket.send(&frame(Status::Critical, nonce)).expect("sends");
-    }
-}
-
-fn number(text: &str) -> u64 {
-    text.parse().expect("a number")
-}
-
-fn connect(path: &str) -> UnixDatagram {
-    let socket = UnixDatagram::unbound().expect("a socket");
-    socket.connect(path).expect("the observer is there");
-    socket
-}
-
-fn frame(status: Status, nonce: u64) -> [u8; FRAME_LEN] {
-    let (pid, timestamp, payload) = (process::id(), 0, 0);
-    Frame {
-        status,
-        pid,
-        timestamp,
-        nonce,
-        payload,
-    }
-    .encode()
 }
 
 fn send(socket: &UnixDatagram, nonce: u64) {
@@ -83,10 +50,14 @@ fn send(socket: &UnixDatagram, nonce: u64) {
     } else {
         Status::Ok
     };
-    socket.send(&frame(status, nonce)).expect("sends");
+    let frame = Frame {
+        status,
+        ..frame(process::id(), nonce)
+    };
+    socket.send(&frame.encode()).expect("sends");
 }
 
-/// Beats with the public client; says whether the kernel took it.
+/// Beats with the public client; returns whether the kernel took it.
 fn beat(client: &mut Varta) -> bool {
     let outcome = client.beat(varta_client::Status::Ok, 0);
     thread::sleep(PAUSE);
@@ -97,7 +68,7 @@ fn beat(client: &mut Varta) -> bool {
     }
 }
 
-/// Beats `beats` times; says how often the kernel took it.
+/// Beats `beats` times; returns how often the kernel took it.
 fn beats(client: &mut Varta, beats: u64) -> u64 {
     (0..beats).filter(|_| beat(client)).count() as u64
 }
@@ -141,14 +112,14 @@ fn exec(socket: &str, before: u64, after: &str, from_thread: bool) {
     panic!("exec: {error}");
 }
 
-/// A panic hook says goodbye, the panic is caught, and the agent goes on.
+/// A panic hook sends a last frame, the panic is caught, and the agent goes on.
 ///
 /// The hook does what `varta_client::install_panic_handler` does, which is
 /// behind a feature: a socket of its own, a critical frame, the terminal nonce.
 fn caught_panic(socket: &str, count: u64) {
-    let goodbye = connect(socket);
+    let farewell = unix(socket);
     panic::set_hook(Box::new(move |_| {
-        send(&goodbye, NONCE_TERMINAL);
+        send(&farewell, NONCE_TERMINAL);
     }));
     let mut client = Varta::connect(socket).expect("connects");
     println!("{}", beats(&mut client, count));
@@ -158,39 +129,18 @@ fn caught_panic(socket: &str, count: u64) {
     wait_for_end();
 }
 
-/// One frame with each nonce that it is told.
+/// One frame with the nonce of each line.
 fn lines(socket: &str) {
-    let socket = connect(socket);
+    let socket = unix(socket);
     for line in io::stdin().lock().lines() {
         send(&socket, number(&line.expect("text")));
         println!("sent");
     }
 }
 
-/// As many agents as it is told: each sends one beat and ends, one after the
-/// other.
-fn crowd(socket: &str) {
-    let socket = connect(socket);
-    for line in io::stdin().lock().lines() {
-        for _ in 0..number(&line.expect("text")) {
-            // SAFETY: this process has one thread.
-            match unsafe { fork() }.expect("forks") {
-                ForkResult::Child => {
-                    send(&socket, 1);
-                    process::exit(0);
-                }
-                ForkResult::Parent { child } => {
-                    waitpid(child, None).expect("it is our child");
-                }
-            }
-        }
-        println!("done");
-    }
-}
-
 /// Beats with ever higher nonces until its parent is gone.
 fn steady(socket: &str, first: u64) {
-    let (socket, parent) = (connect(socket), getppid());
+    let (socket, parent) = (unix(socket), getppid());
     for nonce in first.. {
         send(&socket, nonce);
         thread::sleep(PAUSE);
@@ -201,27 +151,23 @@ fn steady(socket: &str, first: u64) {
 }
 
 /// Runs a program, and agents beside it, in a pid namespace of their own;
-/// ends as the program does. `control` is a socket to ask for agents at.
+/// ends as the program does. `control` is a socket that takes requests for
+/// agents.
 fn namespace(control: &str, program: &str, arguments: &[&str]) {
     let listener = UnixListener::bind(control).expect("binds");
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGCHLD]);
     signals.thread_block().expect("blocks");
     unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS).expect("root may");
-    // SAFETY: this process has one thread.
-    match unsafe { fork() }.expect("forks") {
-        ForkResult::Parent { child } => {
-            while signals.wait().expect("waits") == Signal::SIGTERM {
-                kill(child, Signal::SIGTERM).expect("it is our child");
-            }
-            match waitpid(child, None).expect("it is our child") {
-                WaitStatus::Exited(_, code) => process::exit(code),
-                status => panic!("{status:?}"),
-            }
-        }
-        ForkResult::Child => {
-            let status = init(listener, signals, program, arguments);
-            process::exit(status.code().unwrap_or(255));
-        }
+    let child = start_child(|| {
+        let status = init(listener, signals, program, arguments);
+        process::exit(status.code().unwrap_or(255));
+    });
+    while signals.wait().expect("waits") == Signal::SIGTERM {
+        kill(child, Signal::SIGTERM).expect("it is our child");
+    }
+    match waitpid(child, None).expect("it is our child") {
+        WaitStatus::Exited(_, code) => process::exit(code),
+        status => panic!("{status:?}"),
     }
 }
 
@@ -255,15 +201,15 @@ fn init(listener: UnixListener, signals: SigSet, program: &str, arguments: &[&st
     child.wait().expect("it is our child")
 }
 
-/// Starts an agent `PID SCENARIO SOCKET NONCE` for each line; answers with
+/// Starts an agent `PID SCENARIO SOCKET NONCE` for each line; the response is
 /// its pid. An agent `once` has ended by then.
 fn serve(stream: &UnixStream) {
-    let mut answers = stream;
+    let mut responses = stream;
     for line in BufReader::new(stream).lines() {
         let line = line.expect("text");
         let (pid, arguments) = line.split_once(' ').expect("PID SCENARIO ...");
         let agent = start_as(number(pid), arguments);
-        writeln!(answers, "{agent}").expect("the test listens");
+        writeln!(responses, "{agent}").expect("the test listens");
     }
 }
 
@@ -283,10 +229,4 @@ fn start_as(pid: u64, arguments: &str) -> u32 {
         assert!(end.join().expect("it does not panic").success());
     }
     id
-}
-
-fn wait_for_end() {
-    for line in io::stdin().lock().lines() {
-        line.expect("text");
-    }
 }

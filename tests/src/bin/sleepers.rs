@@ -4,7 +4,6 @@
 //!
 //! One line when all have sent: how many they are.
 
-use std::env;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixDatagram;
 use std::process;
@@ -14,33 +13,26 @@ use std::time::Duration;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, setgid, setuid};
-use observer_common::frame::{Frame, Status};
+use nix::unistd::Pid;
+use observer_testing::frame;
+use observer_tests::process::{arguments, become_user, number, start_child, wait_for_child};
+use observer_tests::socket::unix;
 
 fn main() {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let [path, uid, count, then] = &arguments[..] else {
-        panic!("sleepers SOCKET UID COUNT THEN");
-    };
-    become_user(uid.parse().expect("a number"));
-    let count: usize = count.parse().expect("a number");
-    let socket = UnixDatagram::unbound().expect("a socket");
-    socket.connect(path).expect("the observer is there");
+    let [path, uid, count, then] = arguments("sleepers SOCKET UID COUNT THEN");
+    become_user(number(&uid));
+    let count = number(&count);
+    let socket = unix(&path);
     match then.as_str() {
         "end" => {
             for _ in 0..count {
-                waitpid(start(&socket, || {}), None).expect("it is our child");
+                wait_for_child(start(&socket, || {}));
             }
             println!("{count}");
         }
         "sleep" => sleepers(&socket, count),
         other => panic!("sleep or end, not {other}"),
     }
-}
-
-fn become_user(uid: u32) {
-    setgid(Gid::from_raw(uid)).expect("root may");
-    setuid(Uid::from_raw(uid)).expect("root may");
 }
 
 fn sleepers(socket: &UnixDatagram, count: usize) {
@@ -64,23 +56,12 @@ fn sleepers(socket: &UnixDatagram, count: usize) {
     }
 }
 
-/// One process; a child of this one, which has no other thread.
+/// One process, which beats.
 fn start(socket: &UnixDatagram, then: impl FnOnce()) -> Pid {
-    // SAFETY: the process has one thread, so the child may do what it likes.
-    match unsafe { fork() }.expect("a process") {
-        ForkResult::Parent { child } => child,
-        ForkResult::Child => {
-            set_pdeathsig(Signal::SIGKILL).expect("sets");
-            let frame = Frame {
-                status: Status::Ok,
-                pid: process::id(),
-                timestamp: 0,
-                nonce: 1,
-                payload: 0,
-            };
-            socket.send(&frame.encode()).expect("sends");
-            then();
-            process::exit(0);
-        }
-    }
+    start_child(|| {
+        set_pdeathsig(Signal::SIGKILL).expect("sets");
+        let beat = frame(process::id(), 1).encode();
+        socket.send(&beat).expect("sends");
+        then();
+    })
 }

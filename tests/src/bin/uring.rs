@@ -7,52 +7,36 @@
 //! these). HOW: `inline`, `async`, `sqpoll`, `sqpoll-async`; with
 //! `-renamed` the kernel's threads get the name of an innocent worker first.
 
-use std::env;
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::net::UnixDatagram;
-use std::process;
+use std::process::id;
 use std::ptr::NonNull;
 use std::thread;
 use std::time::Duration;
 
 use io_uring::{IoUring, opcode, squeue, types};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
-use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, fork};
-use observer_common::frame::{FRAME_LEN, Frame, Status};
+use observer_common::frame::FRAME_LEN;
+use observer_testing::frame;
+use observer_tests::process::{self, arguments};
+use observer_tests::socket::Socket;
 
 fn main() {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let [who, how, socket] = &arguments[..] else {
-        panic!("uring WHO HOW SOCKET");
-    };
-    let sender = Sender::new(connect(socket), how);
-    println!("{}", process::id());
+    let [who, how, socket] = arguments("uring WHO HOW SOCKET");
+    let sender = Sender::new(Socket::connect(&socket).into(), &how);
+    println!("{}", id());
     match who.as_str() {
-        "self" => sender.send(process::id()),
+        "self" => sender.send(id()),
         "thread" => thread::scope(|scope| {
             scope.spawn(|| {
-                Sender::new(sender.socket, how).send(process::id());
+                Sender::new(sender.socket, &how).send(id());
             });
         }),
-        "child" => in_child(sender, process::id(), 1),
-        "robbed" => robbed(sender, socket),
+        "child" => in_child(sender, id(), 1),
+        "robbed" => robbed(sender, &socket),
         "child-honest" => in_child(sender, 0, 1),
         other => panic!("unknown submitter {other}"),
     }
-}
-
-fn connect(target: &str) -> OwnedFd {
-    if let Ok(address) = target.parse::<SocketAddr>() {
-        let socket = UdpSocket::bind((address.ip(), 0)).expect("a socket");
-        socket.connect(address).expect("an address");
-        return socket.into();
-    }
-    let socket = UnixDatagram::unbound().expect("a socket");
-    socket.connect(target).expect("the observer is there");
-    socket.into()
 }
 
 /// A ring, and a buffer that a child shares: a kernel thread of the parent
@@ -93,7 +77,7 @@ impl Sender {
         if self.renames {
             rename_kernel_threads();
         }
-        let frame = frame(claimed, nonce);
+        let frame = frame(claimed, nonce).encode();
         // SAFETY: the buffer is a live mapping of this size, and nobody else
         // writes to it.
         unsafe { self.buffer.write(frame) };
@@ -108,17 +92,6 @@ impl Sender {
         let result = self.ring.completion().next().map(|done| done.result());
         assert_eq!(result, Some(32));
     }
-}
-
-fn frame(pid: u32, nonce: u64) -> [u8; FRAME_LEN] {
-    Frame {
-        status: Status::Ok,
-        pid,
-        timestamp: 0,
-        nonce,
-        payload: 0,
-    }
-    .encode()
 }
 
 fn shared_buffer() -> NonNull<[u8; FRAME_LEN]> {
@@ -136,40 +109,27 @@ fn shared_buffer() -> NonNull<[u8; FRAME_LEN]> {
 fn rename_kernel_threads() {
     thread::sleep(Duration::from_millis(50));
     for task in fs::read_dir("/proc/self/task").expect("/proc").flatten() {
-        if task.file_name().to_str() != Some(&process::id().to_string()) {
-            let name = format!("iou-wrk-{}", process::id());
+        if task.file_name().to_str() != Some(&id().to_string()) {
+            let name = format!("iou-wrk-{}", id());
             fs::write(task.path().join("comm"), name).expect("our own thread");
         }
     }
 }
 
-/// A parent whose ring another uses, and who has something to say itself.
+/// A parent whose ring another uses, and who sends a beat itself.
 fn robbed(sender: Sender, path: &str) {
-    in_child(sender, process::id(), 20);
-    let socket = UnixDatagram::unbound().expect("a socket");
-    let beat = frame(process::id(), 1);
-    socket.send_to(&beat, path).expect("sends");
+    in_child(sender, id(), 20);
+    let beat = frame(id(), 1).encode();
+    Socket::connect(path).send(&beat);
 }
 
 /// The child submits on the ring that it inherited; the parent only waits.
 fn in_child(mut sender: Sender, claimed: u32, times: u64) {
-    // SAFETY: the process has one thread of its own, so the child may do what
-    // it likes.
-    match unsafe { fork() }.expect("forks") {
-        ForkResult::Child => {
-            println!("{}", process::id());
-            let claimed = if claimed == 0 { process::id() } else { claimed };
-            for nonce in 1..=times {
-                sender.submit(claimed, nonce);
-            }
-            process::exit(0);
+    process::in_child(|| {
+        println!("{}", id());
+        let claimed = if claimed == 0 { id() } else { claimed };
+        for nonce in 1..=times {
+            sender.submit(claimed, nonce);
         }
-        ForkResult::Parent { child } => {
-            let status = waitpid(child, None).expect("it is our child");
-            assert!(
-                matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)),
-                "{status:?}"
-            );
-        }
-    }
+    });
 }

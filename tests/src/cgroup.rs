@@ -1,0 +1,71 @@
+//! A cgroup of the test's own.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+use std::thread;
+use std::time::Duration;
+
+/// A cgroup that goes with the test.
+pub struct Cgroup(PathBuf);
+
+impl Default for Cgroup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Cgroup {
+    /// Makes one at the root of the hierarchy.
+    ///
+    /// # Panics
+    /// If the host has no cgroup2.
+    #[must_use]
+    pub fn new() -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("text");
+        let root = mounts.lines().find_map(|line| {
+            let mut words = line.split(' ').skip(1);
+            let (at, kind) = (words.next()?, words.next()?);
+            (kind == "cgroup2").then(|| Path::new(at).to_owned())
+        });
+        let name = format!("observer-test-{}", process::id());
+        let folder = root.expect("a mount of cgroup2").join(name);
+        fs::create_dir(&folder).expect("root may");
+        Self(folder)
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Moves a process into it.
+    pub fn take(&self, pid: u32) {
+        fs::write(self.0.join("cgroup.procs"), pid.to_string()).expect("root may");
+    }
+
+    /// A program that will start in it. A socket belongs to the cgroup that
+    /// its process was in when it was made (`cgroup_sk_alloc`,
+    /// `kernel/cgroup/cgroup.c`).
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let enter = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", self.0.display());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &enter, "sh"]).arg(program);
+        shell
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // It can be removed once the kernel has buried the last process.
+        for _ in 0..100 {
+            if fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
