@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::incident::Incident;
-use crate::kinds::Alike;
+use crate::incident_line::Alike;
 
 use self::allowance::Allowance;
 use self::key::Key;

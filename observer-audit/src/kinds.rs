@@ -1,4 +1,4 @@
-//! The kinds of line: what each holds beside its place in the chain.
+//! Lines about incidents: what each holds beside its place in the chain.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::incident::{Incident, What};
 
 /// An incident in full, with all that is known of its sender at once.
 #[derive(Serialize)]
-pub(super) struct IncidentLine<'a> {
+pub(crate) struct IncidentLine<'a> {
     #[serde(flatten)]
     what: What,
     #[serde(skip_serializing_if = "is_one")]
@@ -32,7 +32,7 @@ pub(super) struct IncidentLine<'a> {
 }
 
 impl<'a> IncidentLine<'a> {
-    pub(super) fn new(incident: &Incident, container: Option<&'a Container>) -> Self {
+    pub(crate) fn new(incident: &Incident, container: Option<&'a Container>) -> Self {
         let Incident {
             what,
             count,
@@ -58,7 +58,7 @@ impl<'a> IncidentLine<'a> {
 
 /// What was read about the sender of another line.
 #[derive(Serialize)]
-pub(super) struct EvidenceLine<'a> {
+pub(crate) struct EvidenceLine<'a> {
     kind: &'static str,
     /// Number of that line.
     line: u64,
@@ -70,7 +70,7 @@ pub(super) struct EvidenceLine<'a> {
 }
 
 impl<'a> EvidenceLine<'a> {
-    pub(super) fn new(evidence: &'a Evidence) -> Self {
+    pub(crate) fn new(evidence: &'a Evidence) -> Self {
         let Evidence {
             line,
             sender,
@@ -127,7 +127,7 @@ impl Claim {
 /// What the incidents that a `repeat` line counts have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Alike {
+pub(crate) enum Alike {
     /// The same sender with the same claim.
     SenderAndClaim,
     /// The same sender.
@@ -140,77 +140,20 @@ pub(super) enum Alike {
 
 /// Incidents that were counted instead of written in full.
 #[derive(Serialize)]
-pub(super) struct RepeatLine<'a> {
-    pub(super) kind: &'static str,
+pub(crate) struct RepeatLine<'a> {
+    pub(crate) kind: &'static str,
     /// The kind of incident, as its own lines have it.
-    pub(super) of: &'static str,
+    pub(crate) of: &'static str,
     /// The line that has one of them in full.
-    pub(super) first_line: Option<u64>,
-    pub(super) alike: Alike,
-    pub(super) count: u64,
+    pub(crate) first_line: Option<u64>,
+    pub(crate) alike: Alike,
+    pub(crate) count: u64,
     #[serde(serialize_with = "as_text")]
-    pub(super) first: Timestamp,
+    pub(crate) first: Timestamp,
     #[serde(serialize_with = "as_text")]
-    pub(super) last: Timestamp,
+    pub(crate) last: Timestamp,
     /// One of them, for all that they have in common.
-    pub(super) sample: IncidentLine<'a>,
-}
-
-/// Lines about the trail and the observer themselves.
-#[derive(Debug, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub(super) enum TrailLine {
-    /// The observer began.
-    Start {
-        /// Public name of the trail.
-        trail: String,
-        version: &'static str,
-        pid: u32,
-        kernel: String,
-        /// Names this boot: pids and start times are of it.
-        boot_id: Option<String>,
-        /// Whether the line before is the seal of an ordered stop, or there is
-        /// none.
-        clean: bool,
-    },
-    /// The observer ended in order.
-    Stop { reason: String },
-    /// The epoch ends.
-    Seal {
-        /// How many lines it had, this one included.
-        lines: u64,
-    },
-    /// A new file begins.
-    Rotation {
-        /// Name of the file before.
-        previous: String,
-    },
-    /// An old file was removed for its age.
-    Retention {
-        /// Its name.
-        removed: String,
-        /// Number of its last line.
-        through_seq: u64,
-    },
-    /// An unfinished last line, left by a crash, was cut off.
-    Repair {
-        removed_bytes: u64,
-        sha256: String,
-        /// Its first bytes, hexadecimal.
-        begin: String,
-    },
-    /// Incidents that found the queue full.
-    Lost { count: u64 },
-    /// Somebody else changed the trail's file while it was being written.
-    Altered {
-        how: &'static str,
-        expected_bytes: u64,
-        found_bytes: u64,
-    },
-    /// From here on senders may pass without a kernel record.
-    AttestationLost { reason: String },
-    /// From here on senders no longer pass without one.
-    AttestationRegained { reason: String },
+    pub(crate) sample: IncidentLine<'a>,
 }
 
 #[expect(clippy::ref_option, reason = "serde calls it so")]

@@ -102,8 +102,8 @@ mod files;
 mod fold;
 pub mod follow;
 mod incident;
+mod incident_line;
 mod key;
-mod kinds;
 mod line;
 mod options;
 mod queue;
@@ -113,6 +113,7 @@ pub mod report;
 mod segments;
 mod trail;
 mod trail_file;
+mod trail_line;
 pub mod verify;
 mod writer;
 

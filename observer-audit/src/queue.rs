@@ -6,7 +6,7 @@ use std::sync::mpsc::SyncSender;
 use jiff::Timestamp;
 
 use crate::incident::Incident;
-use crate::kinds::TrailLine;
+use crate::trail_line::TrailLine;
 
 /// Something for the writer, and when it was put into the queue.
 #[derive(Debug)]

@@ -10,9 +10,9 @@ use thiserror::Error;
 
 use crate::files::FileError;
 use crate::key::{KeyError, KeyFile, KeyState};
-use crate::kinds::TrailLine;
 use crate::line::Position;
 use crate::trail_file::TrailFile;
+use crate::trail_line::TrailLine;
 
 use self::scan::{FileEnd, read_end};
 

@@ -12,10 +12,10 @@ use thiserror::Error;
 use crate::chain::forget;
 use crate::counts::{Counters, Counts, add};
 use crate::incident::Incident;
-use crate::kinds::TrailLine;
 use crate::options::Options;
 use crate::queue::{Content, Message, Waker};
 use crate::recover::{OpenError, recover};
+use crate::trail_line::TrailLine;
 use crate::writer::Writer;
 
 /// How often it is tried to send to a full queue at the end.

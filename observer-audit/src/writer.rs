@@ -20,10 +20,11 @@ use crate::evidence::{Evidence, Gathering};
 use crate::files::FileError;
 use crate::fold::{Fold, Folded, Repeat, SHORTEST};
 use crate::incident::Incident;
-use crate::kinds::{EvidenceLine, IncidentLine, RepeatLine, TrailLine};
+use crate::incident_line::{EvidenceLine, IncidentLine, RepeatLine};
 use crate::options::Options;
 use crate::queue::{Content, Message, Waker};
 use crate::recover::Recovered;
+use crate::trail_line::TrailLine;
 
 use self::seal_timer::{SealTimer, after};
 use self::sealed_file::SealedFile;

@@ -3,7 +3,7 @@
 use observer_events::event::Via;
 
 use crate::incident::{Incident, What};
-use crate::kinds::Alike;
+use crate::incident_line::Alike;
 
 /// What makes a sender the same sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -6,10 +6,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::files::FileError;
 use crate::key::KeyState;
-use crate::kinds::TrailLine;
 use crate::line::Parsed;
 use crate::reader::{Lines, Next};
 use crate::trail_file::TrailFile;
+use crate::trail_line::TrailLine;
 
 use super::OpenError;
 

@@ -12,10 +12,10 @@ use crate::chain::LineKey;
 use crate::counts::{Counters, add};
 use crate::files::FileError;
 use crate::key::{KeyFile, KeyState, Prepared};
-use crate::kinds::TrailLine;
 use crate::line::{self, Position};
 use crate::recover::TrailEnd;
 use crate::trail_file::{Altered, TrailFile};
+use crate::trail_line::TrailLine;
 
 /// Lines that wait for the disk, in bytes. Beyond it nothing is added, and the
 /// queue fills up.

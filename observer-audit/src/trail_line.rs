@@ -1,0 +1,60 @@
+//! Lines about the trail and the observer themselves.
+
+use serde::Serialize;
+
+/// What such a line holds beside its place in the chain.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum TrailLine {
+    /// The observer began.
+    Start {
+        /// Public name of the trail.
+        trail: String,
+        version: &'static str,
+        pid: u32,
+        kernel: String,
+        /// Names this boot: pids and start times are of it.
+        boot_id: Option<String>,
+        /// Whether the line before is the seal of an ordered stop, or there is
+        /// none.
+        clean: bool,
+    },
+    /// The observer ended in order.
+    Stop { reason: String },
+    /// The epoch ends.
+    Seal {
+        /// How many lines it had, this one included.
+        lines: u64,
+    },
+    /// A new file begins.
+    Rotation {
+        /// Name of the file before.
+        previous: String,
+    },
+    /// An old file was removed for its age.
+    Retention {
+        /// Its name.
+        removed: String,
+        /// Number of its last line.
+        through_seq: u64,
+    },
+    /// An unfinished last line, left by a crash, was cut off.
+    Repair {
+        removed_bytes: u64,
+        sha256: String,
+        /// Its first bytes, hexadecimal.
+        begin: String,
+    },
+    /// Incidents that found the queue full.
+    Lost { count: u64 },
+    /// Somebody else changed the trail's file while it was being written.
+    Altered {
+        how: &'static str,
+        expected_bytes: u64,
+        found_bytes: u64,
+    },
+    /// From here on senders may pass without a kernel record.
+    AttestationLost { reason: String },
+    /// From here on senders no longer pass without one.
+    AttestationRegained { reason: String },
+}
