@@ -26,6 +26,17 @@ struct Mount {
 }
 
 impl Mount {
+    /// A place to mount something at.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a directory");
+        let at = folder.path().join("disk");
+        fs::create_dir(&at).expect("a directory");
+        Self {
+            at,
+            _folder: folder,
+        }
+    }
+
     /// In memory, of this many KiB.
     fn tmpfs(kib: u32) -> Self {
         let folder = tempfile::tempdir().expect("a directory");
@@ -107,17 +118,21 @@ fn own_cgroup() -> (String, u64) {
         .lines()
         .find_map(|line| line.strip_prefix("0::"))
         .expect("a unified hierarchy");
-    let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc");
-    let mount = mounts
-        .lines()
-        .map(|line| line.split(' ').collect::<Vec<_>>())
-        .find(|fields| fields[2] == "cgroup2")
-        .expect("a mount")[1]
-        .to_owned();
+    let mount = cgroup_mount().display().to_string();
     let id = fs::metadata(format!("{mount}{path}"))
         .expect("the folder")
         .ino();
     (path.to_owned(), id)
+}
+
+/// Where the unified hierarchy is mounted.
+fn cgroup_mount() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc");
+    let mut mounts = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>());
+    let mount = mounts.find(|fields| fields[2] == "cgroup2");
+    PathBuf::from(mount.expect("a mount")[1])
 }
 
 #[test]
@@ -153,6 +168,67 @@ fn a_forger_is_named_with_executable_command_line_and_cgroup() {
     assert_eq!(evidence["process"]["exe"], exe.display().to_string());
     let command: Vec<String> = std::env::args().collect();
     assert_eq!(evidence["process"]["command"], serde_json::json!(command));
+}
+
+/// Cgroups are named by their paths below the mount in which the directory of
+/// `--cgroup` lies, those outside of that directory too: their processes may
+/// send to the socket.
+#[test]
+fn a_cgroup_is_named_below_the_mount_of_the_one_that_was_given() {
+    need_kernel!();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let cgroups = Cgroups::new();
+    let trail = Trail::new(scratch.path());
+    let setup = Setup::new(60_000).arg("--cgroup");
+    let observer = trail.observer(setup.arg(&cgroups.path("named").display().to_string()));
+    must(
+        Command::new("sh")
+            .args(["-c", "echo $$ > \"$0\" && exec \"$@\""])
+            .arg(cgroups.path("forger").join("cgroup.procs"))
+            .arg(observer_tests::observer_binary())
+            .args(["beat", "--count", "1", "--claim-pid", "4242", "--socket"])
+            .arg(observer.socket()),
+    );
+    observer.expect("the forgery", |event| is(event, "auth_failure"));
+    assert!(observer.stop().status.success());
+    let lines = trail.lines();
+    let mut evidence = lines.iter().filter(|line| line["kind"] == "evidence");
+    let evidence = evidence.next().expect("evidence");
+    assert_eq!(evidence["container"]["cgroup"], "/forger", "{evidence}");
+}
+
+/// A cgroup with two below it, mounted as if it were the root of all.
+struct Cgroups {
+    own: PathBuf,
+    mount: Mount,
+}
+
+impl Cgroups {
+    fn new() -> Self {
+        let name = format!("observer-audit-{}", std::process::id());
+        let own = cgroup_mount().join(name);
+        let mount = Mount::new();
+        for cgroup in ["named", "forger"] {
+            fs::create_dir_all(own.join(cgroup)).expect("a cgroup");
+        }
+        must(Command::new("mount").arg("--bind").arg(&own).arg(&mount.at));
+        Self { own, mount }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.mount.at.join(name)
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        for cgroup in ["named", "forger", ""] {
+            // A process that has ended leaves its cgroup a moment later.
+            wait_until("the cgroup is empty", || {
+                fs::remove_dir(self.own.join(cgroup)).is_ok()
+            });
+        }
+    }
 }
 
 /// What is no forgery, and an auditor wants to know all the same.
