@@ -14,7 +14,7 @@ pub enum AgentState {
     Degraded,
     /// It beats, and reports that it is about to die or needs help.
     Critical,
-    /// Its silence was surfaced, and no beat came since.
+    /// Its stall was reported, and no beat came since.
     Silent,
 }
 

@@ -15,7 +15,7 @@ pub struct Counters {
     pub wrong_length: u64,
     /// Beats accepted.
     pub beats: u64,
-    /// Silences surfaced.
+    /// Stalls reported.
     pub stalls: u64,
     /// Payloads that were no frame.
     pub decode_errors: u64,
@@ -87,7 +87,7 @@ pub struct Counters {
     /// Datagrams that were refused for the descriptors attached to them, as far
     /// as the eBPF program could see them.
     pub descriptors_refused: u64,
-    /// Lies that were refused in the kernel and found the ring full: there is
+    /// Forgeries that were refused in the kernel and found the ring full: there is
     /// no event of them.
     pub refused_unseen: u64,
     /// Datagrams that a UDP listener had no room for, as its socket counts

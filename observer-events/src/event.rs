@@ -1,4 +1,4 @@
-//! What the observer has to say.
+//! What the observer reports.
 
 use std::fmt;
 use std::io;
@@ -22,7 +22,7 @@ pub enum Event {
         pid: u32,
         /// Health that the agent reports.
         status: Status,
-        /// The agent's own word, not interpreted.
+        /// The agent's own number, not interpreted.
         payload: u32,
         /// The frame's nonce.
         nonce: u64,
@@ -207,7 +207,7 @@ pub enum Via {
     Scm,
 }
 
-/// Who sent a datagram, as the kernel tells it. Numbers name thread groups
+/// Who sent a datagram, as the kernel attests it. Numbers name thread groups
 /// (processes) unless they say otherwise; what is unknown is `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Attestation {

@@ -32,7 +32,7 @@ pub struct Snapshot {
     pub oldest_beat_age_ns: Option<u64>,
     /// How old the last beat of an agent was when its next one came.
     pub beat_gaps: Histogram,
-    /// How long after the threshold silences were surfaced.
+    /// How long after the threshold stalls were reported.
     pub stall_lateness: Histogram,
     /// Everything that was counted.
     pub counters: Counters,

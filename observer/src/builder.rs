@@ -25,22 +25,20 @@ use crate::route::{Routes, UnixRoute};
 use crate::tracker::Tracker;
 use crate::transport::{BoundSocket, SocketOptions};
 
-/// How many agents are known at most where nobody asks for another bound.
+/// Default bound on the number of agents that are known.
 pub const DEFAULT_MAX_AGENTS: usize = 16_384;
 
-/// Mode of the socket where nobody asks for another: its owner only.
+/// Default mode of the socket: its owner only.
 pub const DEFAULT_SOCKET_MODE: u32 = 0o600;
 
-/// How many datagrams a second one process may send where nobody asks for
-/// another bound.
+/// Default bound on the datagrams that one process may send a second.
 pub const DEFAULT_MAX_BEAT_RATE: u32 = 1000;
 
-/// How often the ring is looked at while it delivers many datagrams, where
-/// nobody asks for another time.
+/// Default time between two looks at the ring while it delivers many datagrams.
 pub const DEFAULT_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// How many times the rate of one process the strangers of a user, or of a
-/// cgroup, have where nobody asks for another: a fleet may start at once.
+/// cgroup, have by default: a fleet may start at once.
 const GROUP_FACTOR: u32 = 10;
 
 /// The largest ring, in bytes: it is kernel memory that is never swapped.
@@ -56,7 +54,7 @@ pub const MAX_RING_BYTES: u32 = 16 << 20;
 #[must_use]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is the operator's word on one matter, whatever the others are"
+    reason = "each is a decision of the operator's on one matter, whatever the others are"
 )]
 pub struct Builder {
     socket: Option<PathBuf>,
@@ -199,7 +197,7 @@ impl Builder {
 
     /// Adds a UDP port, or names one that was added, whose network the
     /// operator vouches for: what no local process was seen to send has the
-    /// origin [`OperatorAttestedTransport`] there. A local process that lies
+    /// origin [`OperatorAttestedTransport`] there. A local process that forges
     /// is caught all the same.
     ///
     /// [`OperatorAttestedTransport`]: observer_events::event::BeatOrigin
@@ -279,7 +277,7 @@ impl Builder {
         self
     }
 
-    /// Who refuses a lie on the Unix socket. Default: [`Refuse::User`].
+    /// Who refuses a forgery on the Unix socket. Default: [`Refuse::User`].
     pub fn refuse(mut self, refuse: Refuse) -> Self {
         self.refuse = refuse;
         self
@@ -287,7 +285,7 @@ impl Builder {
 
     /// Agrees to [`Ingest::Ring`] and [`Refuse::Kernel`] where a security
     /// module decides who may send by Unix sockets: the kernel asks it after
-    /// the program has taken a datagram, so its word does not count then.
+    /// the program has taken a datagram, so what it forbids is delivered then.
     /// Default: no, and [`Builder::bind`] fails there.
     pub fn over_lsm(mut self, agreed: bool) -> Self {
         self.over_lsm = agreed;
@@ -416,7 +414,7 @@ impl Builder {
         .with_shared_rate(self.max_group_rate.unwrap_or(group_rate))
     }
 
-    /// What the program takes no security module is asked about.
+    /// No security module is asked about what the program takes.
     fn check_security_module(&self) -> Result<(), StartError> {
         let takes = self.ingest == Ingest::Ring || self.refuse == Refuse::Kernel;
         if !takes || self.over_lsm {

@@ -138,7 +138,7 @@ fn judge_unattested(frame: &Frame, trust: Trust, policy: &Policy) -> Verdict {
 ///
 /// A sender that the observer's namespace does not see is in an outer or a
 /// sibling one: it is no agent of this observer's, whatever the policy.
-/// `SCM_CREDENTIALS` does not tell namespaces: a sender without a pid in the
+/// `SCM_CREDENTIALS` does not show namespaces: a sender without a pid in the
 /// observer's is all that shows there.
 fn names(sender: &Attestation, policy: &Policy) -> Option<(u32, u32)> {
     let pid = sender.pid?;

@@ -3,7 +3,7 @@
 //! Agents send 32-byte heartbeats (VLP frames) to a Unix datagram socket. An
 //! eBPF program on the socket's send path runs in the sending task and
 //! records who really sends. [`Observer`] joins datagrams with records and
-//! says which agents are alive, which went silent, and which beats were lies:
+//! says which agents are alive, which have stalled, and which beats were forged:
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -25,7 +25,7 @@
 //!     let sender = observation.evidence.sender;
 //!     match observation.event {
 //!         Event::Beat { pid, nonce, .. } => println!("{pid} is alive: beat {nonce}"),
-//!         Event::Stall { pid, .. } => println!("{pid} went silent"),
+//!         Event::Stall { pid, .. } => println!("{pid} has stalled"),
 //!         Event::AuthFailure { claimed_pid, cause, .. } => {
 //!             println!("not {claimed_pid}: {cause:?}, sent by {sender:?}");
 //!         }

@@ -92,7 +92,7 @@ const PROGRAM_LEN: libc::socklen_t = 16;
 const _: () = assert!(PROGRAM_LEN as usize == size_of::<libc::sock_fprog>());
 
 /// How many datagrams the socket has dropped: no room, a bad checksum, or a
-/// filter that refused them (`sk_drops`, `include/net/sock.h`; told by
+/// filter that refused them (`sk_drops`, `include/net/sock.h`; reported by
 /// `SO_MEMINFO`, `sk_getsockopt`, `net/core/sock.c`).
 ///
 /// # Errors

@@ -40,7 +40,7 @@ const ROUTINE: Style = Style::new().dimmed();
 const NOTICE: Style = AnsiColor::Yellow.on_default();
 const SPOOF: Style = AnsiColor::Red.on_default().bold();
 
-/// The columns of a line. A label in capitals marks what may be a lie, so
+/// The columns of a line. A label in capitals marks what may be a forgery, so
 /// that it stands out without colour too.
 struct Line {
     observer_ns: u64,

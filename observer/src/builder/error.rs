@@ -44,7 +44,7 @@ pub enum StartError {
         /// What is wrong with it.
         reason: String,
     },
-    /// What the operator trusts could not be told from a local forger.
+    /// The trusted network could not be told apart from a local forger.
     #[error(
         "udp {0}: on this kernel no sender to an IPv4 address is attested, so any process of this \
          host could pass for the network that is trusted; listen on IPv6"

@@ -181,14 +181,14 @@ fn a_local_sender_by_udp_is_judged_as_one_on_the_socket() {
         scm_pid: None,
         ..sender(42)
     };
-    let liar = Attestation {
+    let forger = Attestation {
         pid: Some(43),
         ..local
     };
     for network in [Network::Refused, Network::Unverified, Network::Trusted] {
         assert_eq!(judge_udp(Some(&local), network, &REQUIRE), AUTHENTIC);
         let mismatch = failure(AuthFailureCause::PidMismatch);
-        assert_eq!(judge_udp(Some(&liar), network, &REQUIRE), mismatch);
+        assert_eq!(judge_udp(Some(&forger), network, &REQUIRE), mismatch);
     }
 }
 
@@ -305,7 +305,7 @@ fn lists_of_users_and_groups_keep_others_out() {
         let sender = with_ids(uid, gid);
         let verdict = judge(&frame(42), Some(&sender), &policy);
         assert_eq!(verdict, Verdict::Refused, "{uid:?} {gid:?}");
-        // A lie is told as a lie, whoever tells it.
+        // A forgery is one, whoever sends it.
         let mismatch = failure(AuthFailureCause::PidMismatch);
         assert_eq!(judge(&frame(43), Some(&sender), &policy), mismatch);
     }

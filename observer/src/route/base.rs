@@ -75,8 +75,8 @@ impl Base {
                 throttled,
                 ..
             } = self;
-            throttled.settle(now.observer_ns, all, |payer, reason| {
-                attestor.dropped(payer, reason)
+            throttled.settle(now.observer_ns, all, |key, reason| {
+                attestor.dropped(key, reason)
             })
         })?;
         Some(self.notice(&more, now))

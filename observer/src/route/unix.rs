@@ -202,7 +202,8 @@ impl Route for UnixRoute {
         }
     }
 
-    /// A record of a datagram that was taken is no mere attempt: it cannot lie.
+    /// A record of a datagram that was taken is no mere attempt: its time
+    /// is that of a datagram.
     fn waited_ns(&self, clock: &Clock, now: Now) -> Option<u64> {
         let sent_ns = OwnRing::oldest_taken_ns(self.base.attestor.program());
         let in_ring = sent_ns.map(|sent_ns| clock.since_monotonic(now, sent_ns));

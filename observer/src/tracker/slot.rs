@@ -117,7 +117,7 @@ impl Slot {
         self.sessions = sessions;
     }
 
-    /// Whether the sighting tells the agent's start for the first time.
+    /// Whether the sighting is the first to name the agent's start.
     pub(super) fn is_adopted_by(&self, sighting: &Sighting) -> bool {
         self.start_ns.is_none() && known(sighting.start_ns).is_some()
     }

@@ -38,7 +38,7 @@ use crate::sockopt::{attach_reuseport_filter, drops, switch_on};
 const LEAST_TRUESIZE: usize = 512;
 
 /// Receive buffer that is asked for, bytes; the kernel doubles it, and has
-/// room for some 2,700 datagrams in it then. A UDP sender is told nothing of a
+/// room for some 2,700 datagrams in it then. A UDP sender learns nothing of a
 /// full buffer: what does not fit is lost.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
