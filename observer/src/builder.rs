@@ -2,28 +2,22 @@
 
 mod error;
 mod listen;
+mod start;
 
 use std::net::SocketAddr;
-use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use observer_common::gate::Gate;
 use observer_events::event::Via;
 
 pub use self::error::StartError;
-use crate::attest::{
-    AttestOptions, Attestor, DEFAULT_RING_BYTES, DELIVERING_RING_BYTES, KERNEL_BTF, KernelTypes,
-    PidNamespace, Traffic,
-};
+use crate::attest::{AttestOptions, KERNEL_BTF, KernelTypes, PidNamespace};
 use crate::engine::Engine;
 use crate::judge::Policy;
-use crate::lsm::SecurityModule;
 use crate::observer::Observer;
 use crate::policy::{AttestMode, Ingest, Namespaces, OriginPolicy, Refuse, Senders};
-use crate::route::{Routes, UnixRoute};
+use crate::route::Routes;
 use crate::tracker::Tracker;
-use crate::transport::{BoundSocket, SocketOptions};
 
 /// Default bound on the number of agents that are known.
 pub const DEFAULT_MAX_AGENTS: usize = 16_384;
@@ -36,10 +30,6 @@ pub const DEFAULT_MAX_BEAT_RATE: u32 = 1000;
 
 /// Default time between two looks at the ring while it delivers many datagrams.
 pub const DEFAULT_POLL_INTERVAL: Duration = Duration::from_millis(1);
-
-/// How many times the rate of one process the strangers of a user, or of a
-/// cgroup, have by default: a fleet may start at once.
-const GROUP_FACTOR: u32 = 10;
 
 /// The largest ring, in bytes: it is kernel memory that is never swapped.
 ///
@@ -357,112 +347,5 @@ impl Builder {
         let tracker = Tracker::new(self.max_agents, threshold_ns, self.origin_policy);
         let engine = Engine::new(Routes { unix, udp }, policy, tracker);
         Ok(Observer::new(engine))
-    }
-
-    /// Loads the program for the Unix socket, attaches it, and binds the socket.
-    fn unix_route(&self, options: &AttestOptions, path: PathBuf) -> Result<UnixRoute, StartError> {
-        let unbound = BoundSocket::open()?;
-        let gate = Gate {
-            socket_refuses_descriptors: unbound.refuses_descriptors().into(),
-            ..self.gate()
-        };
-        let mut attestor = Attestor::load(options, Traffic::Unix { gate })?;
-        attestor.attach(unbound.as_fd())?;
-        self.check_users(&attestor)?;
-        let socket = unbound.bind(&SocketOptions {
-            path,
-            mode: self.socket_mode,
-            group: self.socket_group,
-        })?;
-        let delivers = gate.take_below > 0;
-        Ok(UnixRoute::new(
-            socket,
-            attestor,
-            delivers,
-            self.poll_interval,
-        ))
-    }
-
-    /// The rules of the filter on the Unix socket. Half of the ring is kept for
-    /// datagrams that go by the socket when it fills up: each sender that waits
-    /// for room there has a record.
-    fn gate(&self) -> Gate {
-        let take_below = match self.ingest {
-            Ingest::Socket => 0,
-            Ingest::Ring => u64::from(self.ring_size() / 2),
-        };
-        Gate {
-            take_below,
-            refuse_forgeries: (self.refuse == Refuse::Kernel).into(),
-            translate: (self.namespaces == Namespaces::Translate).into(),
-            ..self.limits()
-        }
-    }
-
-    /// What senders may send, by whichever route: each has its own budgets.
-    fn limits(&self) -> Gate {
-        let group_rate = self.max_beat_rate.saturating_mul(GROUP_FACTOR);
-        Gate {
-            // Where one is not limited, nobody is.
-            ring_bytes: match self.max_beat_rate {
-                0 => 0,
-                _ => self.ring_size().into(),
-            },
-            ..Gate::OPEN
-        }
-        .with_rate(self.max_beat_rate)
-        .with_shared_rate(self.max_group_rate.unwrap_or(group_rate))
-    }
-
-    /// No security module is asked about what the program takes.
-    fn check_security_module(&self) -> Result<(), StartError> {
-        let takes = self.ingest == Ingest::Ring || self.refuse == Refuse::Kernel;
-        if !takes || self.over_lsm {
-            return Ok(());
-        }
-        match SecurityModule::in_force() {
-            Some(module) => Err(StartError::OverSecurityModule(module)),
-            None => Ok(()),
-        }
-    }
-
-    /// Under tier `helper` no record names a user: every sender would be
-    /// refused.
-    fn check_users(&self, attestor: &Attestor) -> Result<(), StartError> {
-        if self.senders.is_everyone() || attestor.via() != Via::Helper {
-            return Ok(());
-        }
-        let reason = attestor.degraded().unwrap_or("it was asked for");
-        Err(StartError::UsersUnknown(reason.to_owned()))
-    }
-
-    fn ring_size(&self) -> u32 {
-        self.ring_bytes.unwrap_or(match self.ingest {
-            Ingest::Socket => DEFAULT_RING_BYTES,
-            Ingest::Ring => DELIVERING_RING_BYTES,
-        })
-    }
-
-    fn threshold_ns(&self) -> Result<u64, StartError> {
-        let threshold = self.threshold.ok_or(StartError::Incomplete("threshold"))?;
-        match u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX) {
-            0 => Err(StartError::ZeroThreshold),
-            threshold => Ok(threshold),
-        }
-    }
-
-    fn check_bounds(&self) -> Result<(), StartError> {
-        if self.poll_interval.is_zero() {
-            return Err(StartError::ZeroInterval);
-        }
-        if self.max_agents == 0 || self.max_agents >= u32::MAX as usize {
-            return Err(StartError::AgentBound);
-        }
-        let page = rustix::param::page_size();
-        let bytes = self.ring_size();
-        if !bytes.is_power_of_two() || (bytes as usize) < page || bytes > MAX_RING_BYTES {
-            return Err(StartError::RingSize(page));
-        }
-        Ok(())
     }
 }

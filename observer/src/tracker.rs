@@ -10,6 +10,7 @@
 //! that a recycled pid is a new agent. Where the start time is not attested,
 //! the pid alone has to do, and stands for the youngest process of that pid.
 
+mod inspect;
 #[cfg(test)]
 mod model;
 mod shares;
@@ -22,7 +23,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
-use observer_events::agents::{Agent, Census, Division, Owner};
+use observer_events::agents::{Census, Owner};
 use observer_events::counters::count;
 use observer_events::event::{Attestation, BeatOrigin};
 use observer_events::histogram::Histogram;
@@ -108,90 +109,6 @@ impl Tracker {
         }
     }
 
-    /// How many agents are known, silent ones included.
-    #[must_use]
-    pub fn known(&self) -> usize {
-        self.index.len()
-    }
-
-    /// How many can be known.
-    #[must_use]
-    pub fn max_agents(&self) -> usize {
-        self.max_agents
-    }
-
-    /// How long an agent may be silent, nanoseconds.
-    #[must_use]
-    pub fn threshold_ns(&self) -> u64 {
-        self.threshold_ns
-    }
-
-    /// What was counted so far.
-    #[must_use]
-    pub fn counts(&self) -> TrackerCounts {
-        self.counts
-    }
-
-    /// How many agents there are in each state.
-    #[must_use]
-    pub fn census(&self) -> Census {
-        self.census
-    }
-
-    /// How the places are divided among those who hold them.
-    #[must_use]
-    pub fn division(&self) -> Division {
-        self.shares.division()
-    }
-
-    /// Whether, since this was last asked, the table filled up, a newcomer
-    /// found no slot, or a live agent was evicted.
-    pub fn take_overflow(&mut self) -> bool {
-        std::mem::take(&mut self.overflow)
-    }
-
-    /// How old the last beat of an agent was when its next one came.
-    #[must_use]
-    pub fn beat_gaps(&self) -> &Histogram {
-        &self.beat_gaps
-    }
-
-    /// How long after the threshold stalls were found.
-    #[must_use]
-    pub fn stall_lateness(&self) -> &Histogram {
-        &self.stall_lateness
-    }
-
-    /// The live agent whose last beat is the longest ago: when that was, in
-    /// attended nanoseconds.
-    #[must_use]
-    pub fn oldest_beat(&self) -> Option<u64> {
-        let slot = self.slot(self.live.front()?)?;
-        Some(slot.last.attended_ns)
-    }
-
-    /// The agents, those first that an operator has to look at: the silent,
-    /// the last to fall silent first, then the others by the age of their
-    /// last beat, the oldest first.
-    pub fn agents(&self) -> impl Iterator<Item = Agent> + '_ {
-        let silent = self.silent.backward(&self.links);
-        let live = self.live.forward(&self.links);
-        silent.chain(live).filter_map(|index| self.agent(index))
-    }
-
-    fn agent(&self, index: u32) -> Option<Agent> {
-        let slot = self.slot(index)?;
-        Some(Agent {
-            pid: slot.pid,
-            state: slot.state(),
-            origin: slot.origin,
-            pid_ns_inode: slot.pid_ns_inode.map(u64::from),
-            last_nonce: slot.last_nonce,
-            last_ns: slot.last.observer_ns,
-            sender: self.senders.get(index as usize).copied().flatten(),
-        })
-    }
-
     /// Takes a beat in. Pinned origin, pinned namespace and nonce are checked
     /// in this order.
     pub fn sight(&mut self, sighting: &Sighting, now: Now) -> Outcome {
@@ -201,6 +118,12 @@ impl Tracker {
             Some(index) => self.beat(index, sighting, now),
             None => self.enter(hash, sighting, now),
         }
+    }
+
+    /// Whether, since this was last asked, the table filled up, a newcomer
+    /// found no slot, or a live agent was evicted.
+    pub fn take_overflow(&mut self) -> bool {
+        std::mem::take(&mut self.overflow)
     }
 
     /// When the next agent will have been silent for too long if it stays so,

@@ -100,7 +100,7 @@ proptest! {
             prop_assert_eq!(tracker.known(), naive.agents.len());
             prop_assert_eq!(tracker.counts(), naive.counts);
             prop_assert_eq!(tracker.census(), naive.census());
-            let known = tracker.agents().map(|agent| super::Agent { sender: None, ..agent });
+            let known = tracker.agents().map(|agent| observer_events::agents::Agent { sender: None, ..agent });
             prop_assert_eq!(known.collect::<Vec<_>>(), naive.known());
             let division = tracker.division();
             prop_assert_eq!(division.largest.map(|holder| holder.agents), naive.most());
@@ -183,7 +183,7 @@ impl Naive {
     }
 
     /// The agents in the order in which an operator is to see them.
-    fn known(&self) -> Vec<super::Agent> {
+    fn known(&self) -> Vec<observer_events::agents::Agent> {
         let mut agents: Vec<&Agent> = self.agents.iter().collect();
         agents.sort_by_key(|agent| {
             if agent.silent {
@@ -192,7 +192,7 @@ impl Naive {
                 (1, agent.last.attended_ns, agent.turn)
             }
         });
-        let known = |agent: &Agent| super::Agent {
+        let known = |agent: &Agent| observer_events::agents::Agent {
             pid: agent.pid,
             state: agent.state(),
             origin: agent.origin,
