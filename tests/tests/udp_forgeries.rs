@@ -149,7 +149,11 @@ fn a_hand_made_packet_is_named_or_dropped() {
     let observer = listening(Setup::new(LONG), attested_loopback());
     let victim = process::id();
     for to in observer.udp() {
-        let how = if to.is_ipv6() { "jumbo" } else { "fragments" };
+        let how = if to.is_ipv6() {
+            "hand-made"
+        } else {
+            "fragments"
+        };
         let (mut forger, pid) = attack(Command::new(ATTACKER), how, to, &[victim]);
         if to.is_ipv4() {
             forger.finish_well();
