@@ -17,7 +17,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Runs with a socket path that must not come to be; returns what was said.
+/// Runs with a socket path that must not come to be; returns what was logged.
 fn refused(args: &[&str]) -> String {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("s");
@@ -45,7 +45,7 @@ fn refused(args: &[&str]) -> String {
 
 #[test]
 fn unknown_flags_are_named() {
-    let said = refused(&[
+    let log = refused(&[
         "run",
         "--socket",
         "SOCKET",
@@ -54,8 +54,8 @@ fn unknown_flags_are_named() {
         "--treshold",
     ]);
     assert!(
-        said.contains("--treshold") && said.contains("--help"),
-        "{said}"
+        log.contains("--treshold") && log.contains("--help"),
+        "{log}"
     );
     refused(&["beat", "--socket", "SOCKET", "--frobnicate"]);
     refused(&["doctor", "--jsn"]);
@@ -114,8 +114,8 @@ fn bad_values_are_refused_with_the_flag_and_the_value() {
         }
         let assigned = format!("{flag}={value}");
         args.push(&assigned);
-        let said = refused(&args);
-        assert!(said.contains(flag) && said.contains(value), "{said}");
+        let log = refused(&args);
+        assert!(log.contains(flag) && log.contains(value), "{log}");
     }
 }
 
@@ -133,16 +133,16 @@ fn contradictions_are_refused() {
     for flags in cases {
         let mut args = vec!["run", "--socket", "SOCKET", "--threshold-ms", "1"];
         args.extend(flags);
-        let said = refused(&args);
-        assert!(said.contains(flags[0]), "{said}");
+        let log = refused(&args);
+        assert!(log.contains(flags[0]), "{log}");
     }
 }
 
-/// Nothing is taken from other hosts unless the operator says so.
+/// Nothing is taken from other hosts unless the operator consents.
 #[test]
 fn an_address_that_others_can_reach_needs_consent() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:7", "[2001:db8::1]:7"] {
-        let said = refused(&[
+        let log = refused(&[
             "run",
             "--socket",
             "SOCKET",
@@ -151,9 +151,9 @@ fn an_address_that_others_can_reach_needs_consent() {
             "--udp",
             address,
         ]);
-        assert!(said.contains(address), "{said}");
-        assert!(said.contains("--accept-network-beats"), "{said}");
-        assert!(said.contains("--trust-udp"), "{said}");
+        assert!(log.contains(address), "{log}");
+        assert!(log.contains("--accept-network-beats"), "{log}");
+        assert!(log.contains("--trust-udp"), "{log}");
     }
 }
 
@@ -161,8 +161,8 @@ fn an_address_that_others_can_reach_needs_consent() {
 fn there_is_room_for_eight_listeners() {
     let mut args = vec!["run", "--socket", "SOCKET", "--threshold-ms", "1"];
     args.extend(["--udp=127.0.0.1:0"; 9]);
-    let said = refused(&args);
-    assert!(said.contains("at most 8") && said.contains('9'), "{said}");
+    let log = refused(&args);
+    assert!(log.contains("at most 8") && log.contains('9'), "{log}");
 }
 
 /// Devices are for UDP, and have to be there; more than eight are too many. One
@@ -170,18 +170,18 @@ fn there_is_room_for_eight_listeners() {
 #[test]
 fn a_device_is_declared_for_listeners() {
     let run = ["run", "--socket", "SOCKET", "--threshold-ms", "1"];
-    let said = refused(&[&run[..], &["--attest-device", "eth0"]].concat());
-    assert!(said.contains("--udp"), "{said}");
+    let log = refused(&[&run[..], &["--attest-device", "eth0"]].concat());
+    assert!(log.contains("--udp"), "{log}");
     let udp = ["--udp", "127.0.0.1:0", "--trust-udp", "127.0.0.1:0"];
     let run = [&run[..], &udp].concat();
     for (device, reason) in [("nosuchdevice", "nosuchdevice"), ("lo", "anyhow")] {
-        let said = refused(&[&run[..], &["--attest-device", device]].concat());
-        assert!(said.contains(reason), "{said}");
+        let log = refused(&[&run[..], &["--attest-device", device]].concat());
+        assert!(log.contains(reason), "{log}");
     }
-    let said = refused(&[&run[..], &["--attest-device=lo"; 9]].concat());
-    assert!(said.contains("at most 8"), "{said}");
-    let said = refused(&[&run[..], &["--attest-translated"]].concat());
-    assert!(said.contains("--attest-device"), "{said}");
+    let log = refused(&[&run[..], &["--attest-device=lo"; 9]].concat());
+    assert!(log.contains("at most 8"), "{log}");
+    let log = refused(&[&run[..], &["--attest-translated"]].concat());
+    assert!(log.contains("--attest-device"), "{log}");
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn help_names_flags_units_and_defaults() {
 }
 
 #[test]
-fn version_is_told() {
+fn the_version_is_printed() {
     let output = observer(&["--version"]);
     assert!(output.status.success());
     assert_eq!(
@@ -224,7 +224,7 @@ fn version_is_told() {
 }
 
 #[test]
-fn doctor_tells_facts_and_actions() {
+fn doctor_prints_facts_and_actions() {
     let output = observer(&["doctor", "--json"]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let can_attest = report["can_attest"].as_bool().unwrap();
@@ -244,7 +244,7 @@ fn doctor_tells_facts_and_actions() {
 }
 
 #[test]
-fn a_beat_without_an_observer_says_so_and_fails() {
+fn a_beat_without_an_observer_fails_and_is_logged_once() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("nobody");
     let socket = socket.to_str().unwrap();
@@ -257,10 +257,10 @@ fn a_beat_without_an_observer_says_so_and_fails() {
         "--interval-ms",
         "1",
     ]);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert_eq!(said.matches(socket).count(), 1, "{said}");
-    assert!(said.ends_with("sent 0, dropped 3\n"), "{said}");
+    let log = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert_eq!(log.matches(socket).count(), 1, "{log}");
+    assert!(log.ends_with("sent 0, dropped 3\n"), "{log}");
 }
 
 /// Beats `count` times at `socket`, quickly.
@@ -303,18 +303,15 @@ fn a_beat_arrives_as_a_frame() {
 }
 
 #[test]
-fn a_full_queue_is_said_once_and_counted() {
+fn a_full_queue_is_logged_once_and_counted() {
     let limit = std::fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap();
     let room = limit.trim().parse::<u64>().unwrap() + 1;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
     let _never_read = UnixDatagram::bind(&path).unwrap();
     let output = beat(&path, room + 5, &[]);
-    let said = text(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    assert_eq!(said.matches("queue is full").count(), 1, "{said}");
-    assert!(
-        said.ends_with(&format!("sent {room}, dropped 5\n")),
-        "{said}"
-    );
+    let log = text(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    assert_eq!(log.matches("queue is full").count(), 1, "{log}");
+    assert!(log.ends_with(&format!("sent {room}, dropped 5\n")), "{log}");
 }

@@ -1,4 +1,4 @@
-//! The codec against the public one, varta-vlp: the same answer to every
+//! The codec against the public one, varta-vlp: the same result for every
 //! input.
 
 #![expect(clippy::panic, reason = "a test may panic")]

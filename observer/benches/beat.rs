@@ -155,7 +155,7 @@ fn for_each_fleet(c: &mut Criterion, name: &str, run: impl Fn(&mut Fleet, u64) -
     group.finish();
 }
 
-/// As the observer's loop does: the beat, then a look for silent agents.
+/// As the observer's loop does: the beat, then a look for stalls.
 fn track(tracker: &mut Tracker, pid: u32, nonce: u64) -> bool {
     let now = Now {
         observer_ns: nonce,

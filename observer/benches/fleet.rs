@@ -1,10 +1,10 @@
-//! 100,000 agents at the library's door: the memory that they take, and for
-//! how long a beat waits while all the others are told to be silent.
+//! 100,000 agents of one observer: the memory that they take, and for how long a
+//! beat waits while stalls of all the others are reported.
 //!
-//! So many processes would be no fleet but a stress test of the scheduler: one
-//! thread sends for all of them, by UDP and unattested, and the observer does
-//! all that it does for beats of that origin. What attestation costs besides
-//! is the business of the other benchmarks.
+//! So many processes would be a stress test of the scheduler. So one thread sends
+//! for all of them, by UDP and unattested, and the observer does all that it does
+//! for beats of that origin. The other benchmarks measure what attestation costs
+//! besides.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -31,7 +31,7 @@ const FIRST: u32 = 1000;
 /// The one that goes on beating.
 const SURVIVOR: u32 = 2;
 
-/// All beat once within it, then fall silent together.
+/// All beat once within it, then stall together.
 const THRESHOLD: Duration = Duration::from_secs(3);
 
 /// How often the survivor beats.
@@ -44,19 +44,19 @@ const VOLLEY: u32 = 64;
 const ROUNDS: usize = 5;
 
 fn main() {
-    println!("fleet: {AGENTS} agents, a wave of as many silences, {ROUNDS} rounds");
+    println!("fleet: {AGENTS} agents, a wave of as many stalls, {ROUNDS} rounds");
     let mut rounds: Vec<Round> = (0..ROUNDS).map(|_| round()).collect();
     rounds.sort_by_key(|round| round.longest);
     for Round {
         kib_before,
         kib_after,
-        silences,
+        stalls,
         wave,
         longest,
     } in &rounds
     {
         println!(
-            "  RSS {:.1} MiB, {:.1} before the first agent; {silences} silences told in {wave:.1?}; \
+            "  RSS {:.1} MiB, {:.1} before the first agent; {stalls} stalls reported in {wave:.1?}; \
              a beat waited {longest:.2?} at the longest",
             mib(*kib_after),
             mib(*kib_before),
@@ -68,8 +68,8 @@ fn main() {
 struct Round {
     kib_before: u64,
     kib_after: u64,
-    silences: u32,
-    /// From the first silence to the last.
+    stalls: u32,
+    /// From the first stall to the last.
     wave: Duration,
     /// From the send of a beat of the survivor's to its event, in the wave.
     longest: Duration,
@@ -99,9 +99,9 @@ fn round() -> Round {
     })
 }
 
-/// Takes events until all agents but one have been told silent.
+/// Takes events until all agents but one have been reported as stalled.
 fn watch(observer: &mut Observer, start: Instant, kib_before: u64) -> Round {
-    let (mut silences, mut longest) = (0, Duration::ZERO);
+    let (mut stalls, mut longest) = (0, Duration::ZERO);
     let (mut first, mut kib_after) = (None, 0);
     loop {
         while let Some(event) = observer.poll() {
@@ -111,7 +111,7 @@ fn watch(observer: &mut Observer, start: Instant, kib_before: u64) -> Round {
                         kib_after = rss_kib();
                         Instant::now()
                     });
-                    silences += 1;
+                    stalls += 1;
                 }
                 Event::Beat { pid, payload, .. } if pid == SURVIVOR && first.is_some() => {
                     let sent = Duration::from_micros(payload.into());
@@ -120,7 +120,7 @@ fn watch(observer: &mut Observer, start: Instant, kib_before: u64) -> Round {
                 _ => {}
             }
         }
-        if silences >= AGENTS {
+        if stalls >= AGENTS {
             break;
         }
         observer.wait(None).expect("it waits");
@@ -128,7 +128,7 @@ fn watch(observer: &mut Observer, start: Instant, kib_before: u64) -> Round {
     Round {
         kib_before,
         kib_after,
-        silences,
+        stalls,
         wave: first.map_or(Duration::ZERO, |first| first.elapsed()),
         longest,
     }

@@ -1,4 +1,4 @@
-//! How much somebody takes in who depends on the engine.
+//! How many crates come with the engine.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

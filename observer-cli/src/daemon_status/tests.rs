@@ -83,7 +83,7 @@ fn the_attack_longest_ago_makes_room() {
 /// do not have yet are zero.
 #[test]
 fn an_older_answer_is_read() {
-    let answer = include_str!("../../tests/answers/status-0.1.0.json");
+    let answer = include_str!("../../tests/responses/status-0.1.0.json");
     let status: DaemonStatus = serde_json::from_str(answer).unwrap();
     assert_eq!(status.observer.counters.beats, 3);
     assert_eq!(status.agents.len(), 1);
