@@ -31,7 +31,7 @@ impl Arena {
         let scratch = tempfile::Builder::new()
             .prefix("observer-bench-")
             .tempdir()?;
-        tidy_up_when_told(scratch.path().to_owned())?;
+        tidy_up_at_signals(scratch.path().to_owned())?;
         let arena = Self { host, scratch };
         // For the metrics of whoever serves them.
         let status = Command::new("ip")
@@ -63,9 +63,9 @@ impl Arena {
     }
 }
 
-/// Leaves nothing behind either when we are told to end: what is in the
-/// scratch directory goes, and the kernel ends our children with us.
-fn tidy_up_when_told(scratch: PathBuf) -> Result<()> {
+/// Leaves nothing behind after a signal to end either: what is in the scratch
+/// directory is removed, and the kernel ends our children with us.
+fn tidy_up_at_signals(scratch: PathBuf) -> Result<()> {
     let mut signals = SigSet::empty();
     signals.extend([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
     // Programs inherit this: `die_with_parent` undoes it for those that run.

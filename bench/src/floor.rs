@@ -43,16 +43,16 @@ pub struct Args {
     latency: bool,
 }
 
-/// What a floor says at its end.
+/// What a floor prints at its end.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Tally {
     /// Datagrams of a frame's length that came with credentials.
     pub received: u64,
-    /// Of each, if asked for.
+    /// Of each, with `--latency`.
     pub latencies_ns: Vec<u64>,
 }
 
-/// Receives until it is told to stop.
+/// Receives until [`STOP`] comes.
 pub fn execute(args: &Args) -> Result<()> {
     let socket = UnixDatagram::bind(&args.socket)?;
     setsockopt(&socket, PassCred, &true)?;
@@ -133,7 +133,7 @@ impl Buffers {
 }
 
 fn receive(socket: RawFd, message: &mut libc::mmsghdr) -> io::Result<usize> {
-    // SAFETY: the header points to buffers of the lengths that it says.
+    // SAFETY: the header points to buffers of the lengths that it has.
     let length = unsafe { libc::recvmsg(socket, &raw mut message.msg_hdr, 0) };
     message.msg_len = u32::try_from(length).map_err(|_| io::Error::last_os_error())?;
     Ok(1)
@@ -143,8 +143,8 @@ fn receive(socket: RawFd, message: &mut libc::mmsghdr) -> io::Result<usize> {
 fn receive_batch(socket: RawFd, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
     let length = libc::c_uint::try_from(messages.len()).expect("a small number");
     let (headers, flags) = (messages.as_mut_ptr(), libc::MSG_WAITFORONE);
-    // SAFETY: there are as many headers as it says, and each points to buffers
-    // of the lengths that it says.
+    // SAFETY: there are as many headers as the length, and each points to
+    // buffers of the lengths that it has.
     let count = unsafe { libc::recvmmsg(socket, headers, length, flags, ptr::null_mut()) };
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }

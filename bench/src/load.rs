@@ -2,12 +2,12 @@
 //!
 //! `observer-bench load` is a small process without threads, so that forking
 //! thousands of agents from it is cheap. They wait on one futex for their
-//! start, and count in memory that they share with it. Its parent says `go`,
-//! `calm`, `stop` and `leave` on its stdin, and reads what came of it as JSON.
+//! start, and count in memory that they share with it. Its parent writes `go`,
+//! `calm`, `stop` and `leave` to its stdin, and reads the results as JSON.
 //!
 //! Between `stop` and `leave` all live on without sending: varta-watch looks up
 //! a sender in `/proc` when it receives, and panics (`FileExporter::record`) if
-//! it is told to write down a beat whose sender has ended by then.
+//! it has to export a beat whose sender has ended by then.
 //!
 //! Nothing outlives it: an agent is killed with its parent, and ends by itself
 //! when its time is over.
@@ -112,7 +112,7 @@ pub struct Args {
     spec: String,
 }
 
-/// Runs until its stdin says `leave`, or ends.
+/// Runs until `leave` comes on its stdin, or that ends.
 pub fn execute(args: &Args) -> Result<()> {
     let spec: Spec = serde_json::from_str(&args.spec)?;
     brood::serve(&spec)

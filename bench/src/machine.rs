@@ -6,7 +6,7 @@ use std::thread;
 
 use serde::Serialize;
 
-/// As far as the kernel tells.
+/// As far as the kernel shows it.
 #[derive(Debug, Serialize)]
 pub struct Machine {
     cpu: String,

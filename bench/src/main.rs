@@ -1,7 +1,7 @@
 //! What a beat costs the observer, its peer and a bare socket, side by side
-//! in one run; and who is heard while somebody floods.
+//! in one run; and whose beats come through while somebody floods.
 //!
-//! `docs/benchmarks.md` says what is measured, how, and what each column
+//! `docs/benchmarks.md` explains what is measured, how, and what each column
 //! means. `cargo xtask bench` builds what this needs and starts it, as root.
 
 mod arena;
@@ -33,7 +33,7 @@ struct Cli {
 enum Verb {
     /// Throughput, latency, wake-ups, memory and the lateness of stalls
     Compare(plan::Args),
-    /// Who is heard while somebody floods
+    /// Whose beats come through while somebody floods
     Flood(plan::Args),
     /// A bare receiver, the floor of all figures
     #[command(hide = true)]

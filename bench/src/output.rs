@@ -1,4 +1,4 @@
-//! Reads what a receiver tells while it runs: the observer's JSON lines, or
+//! Reads what a receiver reports while it runs: the observer's JSON lines, or
 //! varta-watch's lines with tabs.
 //!
 //! Both come as fast as twenty thousand a second, and the reader shares two
@@ -17,50 +17,50 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::clock;
 
-/// Wide enough for what is told in 100 ms at 20,000 beats a second. The
+/// Wide enough for what is reported in 100 ms at 20,000 beats a second. The
 /// kernel's maximum for those without privilege (`fs.pipe-max-size`).
 const PIPE_BYTES: i32 = 1 << 20;
 
-/// All that was told.
+/// All that was reported.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub struct Reported {
     /// Beats.
     pub beats: u64,
     /// Beats by agent, if they were read at the end.
     pub beats_of: HashMap<u32, u64>,
     /// How long each beat took from its send until it was read here.
     pub latencies_ns: Vec<u64>,
-    /// Which agent was told to be silent, and when that was read here.
+    /// Which agent was reported as stalled, and when that was read here.
     pub stalls: Vec<(u32, u64)>,
     /// Payloads that are no frames.
     pub decode_errors: u64,
     /// Claims that do not hold.
-    pub lies: u64,
+    pub forgeries: u64,
 }
 
 /// A thread that reads until the pipe's last writer is gone.
-pub struct Reader(JoinHandle<Result<Heard>>);
+pub struct Reader(JoinHandle<Result<Reported>>);
 
 impl Reader {
     pub fn start(pipe: impl Read + AsFd + Send + 'static) -> Result<Self> {
         fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES))?;
-        Ok(Self(thread::spawn(move || listen(pipe))))
+        Ok(Self(thread::spawn(move || read_all(pipe))))
     }
 
-    pub fn join(self) -> Result<Heard> {
+    pub fn join(self) -> Result<Reported> {
         self.0.join().map_err(|_| anyhow!("the reader panicked"))?
     }
 }
 
-/// Whatever one read brings was told by then.
-fn listen(mut pipe: impl Read) -> Result<Heard> {
-    let mut heard = Heard::default();
+/// Whatever one read brings was reported by then.
+fn read_all(mut pipe: impl Read) -> Result<Reported> {
+    let mut reported = Reported::default();
     let mut buffer = vec![0; 1 << 16];
     let mut rest = Vec::new();
     loop {
         let length = pipe.read(&mut buffer)?;
         if length == 0 {
-            return Ok(heard);
+            return Ok(reported);
         }
         let now_ns = clock::now_ns();
         rest.extend_from_slice(&buffer[..length]);
@@ -69,14 +69,14 @@ fn listen(mut pipe: impl Read) -> Result<Heard> {
             continue;
         };
         for line in rest[..end].split(|&byte| byte == b'\n') {
-            heard.line(line, now_ns);
+            reported.line(line, now_ns);
         }
         rest.drain(..end);
     }
 }
 
-impl Heard {
-    /// Reads a file of varta-watch's; when an event was told is not in it.
+impl Reported {
+    /// Reads a file of varta-watch's, which does not have the times of reports.
     pub fn read(&mut self, file: &Path) -> Result<()> {
         for line in BufReader::new(File::open(file)?).split(b'\n') {
             let line = line?;
@@ -107,7 +107,7 @@ impl Heard {
         } else if line.starts_with(br#"{"event":"decode""#) {
             self.decode_errors += 1;
         } else if line.starts_with(br#"{"event":"auth_failure""#) {
-            self.lies += 1;
+            self.forgeries += 1;
         }
     }
 
@@ -123,7 +123,7 @@ impl Heard {
             }
             b"stall" => self.stalls.push((number(pid)?, now_ns)),
             b"decode" => self.decode_errors += 1,
-            b"mismatch" => self.lies += 1,
+            b"mismatch" => self.forgeries += 1,
             _ => {}
         }
         None
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn both_kinds_of_lines_are_understood() {
-        let mut heard = Heard::default();
+        let mut reported = Reported::default();
         let lines: [&[u8]; 5] = [
             br#"{"event":"beat","pid":7,"status":"ok","payload":1,"nonce":2}"#,
             br#"{"event":"stall","pid":8,"last_nonce":5}"#,
@@ -162,11 +162,11 @@ mod tests {
             b"10\tmismatch\t9\t-\t-\tauth_failure",
         ];
         for line in lines {
-            heard.line(line, 6400);
+            reported.line(line, 6400);
         }
-        assert_eq!(heard.beats, 2);
-        assert_eq!(heard.latencies_ns, [6336, 6336]);
-        assert_eq!(heard.stalls, [(8, 6400), (9, 6400)]);
-        assert_eq!(heard.lies, 1);
+        assert_eq!(reported.beats, 2);
+        assert_eq!(reported.latencies_ns, [6336, 6336]);
+        assert_eq!(reported.stalls, [(8, 6400), (9, 6400)]);
+        assert_eq!(reported.forgeries, 1);
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What both comparisons can be told.
+/// What both comparisons can be given.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The observer's release binary

@@ -19,8 +19,8 @@ use tempfile::TempDir;
 use crate::arena::Arena;
 use crate::floor::{STOP, Tally};
 use crate::outcome::{Figures, float};
-use crate::output::{Heard, Reader};
-use crate::subject::{Programs, Subject, Telling, Terms, export_file};
+use crate::output::{Reader, Reported};
+use crate::subject::{Programs, Reports, Subject, Terms, export_file};
 use crate::usage::{Usage, rss_kib};
 
 /// For it to start, and to stop.
@@ -32,29 +32,29 @@ const DRAIN: Duration = Duration::from_millis(100);
 /// Killed by its own pid when dropped; its files go with it.
 pub struct Receiver {
     subject: Subject,
-    telling: Telling,
+    reports: Reports,
     child: Child,
     reader: Option<Reader>,
     socket: PathBuf,
     scratch: TempDir,
 }
 
-/// What it said.
+/// What it left behind.
 #[derive(Debug, Default)]
-pub struct Said {
+pub struct Remains {
     /// Beats that it accepted, or datagrams that it received; `None` if it
-    /// does not tell.
+    /// does not report that.
     pub accepted: Option<u64>,
     /// How long each beat took to its event, in nanoseconds.
     pub latencies_ns: Vec<u64>,
     /// Its events, if they were read.
-    pub heard: Heard,
+    pub reported: Reported,
     /// The observer's counters.
     pub counters: Value,
 }
 
-/// Of those, what tells how a result came about; kept with each round.
-const TELLING_COUNTERS: [&str; 8] = [
+/// Of those, what explains a result; kept with each round.
+const EXPLAINING_COUNTERS: [&str; 8] = [
     "taken",
     "throttled",
     "ring_full",
@@ -65,11 +65,11 @@ const TELLING_COUNTERS: [&str; 8] = [
     "absences",
 ];
 
-impl Said {
+impl Remains {
     /// Counters of this build that are figures.
     pub fn counted(&self) -> Figures {
         let count = |name| Some((name, float(self.counters[name].as_u64()?)));
-        TELLING_COUNTERS.into_iter().filter_map(count).collect()
+        EXPLAINING_COUNTERS.into_iter().filter_map(count).collect()
     }
 }
 
@@ -86,7 +86,7 @@ impl Receiver {
         // varta-watch does not start on one that was left behind.
         drop(fs::remove_file(&socket));
         let mut command = programs.command(subject, terms, &socket, scratch.path())?;
-        let is_piped = terms.telling != Telling::Nobody || subject.is_floor();
+        let is_piped = terms.reports != Reports::Nobody || subject.is_floor();
         let stdout = if is_piped {
             Stdio::piped()
         } else {
@@ -98,7 +98,7 @@ impl Receiver {
         let child = command.spawn().with_context(|| format!("{command:?}"))?;
         let mut receiver = Self {
             subject,
-            telling: terms.telling,
+            reports: terms.reports,
             child,
             reader: None,
             socket,
@@ -171,44 +171,44 @@ impl Receiver {
     }
 
     /// Lets it stop on its own terms.
-    pub fn stop(mut self) -> Result<Said> {
+    pub fn stop(mut self) -> Result<Remains> {
         if self.subject.is_floor() {
             return self.stop_floor();
         }
         kill(Pid::from_raw(self.pid().try_into()?), Signal::SIGTERM)?;
         self.wait()?;
-        let mut said = Said::default();
+        let mut remains = Remains::default();
         if let Some(reader) = self.reader.take() {
-            said.heard = reader.join()?;
+            remains.reported = reader.join()?;
         }
         if self.subject.is_observer() {
             let log = self.log()?;
             let counters = log.lines().find_map(|line| line.strip_prefix("counters "));
-            said.counters = serde_json::from_str(counters.context("no counters")?)?;
-            said.accepted = said.counters["beats"].as_u64();
-        } else if self.telling == Telling::Notable {
-            said.heard.read(&export_file(self.scratch.path()))?;
+            remains.counters = serde_json::from_str(counters.context("no counters")?)?;
+            remains.accepted = remains.counters["beats"].as_u64();
+        } else if self.reports == Reports::Notable {
+            remains.reported.read(&export_file(self.scratch.path()))?;
         }
-        if !self.subject.is_observer() && self.telling != Telling::Nobody {
-            said.accepted = Some(said.heard.beats);
+        if !self.subject.is_observer() && self.reports != Reports::Nobody {
+            remains.accepted = Some(remains.reported.beats);
         }
-        said.latencies_ns = std::mem::take(&mut said.heard.latencies_ns);
-        Ok(said)
+        remains.latencies_ns = std::mem::take(&mut remains.reported.latencies_ns);
+        Ok(remains)
     }
 
-    fn stop_floor(mut self) -> Result<Said> {
+    fn stop_floor(mut self) -> Result<Remains> {
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(PATIENCE))?;
         socket.send_to(STOP, &self.socket)?;
-        let mut said = String::new();
+        let mut line = String::new();
         let mut stdout = self.child.stdout.take().context("stdout is piped")?;
-        stdout.read_to_string(&mut said)?;
+        stdout.read_to_string(&mut line)?;
         self.wait()?;
-        let tally: Tally = serde_json::from_str(&said)?;
-        Ok(Said {
+        let tally: Tally = serde_json::from_str(&line)?;
+        Ok(Remains {
             accepted: Some(tally.received),
             latencies_ns: tally.latencies_ns,
-            ..Said::default()
+            ..Remains::default()
         })
     }
 
@@ -219,7 +219,7 @@ impl Receiver {
     }
 }
 
-/// Waits for the end of a process that was told to end, and not for ever.
+/// Waits for the end of a process that has to end, and not for ever.
 pub fn wait(child: &mut Child) -> Result<ExitStatus> {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -243,10 +243,10 @@ impl Drop for Receiver {
 /// Lets the kernel kill a child whose parent is killed, and lets the child get
 /// the signals that its parent waits for in a thread.
 pub fn die_with_parent(command: &mut Command) {
-    let tell_kernel = || {
+    let set_up = || {
         set_pdeathsig(Signal::SIGKILL)?;
         Ok(SigSet::empty().thread_set_mask()?)
     };
     // SAFETY: two system calls, and nothing that a fork may have locked.
-    unsafe { command.pre_exec(tell_kernel) };
+    unsafe { command.pre_exec(set_up) };
 }

@@ -9,8 +9,8 @@
 //! (`--tracker-capacity 4096`, its maximum; the default is 256), and a
 //! threshold of a day. In the flood its limits are its defaults.
 //!
-//! Its binary says nothing of a beat unless told to (`--export-file`). Where
-//! each beat has to be told, that file is `/dev/stdout`, a pipe to the
+//! Its binary reports a beat with `--export-file` only. Where each beat has to be
+//! reported, that file is `/dev/stdout`, a pipe to the
 //! benchmark, with `--export-file-sync-every 1`: without that it keeps lines
 //! to itself until 8 KiB are full. The `fdatasync` that comes with it fails at
 //! once on a pipe (EINVAL), which it takes note of and nothing else; it costs
@@ -63,14 +63,14 @@ pub enum Extras {
     Bare,
     /// Audit, metrics, and JSON of every event.
     Full,
-    /// Bare, and lies are refused in the kernel.
+    /// Bare, and forgeries are refused in the kernel.
     Refuse,
 }
 
-/// What becomes of what a receiver has to tell.
+/// What becomes of a receiver's reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Telling {
-    /// Nobody reads it, and no beat is told that need not be.
+pub enum Reports {
+    /// Nobody reads them, and no beat is reported that need not be.
     Nobody,
     /// Each event is a line in a pipe that we read.
     Pipe,
@@ -81,7 +81,7 @@ pub enum Telling {
 /// How to start a receiver.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    pub telling: Telling,
+    pub reports: Reports,
     /// Silence that counts as a stall.
     pub threshold_ms: u64,
     /// Whether beats may come as often as they like.
@@ -179,7 +179,7 @@ impl Programs {
     }
 
     /// A sentence on what this build of the observer lacks, if it lacks
-    /// something: without `--events` it tells each beat to `/dev/null` even
+    /// something: without `--events` it reports each beat to `/dev/null` even
     /// where it is bare.
     pub fn notice(&self) -> String {
         let flags = ["--ingest", "--events", "--max-beat-rate", "--refuse"];
@@ -212,7 +212,7 @@ impl Programs {
                 let mut command = varta(&self.varta_metrics, terms, socket, scratch);
                 command.args(["--prom-addr", METRICS]);
                 command.arg("--prom-token-file").arg(token(scratch)?);
-                if terms.telling == Telling::Nobody {
+                if terms.reports == Reports::Nobody {
                     command.args(["--export-file", "/dev/null"]);
                 }
                 Ok(command)
@@ -240,7 +240,7 @@ impl Programs {
         }
         if extras == Extras::Full {
             command.args(["--metrics", METRICS]);
-        } else if terms.telling != Telling::Pipe && self.has("--events") {
+        } else if terms.reports != Reports::Pipe && self.has("--events") {
             command.args(["--events", "notable"]);
         }
         if terms.unlimited && self.has("--max-beat-rate") {
@@ -264,7 +264,7 @@ impl Programs {
 fn floor(flags: &[&str], terms: Terms, socket: &Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("floor").arg("--socket").arg(socket).args(flags);
-    if terms.telling == Telling::Pipe {
+    if terms.reports == Reports::Pipe {
         command.arg("--latency");
     }
     Ok(command)
@@ -278,13 +278,13 @@ fn varta(program: &Path, terms: Terms, socket: &Path, scratch: &Path) -> Command
         command.args(["--max-beat-rate", "0", "--global-beat-rate", "0"]);
         command.args(["--tracker-capacity", "4096"]);
     }
-    match terms.telling {
-        Telling::Nobody => {}
-        Telling::Pipe => {
+    match terms.reports {
+        Reports::Nobody => {}
+        Reports::Pipe => {
             command.args(["--export-file", "/dev/stdout"]);
             command.args(["--export-file-sync-every", "1"]);
         }
-        Telling::Notable => {
+        Reports::Notable => {
             command.arg("--export-file").arg(export_file(scratch));
         }
     }

@@ -1,4 +1,4 @@
-//! One agent: sends frames with its own pid until it is told to stop.
+//! One agent: sends frames with its own pid until it has to stop.
 
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixDatagram;
@@ -24,7 +24,7 @@ const LONGEST_SLEEP_NS: u64 = 200_000_000;
 /// Nobody sends for longer than that, whatever becomes of its parents.
 pub const LONGEST_LIFE_NS: u64 = 300_000_000_000;
 
-/// Beats once, waits for the start, then beats as told.
+/// Beats once, waits for the start, then beats at its pace.
 pub fn run(socket: &Path, pace: Pace, index: u64, stage: &Stage, cell: &Cell) -> io::Result<()> {
     let mut agent = Agent::connect(socket, cell)?;
     agent.beat()?;

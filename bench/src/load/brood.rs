@@ -1,4 +1,4 @@
-//! The loader's own part: forks, passes on what it is told, and collects.
+//! The loader's own part: forks, passes on commands, and collects results.
 
 use std::io::{self, BufRead as _, Write as _};
 use std::panic::{self, AssertUnwindSafe};
@@ -20,7 +20,7 @@ use super::{Outcome, Spec, agent, flood};
 /// For all to be forked, and for all to end.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Forks everyone, says `ready`, then does what stdin says.
+/// Forks everyone, prints `ready`, then does what the lines of stdin command.
 pub fn serve(spec: &Spec) -> Result<()> {
     let agents = usize::try_from(spec.agents)?;
     let shared = Shared::new(agents + spec.floods.len())?;
@@ -37,7 +37,7 @@ pub fn serve(spec: &Spec) -> Result<()> {
     }
     let all = u32::try_from(shared.cells.len())?;
     brood.wait_until(|| stage.ready.load(Relaxed) == all)?;
-    say("ready")?;
+    print_line("ready")?;
     for line in io::stdin().lock().lines() {
         match line?.as_str() {
             "go" => stage.start()?,
@@ -46,7 +46,7 @@ pub fn serve(spec: &Spec) -> Result<()> {
                 stage.stop();
                 brood.wait_until(|| stage.done.load(Relaxed) == all)?;
                 let read = |cells: &[Cell]| cells.iter().map(Cell::read).collect();
-                say(&serde_json::to_string(&Outcome {
+                print_line(&serde_json::to_string(&Outcome {
                     started_ns: stage.started_ns(),
                     agents: read(agent_cells),
                     floods: read(flood_cells),
@@ -56,16 +56,16 @@ pub fn serve(spec: &Spec) -> Result<()> {
             "leave" => {
                 stage.leave()?;
                 brood.join()?;
-                return say("done");
+                return print_line("done");
             }
-            other => bail!("what is {other:?}?"),
+            other => bail!("unknown command {other:?}"),
         }
-        say("done")?;
+        print_line("done")?;
     }
     Ok(())
 }
 
-fn say(line: &str) -> Result<()> {
+fn print_line(line: &str) -> Result<()> {
     Ok(writeln!(io::stdout(), "{line}")?)
 }
 
@@ -123,14 +123,14 @@ impl Brood {
 
 /// The exit code of a child that does its work, and dies with its parent.
 fn be_child(parent: Pid, child: impl FnOnce() -> io::Result<()>) -> i32 {
-    // The parent may have died before the kernel was told to tell.
+    // The parent may have died before that was set.
     if set_pdeathsig(Signal::SIGKILL).is_err() || getppid() != parent {
         return 1;
     }
     // Not to unwind into the parent's part, which would kill its siblings.
     match panic::catch_unwind(AssertUnwindSafe(child)) {
         Ok(Ok(())) => 0,
-        // Not said: thousands may fail for the same reason.
+        // Not printed: thousands may fail for the same reason.
         Ok(Err(_)) | Err(_) => 1,
     }
 }

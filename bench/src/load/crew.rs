@@ -34,37 +34,37 @@ impl Crew {
 
     /// Lets them all begin.
     pub fn start(&mut self) -> Result<()> {
-        self.tell("go")?;
+        self.write_line("go")?;
         self.expect("done")
     }
 
     /// Ends the flood.
     pub fn calm(&mut self) -> Result<()> {
-        self.tell("calm")?;
+        self.write_line("calm")?;
         self.expect("done")
     }
 
     /// Lets nobody send any more; all live on.
     pub fn stop(&mut self) -> Result<Outcome> {
-        self.tell("stop")?;
+        self.write_line("stop")?;
         let outcome = self.line()?;
         serde_json::from_str(&outcome).context("the loader failed")
     }
 
     /// Lets all end, and waits for that.
     pub fn leave(mut self) -> Result<()> {
-        self.tell("leave")?;
+        self.write_line("leave")?;
         self.expect("done")
     }
 
-    fn tell(&mut self, word: &str) -> Result<()> {
+    fn write_line(&mut self, line: &str) -> Result<()> {
         let input = self.child.stdin.as_mut().context("stdin is piped")?;
-        Ok(writeln!(input, "{word}")?)
+        Ok(writeln!(input, "{line}")?)
     }
 
-    fn expect(&mut self, word: &str) -> Result<()> {
+    fn expect(&mut self, expected: &str) -> Result<()> {
         let line = self.line()?;
-        ensure!(line == word, "the loader failed: {line:?}");
+        ensure!(line == expected, "the loader failed: {line:?}");
         Ok(())
     }
 

@@ -21,7 +21,7 @@ pub struct Shared {
     pub cells: &'static [Cell],
 }
 
-/// What the loader tells all of its processes. All zeroes at first.
+/// What all processes read of the loader. All zeroes at first.
 #[repr(C, align(64))]
 pub struct Stage {
     /// A futex: 1 once they may begin.
@@ -39,7 +39,7 @@ pub struct Stage {
     started_ns: AtomicU64,
 }
 
-/// What a process tells of itself, in a cache line of its own.
+/// What a process writes of itself, in a cache line of its own.
 #[derive(Default)]
 #[repr(C, align(64))]
 pub struct Cell {

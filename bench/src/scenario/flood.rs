@@ -1,4 +1,4 @@
-//! Who is heard while somebody floods: a hundred agents that beat ten times a
+//! Whose beats come through while somebody floods: a hundred agents that beat ten times a
 //! second and never retry, beside flooders that never pause.
 
 use std::thread;
@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::{At, Bench};
 use crate::load::{Crew, Outcome, Pace, Sender, Spec};
 use crate::outcome::{Figures, float};
-use crate::receiver::{Receiver, Said};
-use crate::subject::{Subject, Telling, Terms};
+use crate::receiver::{Receiver, Remains};
+use crate::subject::{Reports, Subject, Terms};
 use crate::table::{Column, Layout};
 
 const TOPIC: &str = "Flood";
@@ -28,7 +28,7 @@ pub const LAYOUT: Layout = Layout {
         Column("sent but not accepted", "max_swallowed", 0),
         Column("CPU %", "cpu_percent", 1),
     ],
-    absent: "cannot tell",
+    absent: "unknown",
 };
 
 const AGENTS: u32 = 100;
@@ -71,7 +71,7 @@ pub fn round(bench: &mut Bench, round: u32) -> Result<()> {
 
 fn measure(bench: &Bench, subject: Subject, floods: &[Flood]) -> Result<Figures> {
     let terms = Terms {
-        telling: Telling::Notable,
+        reports: Reports::Notable,
         threshold_ms: THRESHOLD_MS,
         unlimited: false,
     };
@@ -93,7 +93,7 @@ fn measure(bench: &Bench, subject: Subject, floods: &[Flood]) -> Result<Figures>
     let sent = receiver.explain(crew.stop())?;
     // The agents are silent only for as long as this takes, which is no stall.
     receiver.usage_after_drain()?;
-    let said = receiver.stop()?;
+    let remains = receiver.stop()?;
     crew.leave()?;
     let seconds = bench.plan.flood.as_secs_f64();
     let attack = float(sent.flooded());
@@ -101,13 +101,13 @@ fn measure(bench: &Bench, subject: Subject, floods: &[Flood]) -> Result<Figures>
         ("attack_sent", attack),
         ("attack_per_s", attack / seconds),
         ("cpu_percent", float(used.cpu_ns) / 1e7 / seconds),
-        ("max_false_stalls", float(false_stalls(&sent, &said))),
+        ("max_false_stalls", float(false_stalls(&sent, &remains))),
     ]);
-    figures.extend(said.counted());
+    figures.extend(remains.counted());
     let findings = if subject.is_observer() {
-        observers(&sent, &said.counters, floods)
+        observers(&sent, &remains.counters, floods)
     } else {
-        vartas(&sent, &said, floods)
+        vartas(&sent, &remains, floods)
     };
     let Findings {
         counted,
@@ -127,7 +127,7 @@ struct Findings<'a> {
     /// Beats that agents sent, and that were not accepted.
     swallowed: Option<f64>,
     /// How many beats of an agent got through, the one before the start
-    /// included. Where the receiver does not tell: as many as were sent.
+    /// included. Where the receiver does not report that: as many as were sent.
     accepted_of: Box<dyn Fn(&Sender) -> f64 + 'a>,
 }
 
@@ -162,15 +162,22 @@ fn observers<'a>(sent: &Outcome, counters: &Value, floods: &[Flood]) -> Findings
 
 /// It has no counters without its metrics; there are its lines. One byte and
 /// stale nonces leave none, nor does what exceeds its limits.
-fn vartas<'a>(sent: &Outcome, said: &'a Said, floods: &[Flood]) -> Findings<'a> {
-    let heard = &said.heard;
+fn vartas<'a>(sent: &Outcome, remains: &'a Remains, floods: &[Flood]) -> Findings<'a> {
+    let reported = &remains.reported;
     let counted = match floods {
-        [Flood::Garbage] => Some(float(heard.decode_errors)),
-        [Flood::Spoofed] => Some(float(heard.lies)),
+        [Flood::Garbage] => Some(float(reported.decode_errors)),
+        [Flood::Spoofed] => Some(float(reported.forgeries)),
         _ => None,
     };
-    let accepted_of =
-        |agent: &Sender| float(heard.beats_of.get(&agent.pid).copied().unwrap_or_default());
+    let accepted_of = |agent: &Sender| {
+        float(
+            reported
+                .beats_of
+                .get(&agent.pid)
+                .copied()
+                .unwrap_or_default(),
+        )
+    };
     let accepted: f64 = sent.agents.iter().map(accepted_of).sum();
     let agents_beats = float(sent.sent()) + f64::from(AGENTS);
     Findings {
@@ -180,14 +187,14 @@ fn vartas<'a>(sent: &Outcome, said: &'a Said, floods: &[Flood]) -> Findings<'a> 
     }
 }
 
-/// Silences of agents that were not silent. The observer's counter also knows
-/// of those that a full pipe kept from us.
-fn false_stalls(sent: &Outcome, said: &Said) -> u64 {
+/// Stalls of agents that were not silent. The observer's counter has those, too,
+/// that a full pipe kept from us.
+fn false_stalls(sent: &Outcome, remains: &Remains) -> u64 {
     let is_agent = |pid: u32| sent.agents.iter().any(|agent| agent.pid == pid);
-    let told = &said.heard.stalls;
-    let of_agents = told.iter().filter(|(pid, _)| is_agent(*pid)).count() as u64;
-    let counted = said.counters["stalls"].as_u64().unwrap_or_default();
-    of_agents + counted.saturating_sub(told.len() as u64)
+    let reported = &remains.reported.stalls;
+    let of_agents = reported.iter().filter(|(pid, _)| is_agent(*pid)).count() as u64;
+    let counted = remains.counters["stalls"].as_u64().unwrap_or_default();
+    of_agents + counted.saturating_sub(reported.len() as u64)
 }
 
 /// Of each agent's attempts, those that did not become an accepted beat.

@@ -9,7 +9,7 @@ use super::{At, Bench};
 use crate::load::{Crew, Pace, Spec};
 use crate::outcome::{Figures, float};
 use crate::receiver::Receiver;
-use crate::subject::{NEVER_MS, Subject, Telling, Terms};
+use crate::subject::{NEVER_MS, Reports, Subject, Terms};
 use crate::table::{Column, Layout};
 
 const TOPIC: &str = "Idle";
@@ -42,7 +42,7 @@ pub fn round(bench: &mut Bench, round: u32) -> Result<()> {
 
 fn measure(bench: &Bench, subject: Subject) -> Result<Figures> {
     let terms = Terms {
-        telling: Telling::Nobody,
+        reports: Reports::Nobody,
         threshold_ms: NEVER_MS,
         unlimited: true,
     };

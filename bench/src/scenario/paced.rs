@@ -1,5 +1,5 @@
 //! Beats at the pace of a fleet: what a receiver costs then, and how soon it
-//! tells.
+//! reports.
 
 use std::thread;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::load::{Crew, Pace, Spec};
 use crate::outcome::{Figures, float, percentile};
 use crate::plan::Pacing;
 use crate::receiver::Receiver;
-use crate::subject::{Extras, NEVER_MS, Subject, Telling, Terms};
+use crate::subject::{Extras, NEVER_MS, Reports, Subject, Terms};
 use crate::table::{Column, Layout};
 
 const TOPIC: &str = "Paced";
@@ -30,26 +30,27 @@ pub const LAYOUT: Layout = Layout {
     absent: "–",
 };
 
-/// Those that can be silent about a beat run twice: once so, for what the
-/// observing costs, and once telling each beat, for how soon it is told.
-fn turns() -> Vec<(Subject, Telling)> {
+/// Those that need not report beats run twice: once without, for what the
+/// observing costs, and once with a report of each, for how soon it comes.
+fn turns() -> Vec<(Subject, Reports)> {
     Subject::ALL
         .into_iter()
         .flat_map(|subject| {
-            let is_silent = matches!(subject, Subject::Varta | Subject::Observer(_, Extras::Bare));
-            let silent = is_silent.then_some((subject, Telling::Nobody));
-            silent.into_iter().chain([(subject, Telling::Pipe)])
+            let is_optional =
+                matches!(subject, Subject::Varta | Subject::Observer(_, Extras::Bare));
+            let unreported = is_optional.then_some((subject, Reports::Nobody));
+            unreported.into_iter().chain([(subject, Reports::Pipe)])
         })
         .collect()
 }
 
-fn name(subject: Subject, telling: Telling) -> String {
-    let silent = if telling == Telling::Nobody {
-        ", beats not told"
+fn name(subject: Subject, reports: Reports) -> String {
+    let unreported = if reports == Reports::Nobody {
+        ", beats not reported"
     } else {
         ""
     };
-    format!("{}{silent}", subject.name())
+    format!("{}{unreported}", subject.name())
 }
 
 pub fn round(bench: &mut Bench, round: u32) -> Result<()> {
@@ -63,8 +64,8 @@ pub fn round(bench: &mut Bench, round: u32) -> Result<()> {
                 case: &case,
                 round,
             };
-            bench.take_turns(at, &turns(), name, |bench, subject, telling| {
-                measure(bench, subject, telling, pacing, time)
+            bench.take_turns(at, &turns(), name, |bench, subject, reports| {
+                measure(bench, subject, reports, pacing, time)
             })?;
         }
     }
@@ -74,12 +75,12 @@ pub fn round(bench: &mut Bench, round: u32) -> Result<()> {
 fn measure(
     bench: &Bench,
     subject: Subject,
-    telling: Telling,
+    reports: Reports,
     pacing: Pacing,
     time: Duration,
 ) -> Result<Figures> {
     let terms = Terms {
-        telling,
+        reports,
         threshold_ms: NEVER_MS,
         unlimited: true,
     };
@@ -99,20 +100,20 @@ fn measure(
     let used = receiver.usage()?.since(before);
     let sent = receiver.explain(crew.stop())?;
     receiver.usage_after_drain()?;
-    let said = receiver.stop()?;
+    let remains = receiver.stop()?;
     crew.leave()?;
     let seconds = time.as_secs_f64();
     let mut figures = Figures::from([
         ("cpu_percent", float(used.cpu_ns) / 1e7 / seconds),
         ("wakeups_per_s", float(used.wakeups) / seconds),
     ]);
-    figures.extend(said.counted());
-    if let Some(accepted) = said.accepted {
+    figures.extend(remains.counted());
+    if let Some(accepted) = remains.accepted {
         let expected = float(sent.sent()) + f64::from(pacing.agents);
         figures.insert("max_missing", expected - float(accepted));
     }
     // Beats before the start all come at once: they are not paced.
-    let paced = said.latencies_ns.iter().skip(pacing.agents as usize);
+    let paced = remains.latencies_ns.iter().skip(pacing.agents as usize);
     let mut latencies: Vec<f64> = paced.map(|&ns| float(ns) / 1e3).collect();
     latencies.sort_by(f64::total_cmp);
     for (figure, part) in [("p50_us", 0.5), ("p99_us", 0.99), ("max_us", 1.0)] {

@@ -10,7 +10,7 @@ use super::{At, Bench, syscalls};
 use crate::load::{Crew, Pace, Spec};
 use crate::outcome::{Figures, float};
 use crate::receiver::Receiver;
-use crate::subject::{NEVER_MS, Subject, Telling, Terms};
+use crate::subject::{NEVER_MS, Reports, Subject, Terms};
 use crate::table::{Column, Layout};
 
 const TOPIC: &str = "Saturated";
@@ -68,7 +68,7 @@ fn measure(bench: &Bench, subject: Subject, agents: u32) -> Result<Figures> {
     let sent = receiver.explain(crew.stop())?;
     let used = receiver.usage_after_drain()?.since(before);
     let rss_kib = receiver.rss_kib()?;
-    let said = receiver.stop()?;
+    let remains = receiver.stop()?;
     crew.leave()?;
     let beats = float(sent.sent());
     let mut figures = Figures::from([
@@ -78,8 +78,8 @@ fn measure(bench: &Bench, subject: Subject, agents: u32) -> Result<Figures> {
         ("wakeups_per_beat", float(used.wakeups) / beats),
         ("rss_mib", float(rss_kib) / 1024.0),
     ]);
-    figures.extend(said.counted());
-    if let Some(accepted) = said.accepted {
+    figures.extend(remains.counted());
+    if let Some(accepted) = remains.accepted {
         let expected = beats + f64::from(agents);
         figures.insert("max_missing", expected - float(accepted));
     }
@@ -103,7 +103,7 @@ fn count_syscalls(bench: &Bench, subject: Subject, agents: u32) -> Result<Figure
 
 fn begin(bench: &Bench, subject: Subject, agents: u32) -> Result<(Receiver, Crew)> {
     let terms = Terms {
-        telling: Telling::Nobody,
+        reports: Reports::Nobody,
         threshold_ms: NEVER_MS,
         unlimited: true,
     };

@@ -1,4 +1,4 @@
-//! How soon a silence is told: many agents beat for a while, then stop.
+//! How soon a stall is reported: many agents beat for a while, then stop.
 
 use std::collections::HashMap;
 use std::thread;
@@ -10,7 +10,7 @@ use super::{At, Bench};
 use crate::load::{Crew, Pace, Spec};
 use crate::outcome::{Figures, float, percentile};
 use crate::receiver::Receiver;
-use crate::subject::{Subject, Telling, Terms};
+use crate::subject::{Reports, Subject, Terms};
 use crate::table::{Column, Layout};
 
 const TOPIC: &str = "Stalls";
@@ -22,7 +22,7 @@ pub const LAYOUT: Layout = Layout {
         Column("p99 ms late", "p99_ms", 2),
         Column("max ms late", "max_ms", 2),
         Column("earliest ms", "earliest_ms", 2),
-        Column("not told", "max_untold", 0),
+        Column("not reported", "max_unreported", 0),
     ],
     absent: "–",
 };
@@ -32,7 +32,7 @@ const PERIOD_NS: u64 = 100_000_000;
 const THRESHOLD_MS: u64 = 500;
 const BEATS_FOR: Duration = Duration::from_millis(400);
 
-/// For stalls to be told, beyond the threshold.
+/// For stalls to be reported, beyond the threshold.
 const SLACK: Duration = Duration::from_secs(1);
 
 pub fn round(bench: &mut Bench, round: u32) -> Result<()> {
@@ -53,7 +53,7 @@ pub fn round(bench: &mut Bench, round: u32) -> Result<()> {
 
 fn measure(bench: &Bench, subject: Subject) -> Result<Figures> {
     let terms = Terms {
-        telling: Telling::Pipe,
+        reports: Reports::Pipe,
         threshold_ms: THRESHOLD_MS,
         unlimited: true,
     };
@@ -71,18 +71,18 @@ fn measure(bench: &Bench, subject: Subject) -> Result<Figures> {
     thread::sleep(BEATS_FOR);
     let sent = receiver.explain(crew.stop())?;
     thread::sleep(Duration::from_millis(THRESHOLD_MS) + SLACK);
-    let said = receiver.stop()?;
+    let remains = receiver.stop()?;
     crew.leave()?;
-    let told: HashMap<u32, u64> = said.heard.stalls.into_iter().collect();
+    let reported: HashMap<u32, u64> = remains.reported.stalls.into_iter().collect();
     let late = sent.agents.iter().filter_map(|agent| {
-        let told_ns = float(*told.get(&agent.pid)?);
+        let reported_ns = float(*reported.get(&agent.pid)?);
         let due_ns = float(agent.last_ns + THRESHOLD_MS * 1_000_000);
-        Some((told_ns - due_ns) / 1e6)
+        Some((reported_ns - due_ns) / 1e6)
     });
     let mut late: Vec<f64> = late.collect();
     late.sort_by(f64::total_cmp);
-    let untold = f64::from(AGENTS) - float(u64::try_from(late.len())?);
-    let mut figures = Figures::from([("max_untold", untold)]);
+    let unreported = f64::from(AGENTS) - float(u64::try_from(late.len())?);
+    let mut figures = Figures::from([("max_unreported", unreported)]);
     let parts = [
         ("earliest_ms", 0.0),
         ("p50_ms", 0.5),

@@ -59,9 +59,11 @@ impl Count {
         wait(&mut self.perf)?;
         let output = fs::read_to_string(&self.output)?;
         let line = output.lines().find(|line| line.contains("sys_enter"));
-        let line = line.with_context(|| format!("perf said {output:?}"))?;
+        let line = line.with_context(|| format!("perf printed {output:?}"))?;
         let count = line.split(',').next().context("a column")?;
-        count.parse().with_context(|| format!("perf said {line:?}"))
+        count
+            .parse()
+            .with_context(|| format!("perf printed {line:?}"))
     }
 }
 
