@@ -78,6 +78,21 @@ impl Bench {
         })
     }
 
+    /// Measures each subject once in one case.
+    fn measure_each(
+        &mut self,
+        at: At<'_>,
+        subjects: impl IntoIterator<Item = Subject>,
+        measure: impl Fn(&Self, Subject) -> Result<Figures>,
+    ) -> Result<()> {
+        let turns = subjects.into_iter().map(|subject| (subject, ()));
+        let turns: Vec<_> = turns.collect();
+        let name = |subject: Subject, ()| subject.name().to_owned();
+        self.take_turns(at, &turns, name, |bench, subject, ()| {
+            measure(bench, subject)
+        })
+    }
+
     /// Lets each subject have its turn in one case; a later round begins with
     /// another one.
     fn take_turns<T: Copy>(

@@ -12,8 +12,9 @@ mod common;
 mod http;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -43,11 +44,7 @@ fn a_crowd_of_idle_scrapers_delays_no_beat() {
     let mut events = BufReader::new(running.child.stdout.take().unwrap());
     let agent = scene.agent();
     for nonce in 1..=20 {
-        agent
-            .send(&frame(std::process::id(), nonce).encode())
-            .unwrap();
-        let mut line = String::new();
-        events.read_line(&mut line).unwrap();
+        let line = beat(&agent, nonce, &mut events);
         let event: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(
             (&event["event"], &event["nonce"]),
@@ -131,16 +128,21 @@ fn a_log_that_nobody_reads_delays_no_beat() {
     let mut events = BufReader::new(child.stdout.take().unwrap());
     let agent = scene.agent();
     for nonce in 1..=20 {
-        agent
-            .send(&frame(std::process::id(), nonce).encode())
-            .unwrap();
-        let mut line = String::new();
-        events.read_line(&mut line).unwrap();
+        let line = beat(&agent, nonce, &mut events);
         assert!(line.contains(r#""event":"beat""#), "{line}");
     }
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert!(child.wait().unwrap().success());
     drop(log);
+}
+
+/// Beats once; the event as a line.
+fn beat(agent: &UnixDatagram, nonce: u64, events: &mut impl BufRead) -> String {
+    let frame = frame(std::process::id(), nonce).encode();
+    agent.send(&frame).unwrap();
+    let mut line = String::new();
+    events.read_line(&mut line).unwrap();
+    line
 }
 
 /// The response to a scraper that tries again as long as its time lasts.

@@ -16,9 +16,12 @@ use serde_json::Value;
 
 const LONG: u64 = 60_000;
 
+/// Much for each process, and little for all strangers of a user or cgroup.
+const LIMITS: [&str; 4] = ["--max-beat-rate", "200", "--max-group-rate", "1"];
+
 /// With a queue that is no bottleneck, on a socket that everybody may send to.
-fn start(threshold_ms: u64, flags: &[&str]) -> Observer {
-    Setup::with_queue_limit(512, threshold_ms)
+fn start(flags: &[&str]) -> Observer {
+    Setup::with_queue_limit(512, LONG)
         .args(flags.iter().copied())
         .start_for_all()
 }
@@ -67,17 +70,7 @@ fn beats(events: &[Value], pid: u32) -> u64 {
 fn strangers_of_a_user_share_a_budget() {
     need_kernel!();
     for ingest in ["socket", "ring"] {
-        let observer = start(
-            LONG,
-            &[
-                "--max-beat-rate",
-                "200",
-                "--max-group-rate",
-                "1",
-                "--ingest",
-                ingest,
-            ],
-        );
+        let observer = start(&[&LIMITS[..], &["--ingest", ingest]].concat());
         let mut crowd = crowd(&observer, "noise", 32, 100, LONG, "65534");
         let (sent, refused) = send(&mut crowd);
         let remains = observer.stop();
@@ -96,7 +89,7 @@ fn strangers_of_a_user_share_a_budget() {
 #[test]
 fn strangers_in_a_cgroup_share_a_budget() {
     need_kernel!();
-    let observer = start(LONG, &["--max-beat-rate", "200", "--max-group-rate", "1"]);
+    let observer = start(&LIMITS);
     let cgroup = Cgroup::new();
     let mut crowd = crowd(&observer, "noise", 32, 100, LONG, "70000+");
     cgroup.take(crowd.pid());
@@ -114,17 +107,7 @@ fn strangers_in_a_cgroup_share_a_budget() {
 fn an_agent_is_not_muted_by_its_users_strangers() {
     need_kernel!();
     for ingest in ["socket", "ring"] {
-        let observer = start(
-            LONG,
-            &[
-                "--max-beat-rate",
-                "200",
-                "--max-group-rate",
-                "1",
-                "--ingest",
-                ingest,
-            ],
-        );
+        let observer = start(&[&LIMITS[..], &["--ingest", ingest]].concat());
         let cgroup = Cgroup::new();
         let mut agents = [NOBODY, 4242].map(|user| agent(&observer, user));
         let [known, _] = &mut agents;
@@ -160,7 +143,7 @@ fn an_agent_is_not_muted_by_its_users_strangers() {
 #[test]
 fn nobody_fills_the_ring_alone() {
     need_kernel!();
-    let observer = start(LONG, &["--ingest", "ring", "--ring-bytes", "65536"]);
+    let observer = start(&["--ingest", "ring", "--ring-bytes", "65536"]);
     let mut agent = agent(&observer, 4242);
     observer.signal(Signal::STOP);
     let mut crowd = crowd(&observer, "noise", 4, 400, LONG, "65534");

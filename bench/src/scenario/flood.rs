@@ -59,9 +59,7 @@ pub fn round(bench: &mut Bench, round: u32) -> Result<()> {
                 case: &case,
                 round,
             };
-            let turns = Subject::FLOODED.map(|subject| (subject, ()));
-            let name = |subject: Subject, ()| subject.name().to_owned();
-            bench.take_turns(at, &turns, name, |bench, subject, ()| {
+            bench.measure_each(at, Subject::FLOODED, |bench, subject| {
                 measure(bench, subject, floods)
             })?;
         }

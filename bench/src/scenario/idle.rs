@@ -33,11 +33,7 @@ pub fn round(bench: &mut Bench, round: u32) -> Result<()> {
         case: "1 agent that has beaten once",
         round,
     };
-    let turns = Subject::ALL.map(|subject| (subject, ()));
-    let name = |subject: Subject, ()| subject.name().to_owned();
-    bench.take_turns(at, &turns, name, |bench, subject, ()| {
-        measure(bench, subject)
-    })
+    bench.measure_each(at, Subject::ALL, measure)
 }
 
 fn measure(bench: &Bench, subject: Subject) -> Result<Figures> {

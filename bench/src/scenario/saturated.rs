@@ -45,9 +45,7 @@ pub fn round(bench: &mut Bench, round: u32) -> Result<()> {
                 case: &case,
                 round,
             };
-            let turns = Subject::ALL.map(|subject| (subject, ()));
-            let name = |subject: Subject, ()| subject.name().to_owned();
-            bench.take_turns(at, &turns, name, |bench, subject, ()| {
+            bench.measure_each(at, Subject::ALL, |bench, subject| {
                 let mut figures = measure(bench, subject, agents)?;
                 // Once suffices, and not where time is short.
                 if round == 0 && (agents == 1 || !bench.plan.is_quick) {

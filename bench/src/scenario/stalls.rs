@@ -44,11 +44,7 @@ pub fn round(bench: &mut Bench, round: u32) -> Result<()> {
     let watchers = Subject::ALL
         .into_iter()
         .filter(|subject| !subject.is_floor());
-    let turns: Vec<_> = watchers.map(|subject| (subject, ())).collect();
-    let name = |subject: Subject, ()| subject.name().to_owned();
-    bench.take_turns(at, &turns, name, |bench, subject, ()| {
-        measure(bench, subject)
-    })
+    bench.measure_each(at, watchers, measure)
 }
 
 fn measure(bench: &Bench, subject: Subject) -> Result<Figures> {
