@@ -4,6 +4,7 @@ mod build;
 mod host;
 mod image;
 mod kernel;
+mod mode;
 mod qemu;
 mod report;
 mod suite;
@@ -22,6 +23,7 @@ use crate::workspace::{Workspace, from_here};
 use crate::{apt, process, programs, say};
 use image::Image;
 use kernel::Kernel;
+use mode::{Lockdown, Mode, Preempt};
 use qemu::{Emulator, Machine};
 use report::Report;
 use table::Column;
@@ -67,17 +69,8 @@ pub(crate) struct Args {
     time_limit_s: u64,
 }
 
-/// `lockdown=` on the kernel's command line (`lockdown_param`,
-/// `security/lockdown/lockdown.c`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Lockdown {
-    None,
-    Integrity,
-    Confidentiality,
-}
-
 impl Args {
-    /// Those that were asked for; all, if none was.
+    /// The requested modes; all, if none was requested.
     fn modes(&self) -> Vec<Mode> {
         let is_choice = !self.lockdown.is_empty() || !self.preempt.is_empty();
         let (lockdown, preempt) = if is_choice {
@@ -88,50 +81,6 @@ impl Args {
         let locked = lockdown.iter().map(|&lockdown| Mode::Locked(lockdown));
         let preempting = preempt.iter().map(|&preempt| Mode::Preempting(preempt));
         locked.chain(preempting).collect()
-    }
-}
-
-/// `preempt=` on the kernel's command line (`setup_preempt_mode`,
-/// `kernel/sched/core.c`), which kernels with `CONFIG_PREEMPT_DYNAMIC` take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Preempt {
-    Voluntary,
-    Full,
-}
-
-/// What sets a guest apart from the others of its kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    /// It runs the tests, as its kernel is, in this state of lockdown.
-    Locked(Lockdown),
-    /// It preempts so, and runs the tests that are about that.
-    Preempting(Preempt),
-}
-
-impl Mode {
-    /// Its word on the kernel's command line.
-    fn word(self) -> &'static str {
-        match self {
-            Self::Locked(Lockdown::None) => "lockdown=none",
-            Self::Locked(Lockdown::Integrity) => "lockdown=integrity",
-            Self::Locked(Lockdown::Confidentiality) => "lockdown=confidentiality",
-            Self::Preempting(Preempt::Voluntary) => "preempt=voluntary",
-            Self::Preempting(Preempt::Full) => "preempt=full",
-        }
-    }
-
-    fn name(self) -> &'static str {
-        let word = self.word();
-        word.strip_prefix("lockdown=").unwrap_or(word)
-    }
-
-    /// The list of tests that it runs.
-    fn suite(self) -> suite::Suite {
-        match self {
-            Self::Locked(Lockdown::None | Lockdown::Confidentiality) => suite::Suite::All,
-            Self::Locked(Lockdown::Integrity) => suite::Suite::Integrity,
-            Self::Preempting(_) => suite::Suite::Preemption,
-        }
     }
 }
 
@@ -149,7 +98,7 @@ impl Guest {
     }
 }
 
-/// Boots each kernel in each state, runs the tests in it, says how it went,
+/// Boots each kernel in each state, runs the tests in it, prints how it went,
 /// and holds the tables of `docs/kernels.md` against what was found.
 pub(crate) fn execute(workspace: &Workspace, args: &Args) -> Result<()> {
     let folder = workspace.target().join("vm");
@@ -226,7 +175,7 @@ fn guests(args: &Args, image: &Image, folder: &Path) -> Result<Vec<Guest>> {
     Ok(guests)
 }
 
-/// What was asked for, or all there is.
+/// What was requested, or all there is.
 fn some_or_all<'a, T>(some: &'a [T], all: &'a [T]) -> &'a [T] {
     if some.is_empty() { all } else { some }
 }

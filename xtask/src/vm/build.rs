@@ -88,7 +88,7 @@ fn build_artifacts(workspace: &Workspace, args: &[&str]) -> Result<Vec<Artifact>
     Ok(artifacts)
 }
 
-/// The executable that a message of cargo's tells of, if it does
+/// The executable that a message of cargo's names, if it does
 /// (<https://doc.rust-lang.org/cargo/reference/external-tools.html>). A
 /// binary's own unit tests are of no interest.
 fn artifact(message: &Value) -> Option<Artifact> {

@@ -9,7 +9,7 @@ use super::report::Report;
 use super::suite::Step;
 use crate::process;
 
-/// Files of tests that find out what the tables say. The others run on this
+/// Files of tests whose facts the tables are made of. The others run on this
 /// host by `cargo xtask test`.
 pub(super) const SURVEY: [&str; 3] = ["doctor", "tiers", "verifier"];
 

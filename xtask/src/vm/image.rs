@@ -159,7 +159,7 @@ fn libraries_of(executable: &Path) -> Result<Vec<PathBuf>> {
     let printed = process::capture(Command::new("ldd").arg(executable))?;
     Ok(printed
         .split_whitespace()
-        .filter(|word| word.starts_with('/'))
+        .filter(|part| part.starts_with('/'))
         .map(PathBuf::from)
         .collect())
 }

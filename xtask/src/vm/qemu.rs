@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::Mode;
+use super::mode::Mode;
 use super::report::Report;
 use crate::apt;
 use crate::process::find_on_path;
@@ -95,7 +95,7 @@ impl Machine<'_> {
     /// Boots it and waits for its end.
     ///
     /// # Errors
-    /// If it cannot be started, says nothing, or takes too long.
+    /// If it cannot be started, reports nothing, or takes too long.
     pub(super) fn run(&self) -> Result<Report> {
         fs::create_dir_all(self.folder)?;
         let report = self.folder.join("report.jsonl");
@@ -165,7 +165,7 @@ impl Machine<'_> {
         .arg("-append")
         .arg(format!(
             "console=ttyS0 loglevel=4 panic=-1 {} rdinit=/init -- {}",
-            self.mode.word(),
+            self.mode.parameter(),
             self.mode.suite().path()
         ))
         .stdin(Stdio::null());

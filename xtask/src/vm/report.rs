@@ -1,4 +1,4 @@
-//! What a guest says of itself: a line of JSON for each step, for each fact
+//! What a guest reports: a line of JSON for each step, for each fact
 //! that a test found out, and at last the verdict.
 
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-/// All that one machine said.
+/// All that one machine reported.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Report {
     pub(super) steps: Vec<Outcome>,
@@ -38,7 +38,7 @@ impl Report {
         Ok(report)
     }
 
-    /// Whether the machine never said anything.
+    /// Whether the machine never reported anything.
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -1,10 +1,10 @@
-//! The tables of `docs/kernels.md`, from what the machines said.
+//! The tables of `docs/kernels.md`, from what the machines reported.
 
 use std::collections::BTreeMap;
 
 use super::report::Report;
 
-/// A machine and what it said.
+/// A machine and what it reported.
 pub(super) struct Column<'a> {
     /// Series of its kernel.
     pub(super) kernel: &'a str,
@@ -54,8 +54,8 @@ pub(super) fn kernels(columns: &[Column<'_>]) -> Vec<String> {
     lines
 }
 
-/// What each tier makes of each attack. All machines agree, or the table says
-/// who does not.
+/// What each tier makes of each attack. All machines agree, or the table names
+/// those that do not.
 pub(super) fn attacks(columns: &[Column<'_>]) -> Vec<String> {
     let mut attacks: BTreeMap<&str, BTreeMap<&str, Vec<Found<'_>>>> = BTreeMap::new();
     for column in columns {
@@ -87,7 +87,7 @@ pub(super) fn attacks(columns: &[Column<'_>]) -> Vec<String> {
 /// How near the programs are to the verifier's limits, by kernel.
 pub(super) fn programs(columns: &[Column<'_>]) -> Vec<String> {
     let mut lines = heading(["kernel", "program", "as the kernel reports it"].map(String::from));
-    let mut told = Vec::new();
+    let mut rows = Vec::new();
     for Column { kernel, report, .. } in columns {
         for (fact, value) in &report.facts {
             let Some(program) = fact.strip_prefix("verifier/") else {
@@ -95,16 +95,16 @@ pub(super) fn programs(columns: &[Column<'_>]) -> Vec<String> {
             };
             let line = row([*kernel, program, value].map(String::from));
             // The same in each state of lockdown.
-            if !told.contains(&line) {
-                told.push(line);
+            if !rows.contains(&line) {
+                rows.push(line);
             }
         }
     }
-    lines.append(&mut told);
+    lines.append(&mut rows);
     lines
 }
 
-/// What one machine said.
+/// What one machine reported.
 struct Found<'a> {
     value: &'a str,
     kernel: &'a str,
