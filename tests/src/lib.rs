@@ -10,6 +10,7 @@ pub mod busy;
 pub mod cgroup;
 pub mod fact;
 pub mod kernel;
+mod lines;
 pub mod namespace;
 pub mod network;
 pub mod observer;

@@ -1,18 +1,19 @@
 //! A running observer and what it writes.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::lines::Lines;
 
 /// How long anything may take that has to happen, on an emulated machine too.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -350,61 +351,4 @@ fn is_event(report: &Value) -> bool {
 #[must_use]
 pub fn is(event: &Value, name: &str) -> bool {
     event["event"] == name
-}
-
-/// Lines that a thread reads, and makes something of, while others wait for
-/// them.
-struct Lines<T> {
-    lines: Mutex<Vec<T>>,
-    more: Condvar,
-}
-
-impl<T: Clone + Send + 'static> Lines<T> {
-    /// Starts to read; the thread ends with the source.
-    fn read(
-        source: impl Read + Send + 'static,
-        parse: fn(&str) -> T,
-    ) -> (Arc<Self>, JoinHandle<()>) {
-        let lines = Arc::new(Self {
-            lines: Mutex::default(),
-            more: Condvar::new(),
-        });
-        let filled = Arc::clone(&lines);
-        let reader = thread::spawn(move || {
-            for line in BufReader::new(source).lines() {
-                let line = parse(&line.expect("text"));
-                filled.lines.lock().unwrap().push(line);
-                filled.more.notify_all();
-            }
-        });
-        (lines, reader)
-    }
-
-    fn has(&self, fits: impl Fn(&T) -> bool) -> bool {
-        self.lines.lock().unwrap().iter().any(fits)
-    }
-
-    fn last(&self, fits: impl Fn(&T) -> bool) -> Option<T> {
-        let lines = self.lines.lock().unwrap();
-        lines.iter().rfind(|line| fits(line)).cloned()
-    }
-
-    fn all(&self) -> Vec<T> {
-        self.lines.lock().unwrap().clone()
-    }
-
-    /// Waits until enough lines fit, and returns whether they do. Each line
-    /// is looked at once.
-    fn wait(&self, enough: usize, fits: impl Fn(&T) -> bool) -> bool {
-        let (mut seen, mut found) = (0, 0);
-        let (_lines, result) = self
-            .more
-            .wait_timeout_while(self.lines.lock().unwrap(), PATIENCE, |lines| {
-                found += lines[seen..].iter().filter(|line| fits(line)).count();
-                seen = lines.len();
-                found < enough
-            })
-            .unwrap();
-        !result.timed_out()
-    }
 }
