@@ -14,6 +14,10 @@ use observer_ebpf_build::object::{self, Build, SOURCES};
 /// Names the object to build in. `none`: no object is to be built.
 const OBJECT: &str = "OBSERVER_EBPF_OBJECT";
 
+/// What installs a toolchain.
+const SETUP: &str = "Where you depend on a checkout of your own by its path, `cargo xtask setup` \
+                     there installs all of it, as root.";
+
 /// What to do where no object can be had.
 const OTHERWISE: &str = "Or set OBSERVER_EBPF_OBJECT to an object that `cargo xtask build-ebpf` \
                          built elsewhere, or compile an observer that cannot attest, with the \
@@ -109,7 +113,7 @@ fn build(checkout: &Path) -> Result<PathBuf> {
     for sources in ["Cargo.toml", "Cargo.lock"].iter().chain(&SOURCES) {
         watch(&checkout.join(sources));
     }
-    let toolchain = Toolchain::find(checkout).map_err(|error| install(&error, checkout))?;
+    let toolchain = Toolchain::find(checkout).map_err(|error| anyhow!("{error:#}\n{SETUP}"))?;
     let out = PathBuf::from(variable("OUT_DIR")?);
     let build = Build {
         checkout,
@@ -128,13 +132,6 @@ fn build(checkout: &Path) -> Result<PathBuf> {
         return Err(cannot_build(&toolchain));
     }
     Ok(build.built())
-}
-
-fn install(error: &Error, checkout: &Path) -> Error {
-    anyhow!(
-        "{error:#}\nAs root, `cargo xtask setup` in {} installs all of it.",
-        checkout.display()
-    )
 }
 
 fn cannot_build(toolchain: &Toolchain) -> Error {
