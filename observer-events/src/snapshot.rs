@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    agents::{Census, Division},
-    counters::Counters,
-    event::Via,
-    histogram::Histogram,
-};
+use crate::agents::{Census, Division};
+use crate::counters::Counters;
+use crate::event::Via;
+use crate::histogram::Histogram;
 
 /// All of it but the single agents. Its size
 /// does not depend on how many agents there are.

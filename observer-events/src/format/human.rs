@@ -7,10 +7,8 @@ use anstyle::{AnsiColor, Style};
 use bytes::BytesMut;
 
 use super::plain::Plain;
-use crate::{
-    event::{Attestation, AuthFailureCause, BeatOrigin, Event, Status, Via},
-    report::{Limit, Notice, Observation, Report},
-};
+use crate::event::{Attestation, AuthFailureCause, BeatOrigin, Event, Status, Via};
+use crate::report::{Limit, Notice, Observation, Report};
 
 /// Appends one line: when, what, which pid, and the particulars.
 pub(super) fn write(buffer: &mut BytesMut, report: &Report, color: bool) {

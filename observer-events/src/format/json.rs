@@ -1,12 +1,15 @@
 //! Reports as JSON lines.
 
-use std::{fmt::Display, io};
+use std::fmt::Display;
+use std::io;
 
 use bytes::{BufMut as _, BytesMut};
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 
-use crate::{event::Event, report::Observation};
+use crate::event::Event;
+use crate::report::Observation;
 
 /// Appends one line.
 pub(super) fn write(buffer: &mut BytesMut, report: &impl Serialize) {

@@ -6,11 +6,9 @@ use samples::{auth_failure, beat, evil, human, object, render, report, scm_only,
 use serde_json::json;
 
 use super::*;
-use crate::{
-    agents::Division,
-    event::{Attestation, AuthFailureCause, BeatOrigin, DecodeError, Event, Status},
-    report::{Evidence, Limit, Notice},
-};
+use crate::agents::Division;
+use crate::event::{Attestation, AuthFailureCause, BeatOrigin, DecodeError, Event, Status};
+use crate::report::{Evidence, Limit, Notice};
 
 mod hostile;
 mod samples;

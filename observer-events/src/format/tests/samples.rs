@@ -4,10 +4,8 @@ use observer_common::record::TaskKind;
 use serde_json::Value;
 
 use super::*;
-use crate::{
-    event::{Attestation, AuthFailureCause, BeatOrigin, Comm, Event, Status, Via},
-    report::{Evidence, Observation},
-};
+use crate::event::{Attestation, AuthFailureCause, BeatOrigin, Comm, Event, Status, Via};
+use crate::report::{Evidence, Observation};
 
 pub(super) fn render(format: Format, report: &Report) -> String {
     let mut formatter = Formatter::new(format);
