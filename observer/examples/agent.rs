@@ -3,13 +3,12 @@
 
 #![expect(clippy::print_stderr, reason = "an example")]
 
-use std::{
-    env,
-    error::Error,
-    os::unix::net::UnixDatagram,
-    process, thread,
-    time::{Duration, Instant},
-};
+use std::env;
+use std::error::Error;
+use std::os::unix::net::UnixDatagram;
+use std::process;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use observer_common::frame::{Frame, Status};
 

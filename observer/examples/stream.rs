@@ -3,11 +3,9 @@
 
 #![expect(clippy::print_stdout, reason = "an example")]
 
-use std::{
-    env,
-    error::Error,
-    time::{Duration, Instant},
-};
+use std::env;
+use std::error::Error;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use observer::{Observer, Report};

@@ -3,7 +3,9 @@
 
 #![expect(clippy::print_stdout, reason = "an example")]
 
-use std::{env, error::Error, time::Duration};
+use std::env;
+use std::error::Error;
+use std::time::Duration;
 
 use observer::{Event, Observation, Observer, Report};
 

@@ -12,7 +12,10 @@
 //! called before the filter (`security_socket_sendmsg`). Whether a BPF program
 //! sits on that hook cannot be read anywhere.
 
-use std::{fmt, fs, io, path::Path};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
 
 use serde::Serialize;
 

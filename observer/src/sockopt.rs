@@ -1,9 +1,7 @@
 //! Socket options that no library at hand has a safe call for.
 
-use std::{
-    io,
-    os::fd::{AsRawFd as _, BorrowedFd},
-};
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 /// Length of an int option.
 const INT_LEN: libc::socklen_t = 4;

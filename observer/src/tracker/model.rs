@@ -8,10 +8,9 @@ use proptest::prelude::*;
 use observer_events::agents::{AgentState, Census, Owner};
 use observer_events::event::{BeatOrigin, Status};
 
-use super::{
-    Now, OriginPolicy, Outcome, Sighting, Stall, Tracker, TrackerCounts, shares::MOST_SHARES,
-    tests::sender_of,
-};
+use super::shares::MOST_SHARES;
+use super::tests::sender_of;
+use super::{Now, OriginPolicy, Outcome, Sighting, Stall, Tracker, TrackerCounts};
 
 const THRESHOLD: u64 = 10;
 

@@ -7,28 +7,20 @@ mod path;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    fs,
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::net::UnixListener,
-    },
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::{
-    fs::Mode,
-    io::Errno,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
-};
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use self::error::failed;
 pub use self::error::{BindError, FileKind};
-use self::{
-    error::failed,
-    file::{SocketFile, remove_stale},
-    path::Directory,
-};
+use self::file::{SocketFile, remove_stale};
+use self::path::Directory;
 use super::receive::ask_for_time_and_credentials;
 use crate::sockopt::refuse_descriptors;
 

@@ -1,4 +1,5 @@
-use std::{fs, hint::black_box};
+use std::fs;
+use std::hint::black_box;
 
 use btfparse::{Offset, TypeInformation, TypeVariant};
 

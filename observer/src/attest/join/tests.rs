@@ -2,10 +2,8 @@
 
 use std::collections::VecDeque;
 
-use observer_common::{
-    frame::FRAME_LEN,
-    record::{Program, Record},
-};
+use observer_common::frame::FRAME_LEN;
+use observer_common::record::{Program, Record};
 use proptest::prelude::*;
 
 use super::{Hint, Join, MAX_RIVALS, MAX_WAITING, Otherwise, RECORD_LIFETIME_NS};

@@ -1,7 +1,8 @@
 //! The reader against writers that stop anywhere, on memory laid out as the
 //! kernel lays out a ring (`kernel/bpf/ringbuf.c`).
 
-use std::{fs::File, os::unix::fs::FileExt as _};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 
 use proptest::prelude::*;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};

@@ -5,11 +5,8 @@ use observer_events::event::BeatOrigin::{
 };
 
 use super::{THRESHOLD, at, attested, claimed, outcomes, sender, silent_pids, stalls, tracker};
-use crate::tracker::{
-    OriginPolicy,
-    Outcome::{self, Accepted, StaleNonce},
-    Sighting, Tracker,
-};
+use crate::tracker::Outcome::{self, Accepted, StaleNonce};
+use crate::tracker::{OriginPolicy, Sighting, Tracker};
 
 #[test]
 fn the_first_origin_is_pinned() {

@@ -1,15 +1,13 @@
 //! Nonces and the sessions that they belong to.
 
-use observer_events::event::{
-    Attestation,
-    BeatOrigin::{NetworkUnverified, OperatorAttestedTransport, SocketModeOnly},
+use observer_events::event::Attestation;
+use observer_events::event::BeatOrigin::{
+    NetworkUnverified, OperatorAttestedTransport, SocketModeOnly,
 };
 
 use super::{THRESHOLD, at, attested, claimed, outcomes, sender, silent_pids, stalls, tracker};
-use crate::tracker::{
-    Outcome::{Accepted, StaleNonce},
-    Sighting,
-};
+use crate::tracker::Outcome::{Accepted, StaleNonce};
+use crate::tracker::Sighting;
 
 #[test]
 fn a_stale_nonce_keeps_no_agent_alive() {

@@ -4,10 +4,8 @@ use observer_events::agents::{Holder, Owner};
 use observer_events::event::BeatOrigin::{KernelAttested, NetworkUnverified};
 
 use super::{THRESHOLD, at, attested, claimed, sender_of, silent_pids, tracker};
-use crate::tracker::{
-    Outcome::{self, Accepted, TableFull},
-    Sighting, Tracker,
-};
+use crate::tracker::Outcome::{self, Accepted, TableFull};
+use crate::tracker::{Sighting, Tracker};
 
 const FLEET: u32 = 1000;
 const FLOOD: u32 = 65_534;

@@ -1,6 +1,9 @@
 //! The control data of a datagram: when it was queued, and who sent it.
 
-use std::{io, mem, os::fd::AsFd, time::Duration};
+use std::io;
+use std::mem;
+use std::os::fd::AsFd;
+use std::time::Duration;
 
 use rustix::net::sockopt;
 use zerocopy::{FromBytes, Immutable, KnownLayout};

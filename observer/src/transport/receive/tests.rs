@@ -1,16 +1,12 @@
 //! Receiving, with real sockets.
 
-use std::{
-    fs::{self, File},
-    io::IoSlice,
-    mem::MaybeUninit,
-    os::{
-        fd::{AsFd as _, BorrowedFd},
-        unix::net::UnixDatagram,
-    },
-    path::Path,
-    process,
-};
+use std::fs::{self, File};
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 

@@ -1,9 +1,8 @@
 //! The kernel's table of UDP sockets: who else has bound a port.
 
-use std::{
-    fs, io,
-    net::{IpAddr, SocketAddr},
-};
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 
 use socket2::Socket;
 

@@ -1,9 +1,8 @@
 //! Why a socket cannot be had, and what to do about it.
 
-use std::{
-    fmt, io,
-    path::{Path, PathBuf},
-};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use thiserror::Error;

@@ -1,23 +1,17 @@
 //! The socket file: what may be replaced by it, who may use it, and its end.
 
-use std::{
-    ffi::{OsStr, OsString},
-    os::fd::{AsRawFd as _, OwnedFd},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::{
-    fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat},
-    io::Errno,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
-};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::{
-    SocketOptions,
-    error::{BindError, FileKind, failed},
-    path::Directory,
-};
+use super::SocketOptions;
+use super::error::{BindError, FileKind, failed};
+use super::path::Directory;
 
 /// Sees to it that nothing stands at the path. What is removed is a socket
 /// that nobody receives from, and nothing else.

@@ -1,19 +1,15 @@
 //! Where the socket file goes: the path, taken apart and checked before any
 //! system call, and the directory that holds the file.
 
-use std::{
-    ffi::{OsStr, OsString},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
-    thread,
-    time::Duration,
-};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
-use rustix::{
-    fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat},
-    io::Errno,
-    net::SocketAddrUnix,
-};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use rustix::net::SocketAddrUnix;
 
 use super::error::{BindError, failed};
 

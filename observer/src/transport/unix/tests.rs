@@ -2,27 +2,19 @@
 
 mod refused;
 
-use std::{
-    fs::{self, Permissions},
-    io::IoSlice,
-    mem::MaybeUninit,
-    os::{
-        fd::{AsFd as _, BorrowedFd},
-        unix::{
-            fs::{MetadataExt as _, PermissionsExt as _},
-            net::{UnixDatagram, UnixStream},
-        },
-    },
-    path::{Path, PathBuf},
-    sync::Barrier,
-    thread,
-};
+use std::fs::{self, Permissions};
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::thread;
 
-use rustix::{
-    io::Errno,
-    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt},
-    process::Uid,
-};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
+use rustix::process::Uid;
 use tempfile::TempDir;
 
 use super::{BindError, BoundListener, BoundSocket, SocketOptions, name_socket, path};

@@ -1,20 +1,18 @@
 //! What is refused, and left as it is.
 
-use std::{
-    fs::{self, File},
-    os::unix::{
-        fs::symlink,
-        net::{UnixDatagram, UnixListener},
-    },
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
+use super::super::file::SocketFile;
+use super::super::path::Directory;
+use super::super::{BindError, FileKind, SocketOptions};
 use super::{
-    super::{BindError, FileKind, SocketOptions, file::SocketFile, path::Directory},
     bind, bind_with, leave_stale, mode_of, options, scratch, sender, set_mode, unprivileged,
 };
 
