@@ -1,7 +1,6 @@
 //! What to install, as lines to type.
 
-use crate::compiler;
-use crate::linker;
+use crate::{compiler, linker};
 
 /// Where a compiler is missing. The linker is then missing too, as a rule.
 #[must_use]
