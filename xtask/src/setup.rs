@@ -1,10 +1,9 @@
 //! `cargo xtask setup`: the tools that cargo alone does not bring.
 
 use anyhow::{Error, Result, anyhow};
-use observer_ebpf_build::Toolchain;
-use observer_ebpf_build::advice;
 use observer_ebpf_build::compiler::{self, Compiler};
 use observer_ebpf_build::linker::{self, Linker};
+use observer_ebpf_build::{Toolchain, advice};
 
 use crate::workspace::{Workspace, from_here};
 use crate::{apt, programs, python, say};
