@@ -5,7 +5,7 @@ use aya::Ebpf;
 use aya_log::EbpfLogger;
 
 /// Reads the programs' log and passes it on to the operator's.
-pub(super) struct DebugLog(Option<EbpfLogger<Forward>>);
+pub(crate) struct DebugLog(Option<EbpfLogger<Forward>>);
 
 impl DebugLog {
     /// An object without a log works as well; it is logged that it has none.
@@ -19,7 +19,7 @@ impl DebugLog {
         }
     }
 
-    pub(super) fn pass_on(&mut self) {
+    pub(crate) fn pass_on(&mut self) {
         if let Some(logger) = &mut self.0 {
             logger.flush();
         }
