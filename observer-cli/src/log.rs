@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::output::{Output, Plan, Rank};
 use super::stream::Stream;
 
-/// What to log, as in `OBSERVER_LOG=debug` or `OBSERVER_LOG=observer::attest=trace`.
+/// What to log, as in `OBSERVER_LOG=debug` or `OBSERVER_LOG=observer::ebpf=trace`.
 const VARIABLE: &str = "OBSERVER_LOG";
 const DEFAULT: &str = "info";
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use observer_events::event::Via;
 
 pub use self::error::StartError;
-use crate::attest::{AttestOptions, KERNEL_BTF, KernelTypes, PidNamespace};
+use crate::ebpf::{AttestOptions, KERNEL_BTF, KernelTypes, PidNamespace};
 use crate::engine::Engine;
 use crate::judge::Policy;
 use crate::observer::Observer;

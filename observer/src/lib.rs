@@ -77,9 +77,9 @@
     )
 )]
 
-mod attest;
 mod builder;
 mod clock;
+mod ebpf;
 mod engine;
 mod index_list;
 mod judge;
@@ -94,7 +94,7 @@ mod wake;
 
 /// What this host can attest.
 pub mod probe {
-    pub use crate::attest::probe::*;
+    pub use crate::ebpf::probe::*;
 }
 
 /// A Unix stream socket at a path, made as carefully as the one for beats.
@@ -102,13 +102,13 @@ pub mod local {
     pub use crate::transport::{BindError, BoundListener, SocketOptions};
 }
 
-pub use attest::{
-    CannotAttest, Cgroup, CgroupError, KERNEL_BTF, KernelError, LayoutError, PidNamespace,
-    object_is_built_in, tier_name,
-};
 pub use builder::{
     Builder, DEFAULT_MAX_AGENTS, DEFAULT_MAX_BEAT_RATE, DEFAULT_POLL_INTERVAL, DEFAULT_SOCKET_MODE,
     MAX_RING_BYTES, StartError,
+};
+pub use ebpf::{
+    CannotAttest, Cgroup, CgroupError, KERNEL_BTF, KernelError, LayoutError, PidNamespace,
+    object_is_built_in, tier_name,
 };
 pub use lsm::SecurityModule;
 pub use observer::Observer;
@@ -121,9 +121,9 @@ pub use transport::{BindError, FileKind, UdpError};
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::attest::{Hint, Join, JoinCounts, Otherwise};
     pub use crate::clock::Now;
     pub use crate::judge::{Policy, Trust, Verdict, judge};
+    pub use crate::route::{Hint, Join, JoinCounts, Otherwise};
     pub use crate::tracker::{Outcome, Sighting, Stall, Tracker, TrackerCounts};
     pub use crate::transport::{
         Batch, BoundSocket, ClosedUdpListener, ClosedUdpSocket, Datagram, Payload, Receiver,

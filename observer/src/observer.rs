@@ -16,7 +16,7 @@ use observer_events::snapshot::Snapshot;
 use observer_events::{Observation, Report};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::attest::Ring;
+use crate::ebpf::Ring;
 use crate::engine::Engine;
 use crate::route::{self, PARK_RETRY_NS, Route as _, Routes};
 use crate::wake::Wake;

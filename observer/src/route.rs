@@ -15,6 +15,7 @@
 mod backlog;
 mod base;
 mod coalescing;
+mod join;
 mod own_ring;
 mod parked;
 mod socket_queue;
@@ -33,11 +34,15 @@ use observer_events::event::Attestation;
 use observer_events::{Evidence, Notice};
 
 pub(crate) use self::base::{Base, RouteCounts};
+#[cfg(not(feature = "internals"))]
+pub(crate) use self::join::Join;
+#[cfg(feature = "internals")]
+pub use self::join::{Hint, Join, JoinCounts, Otherwise};
 pub(crate) use self::parked::{PARK_NS, PARK_RETRY_NS};
 pub(crate) use self::udp::{UdpRoute, UdpSource};
 pub(crate) use self::unix::UnixRoute;
-use crate::attest::Ring;
 use crate::clock::{Clock, Now};
+use crate::ebpf::Ring;
 use crate::judge::Trust;
 
 /// A way in.

@@ -6,7 +6,7 @@ use observer_common::listener::{MAX_DEVICES, MAX_LISTENERS};
 use thiserror::Error;
 
 use super::MAX_RING_BYTES;
-use crate::attest::{CannotAttest, KernelError};
+use crate::ebpf::{CannotAttest, KernelError};
 use crate::lsm::SecurityModule;
 use crate::transport::{BindError, UdpError};
 

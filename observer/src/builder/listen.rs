@@ -7,7 +7,7 @@ use observer_common::listener::{LOOPBACK, MAX_DEVICES, MAX_LISTENERS};
 use observer_events::event::Via;
 
 use super::{Builder, StartError};
-use crate::attest::{AttestOptions, Attestor, Traffic, UdpTraffic};
+use crate::ebpf::{AttestOptions, Attestor, Traffic, UdpTraffic};
 use crate::policy::{AttestMode, Network};
 use crate::route::{UdpRoute, UdpSource};
 use crate::transport::{ClosedUdpListener, UdpSocket, Way};

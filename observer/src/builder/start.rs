@@ -7,7 +7,7 @@ use observer_common::gate::Gate;
 use observer_events::event::Via;
 
 use super::{Builder, MAX_RING_BYTES, StartError};
-use crate::attest::{AttestOptions, Attestor, DEFAULT_RING_BYTES, DELIVERING_RING_BYTES, Traffic};
+use crate::ebpf::{AttestOptions, Attestor, DEFAULT_RING_BYTES, DELIVERING_RING_BYTES, Traffic};
 use crate::lsm::SecurityModule;
 use crate::policy::{Ingest, Namespaces, Refuse};
 use crate::route::UnixRoute;

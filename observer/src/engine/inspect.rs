@@ -6,8 +6,8 @@ use observer_events::counters::Counters;
 use observer_events::snapshot::{RouteName, RouteSnapshot, Snapshot};
 
 use super::Engine;
-use crate::attest::{Attestor, Join};
-use crate::route::{Base, Route as _, RouteCounts, Routes};
+use crate::ebpf::Attestor;
+use crate::route::{Base, Join, Route as _, RouteCounts, Routes};
 
 impl Engine {
     pub(crate) fn counters(&self) -> Counters {

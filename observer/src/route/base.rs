@@ -9,8 +9,8 @@ use observer_events::{Evidence, Notice};
 
 use super::Delivery;
 use super::throttled::{Account, More};
-use crate::attest::{Attestor, Reason, Throttled};
 use crate::clock::Now;
+use crate::ebpf::{Attestor, Reason, Throttled};
 
 /// A route's program, and what has come of it.
 pub(crate) struct Base {

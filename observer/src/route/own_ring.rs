@@ -14,8 +14,9 @@ use std::collections::VecDeque;
 use observer_common::record::{Fate, Record};
 
 use super::base::Base;
+use super::join::Join;
 use super::window::Window;
-use crate::attest::{Join, LoadedProgram, Mark};
+use crate::ebpf::{LoadedProgram, Mark};
 use crate::transport::Batch;
 
 /// How many taken datagrams are handed on at a time: what was read last is

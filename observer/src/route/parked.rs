@@ -14,8 +14,8 @@ use std::collections::VecDeque;
 
 use observer_common::frame::FRAME_LEN;
 
-use crate::attest::Mark;
 use crate::clock::Now;
+use crate::ebpf::Mark;
 use crate::transport::Datagram;
 
 /// How long a frame waits for its record, nanoseconds; after this it counts as

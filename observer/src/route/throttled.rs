@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 
 use observer_common::budget::{BudgetKey, REPORT_EVERY_NS};
 
-use crate::attest::{Dropped, Reason, Throttled};
+use crate::ebpf::{Dropped, Reason, Throttled};
 
 /// How long after the last record of a sender the rest is read, nanoseconds:
 /// the next record would have come by then.

@@ -9,12 +9,13 @@ use observer_events::event::Attestation;
 
 use super::base::Base;
 use super::coalescing::Coalescing;
+use super::join::{Hint, Join, Otherwise};
 use super::own_ring::{OwnRing, Readers};
 use super::parked::{Arrived, Parked};
 use super::socket_queue::SocketQueue;
 use super::{Delivery, Route, Wake};
-use crate::attest::{Attestor, Hint, Join, Mark, Otherwise, from_credentials};
 use crate::clock::{Clock, Now};
+use crate::ebpf::{Attestor, Mark, from_credentials};
 use crate::judge::Trust;
 use crate::transport::{BoundSocket, Payload, Receiver};
 

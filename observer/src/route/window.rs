@@ -1,6 +1,7 @@
 //! What of the ring is read, and after what of the socket.
 
-use crate::attest::{Join, Mark};
+use super::join::Join;
+use crate::ebpf::Mark;
 use crate::transport::Batch;
 
 /// All that was in the ring at one moment.

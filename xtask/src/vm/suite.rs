@@ -200,7 +200,7 @@ pub(super) fn steps(built: &Built, observer: &Path) -> Vec<Step> {
     steps.push(step(
         "layout".into(),
         &built.unit_tests,
-        Some("attest::btf"),
+        Some("ebpf::btf"),
     ));
     steps.sort_by(|a, b| a.name.cmp(&b.name));
     steps

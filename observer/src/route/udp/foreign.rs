@@ -3,7 +3,8 @@
 use observer_common::loss::Loss;
 use observer_common::record::Fate;
 
-use crate::attest::{Attestor, Join, Mark, RECORD_LIFETIME_NS, Ring};
+use crate::ebpf::{Attestor, Mark, Ring};
+use crate::route::join::{Join, RECORD_LIFETIME_NS};
 
 /// Records of datagrams that other network namespaces send, and of own ones
 /// that left by another device than `lo`.

@@ -16,9 +16,10 @@ use observer_common::record::Record;
 use observer_events::event::Attestation;
 
 use super::{UdpRoute, UdpSource};
-use crate::attest::{Hint, Mark, Otherwise};
+use crate::ebpf::Mark;
 use crate::judge::Trust;
 use crate::policy::Network;
+use crate::route::join::{Hint, Otherwise};
 use crate::route::parked::Arrived;
 use crate::transport::Way;
 

@@ -12,10 +12,10 @@ use observer_common::record::Program;
 
 use super::error::KernelError;
 use super::plan::{Plan, Traffic, UdpTraffic};
-use crate::attest::kfunc::{self, Kfuncs};
-use crate::attest::layout::SocketTypes;
-use crate::attest::namespace::PidNamespace;
-use crate::attest::object;
+use crate::ebpf::kfunc::{self, Kfuncs};
+use crate::ebpf::layout::SocketTypes;
+use crate::ebpf::namespace::PidNamespace;
+use crate::ebpf::object;
 
 /// The program for UDP where the kernel has no functions to cast pointers.
 pub(super) const UDP_BTF_V6: &str = "udp_btf_v6";

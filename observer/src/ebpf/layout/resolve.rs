@@ -10,8 +10,8 @@ use observer_common::layout::{Access, Layout};
 use observer_common::listener::Network;
 
 use super::{LayoutError, Offsets, SocketTypes};
-use crate::attest::btf::{Btf, Structure};
-use crate::attest::kfunc::Kfuncs;
+use crate::ebpf::btf::{Btf, Structure};
+use crate::ebpf::kfunc::Kfuncs;
 
 /// Reads the offsets from a BTF file.
 ///

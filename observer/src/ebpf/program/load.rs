@@ -12,12 +12,12 @@ use super::error::{KernelError, system};
 use super::link::{Constants, Link, link};
 use super::plan::{Plan, Traffic, UdpTraffic};
 use super::{LoadedProgram, UDP_FILTERS, self_test};
-use crate::attest::cgroup::Cgroup;
+use crate::ebpf::cgroup::Cgroup;
 #[cfg(feature = "ebpf-log")]
-use crate::attest::debug_log::DebugLog;
-use crate::attest::namespace::PidNamespace;
-use crate::attest::ring::Ring;
-use crate::attest::wakeup::Wakeup;
+use crate::ebpf::debug_log::DebugLog;
+use crate::ebpf::namespace::PidNamespace;
+use crate::ebpf::ring::Ring;
+use crate::ebpf::wakeup::Wakeup;
 
 /// What `unix_helper` goes on with while there is an observer.
 const UNIX_HELPER_RUN: &str = "unix_helper_run";
@@ -28,7 +28,7 @@ impl LoadedProgram {
     /// The program is needed to learn the depth of the observer's pid
     /// namespace, which `/proc` does not show in a container. Below the initial
     /// namespace it is loaded once more, with the depth as a constant.
-    pub(in crate::attest) fn load(plan: &Plan<'_>) -> Result<Self, KernelError> {
+    pub(in crate::ebpf) fn load(plan: &Plan<'_>) -> Result<Self, KernelError> {
         let namespace = PidNamespace::of_self().map_err(KernelError::Namespace)?;
         let (program, own) = Self::load_at(plan, &namespace, 0)?;
         let level = u32::from(own.level);

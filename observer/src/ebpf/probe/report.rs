@@ -16,7 +16,7 @@ pub struct HostReport {
     /// What the kernel's lockdown forbids.
     pub lockdown: Lockdown,
     /// The kernel's type information, at
-    /// [`KERNEL_BTF`](crate::attest::KERNEL_BTF) unless another file was named.
+    /// [`KERNEL_BTF`](crate::ebpf::KERNEL_BTF) unless another file was named.
     pub btf: Btf,
     /// Effective capabilities of this process; `None`: unknown.
     pub capabilities: Option<Capabilities>,

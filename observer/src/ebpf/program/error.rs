@@ -10,8 +10,8 @@ use aya::programs::ProgramError;
 use observer_common::listener::MAX_LISTENERS;
 use thiserror::Error;
 
-use crate::attest::cgroup::CgroupError;
-use crate::attest::layout::LayoutError;
+use crate::ebpf::cgroup::CgroupError;
+use crate::ebpf::layout::LayoutError;
 
 /// How the verifier's lines of statistics begin.
 const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time "];

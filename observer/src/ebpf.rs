@@ -3,9 +3,8 @@
 //! A program on the send path writes a record of each datagram and its sender
 //! to a ring. There is one program for the Unix socket and one for all UDP
 //! listeners, each with rings of its own: no flood on one can cost the other
-//! its records. An [`Attestor`] has loaded one of them; [`Ring`] reads what it
-//! writes, and [`Join`] finds a datagram's record. Nothing outside this module
-//! names aya.
+//! its records. An [`Attestor`] has loaded one of them, and [`Ring`] reads what it
+//! writes. Nothing outside this module names aya.
 
 mod attestor;
 mod btf;
@@ -13,7 +12,6 @@ mod busy;
 mod cgroup;
 #[cfg(feature = "ebpf-log")]
 mod debug_log;
-mod join;
 mod kfunc;
 mod layout;
 mod mapping;
@@ -27,10 +25,6 @@ mod wakeup;
 
 pub(crate) use attestor::{Attestor, Dropped, Reason, Throttled, from_credentials};
 pub use cgroup::{Cgroup, CgroupError};
-#[cfg(feature = "internals")]
-pub use join::JoinCounts;
-pub(crate) use join::RECORD_LIFETIME_NS;
-pub use join::{Hint, Join, Otherwise};
 pub(crate) use layout::KernelTypes;
 pub use layout::{KERNEL_BTF, LayoutError};
 pub use namespace::PidNamespace;

@@ -6,7 +6,7 @@ use std::env;
 use observer_events::event::Via;
 
 use super::{Finding, HostReport, State, finding, ok, tier};
-use crate::attest::probe::{Capabilities, Support};
+use crate::ebpf::probe::{Capabilities, Support};
 
 impl HostReport {
     pub(super) fn object(&self) -> Finding {

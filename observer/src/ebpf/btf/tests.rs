@@ -4,7 +4,7 @@ use std::hint::black_box;
 use btfparse::{Offset, TypeInformation, TypeVariant};
 
 use super::*;
-use crate::attest::KERNEL_BTF;
+use crate::ebpf::KERNEL_BTF;
 
 fn types() -> Vec<u8> {
     fs::read(KERNEL_BTF).expect("this kernel shows its types")

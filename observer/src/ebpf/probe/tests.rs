@@ -184,7 +184,7 @@ fn sys_admin_does_for_the_two_others_but_not_in_a_user_namespace() {
 
 #[test]
 fn this_host_can_be_probed() {
-    let report = probe(Path::new(crate::attest::KERNEL_BTF));
+    let report = probe(Path::new(crate::ebpf::KERNEL_BTF));
     assert!(!report.kernel_release.is_empty());
     assert!(report.pid_ns_inode.is_some());
     assert_eq!(report.object_built_in, object_is_built_in());

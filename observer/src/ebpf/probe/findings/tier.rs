@@ -3,8 +3,8 @@
 use observer_events::event::Via;
 
 use super::{Finding, State, finding, ok};
-use crate::attest::probe::Tier;
-use crate::attest::tier_name;
+use crate::ebpf::probe::Tier;
+use crate::ebpf::tier_name;
 
 /// What was found of a tier, where `attested` is the strongest that works. A
 /// tier that does not work is in this state, and is made to work so.

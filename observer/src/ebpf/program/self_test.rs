@@ -12,7 +12,7 @@ use observer_common::record::{Program, Record};
 use super::LoadedProgram;
 use super::error::{KernelError, system};
 use super::load::socket_filter;
-use crate::attest::namespace::PidNamespace;
+use crate::ebpf::namespace::PidNamespace;
 
 impl LoadedProgram {
     /// What the program writes when the observer sends to itself.

@@ -8,7 +8,7 @@ use observer_common::record::Program;
 use observer_events::event::Via;
 
 use super::error::KernelError;
-use crate::attest::layout::KernelTypes;
+use crate::ebpf::layout::KernelTypes;
 
 /// Default size of the ring: about 9,000 records, a tenth of a second of the
 /// fastest flood that one sender can make.
@@ -35,7 +35,7 @@ impl Traffic<'_> {
     ///
     /// # Errors
     /// If the tier cannot see it.
-    pub(in crate::attest) fn program(self, via: Via) -> Result<Program, KernelError> {
+    pub(in crate::ebpf) fn program(self, via: Via) -> Result<Program, KernelError> {
         match (via, self) {
             (Via::Btf, Self::Unix { .. }) => Ok(Program::UnixBtf),
             (Via::Btf, Self::Udp(_)) => Ok(Program::UdpBtf),
@@ -64,10 +64,10 @@ pub(crate) struct UdpTraffic<'a> {
 
 /// What is to be loaded, and for which datagrams.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::attest) struct Plan<'a> {
-    pub(in crate::attest) program: Program,
-    pub(in crate::attest) traffic: Traffic<'a>,
-    pub(in crate::attest) types: &'a KernelTypes,
+pub(in crate::ebpf) struct Plan<'a> {
+    pub(in crate::ebpf) program: Program,
+    pub(in crate::ebpf) traffic: Traffic<'a>,
+    pub(in crate::ebpf) types: &'a KernelTypes,
     /// Size of the ring in bytes.
-    pub(in crate::attest) ring_bytes: u32,
+    pub(in crate::ebpf) ring_bytes: u32,
 }
