@@ -305,8 +305,15 @@ fn attestation_is_lost_and_regained() {
         let text = fs::read_to_string(trail.path("trail")).unwrap_or_default();
         text.contains("attestation_regained")
     });
+    let notices = observer.notices();
     let remains = observer.stop();
     assert!(remains.status.success(), "{:#?}", remains.log);
+    let mut names = notices.iter().map(|notice| &notice["notice"]);
+    assert!(
+        names.any(|name| name == "attestation_lost")
+            && names.any(|name| name == "attestation_regained"),
+        "{notices:#?}"
+    );
     let lost = remains.counter("ring_full");
     assert!(lost > 0, "{}", remains.counters);
     let lines = trail.lines();

@@ -68,6 +68,10 @@ fn sleepers_that_fill_the_table_shut_nobody_out() {
     for agent in late.iter_mut().chain([&mut early, &mut crowd]) {
         agent.finish_well();
     }
+    let notices = observer.notices();
+    let is_full = |notice: &&Value| notice["notice"] == "table_full";
+    let full = notices.iter().find(is_full).expect("a notice");
+    assert_eq!(full["largest"]["uid"], 65534, "{full}");
     let remains = observer.stop();
     assert_eq!(remains.counter("evicted_live"), 5);
     assert_eq!(remains.counter("refused_full"), 7);

@@ -197,14 +197,13 @@ pub(super) fn steps(built: &Built, observer: &Path) -> Vec<Step> {
         .map(|program| step(name(program), program, None))
         .filter(|step| LEFT_OUT_FILES.iter().all(|(file, _)| *file != step.name))
         .collect();
-    steps.push(step(
-        "layout".into(),
-        &built.unit_tests,
-        Some("ebpf::btf"),
-    ));
+    steps.push(step("layout".into(), &built.unit_tests, Some(LAYOUT_TESTS)));
     steps.sort_by(|a, b| a.name.cmp(&b.name));
     steps
 }
+
+/// The library's unit tests of reading the running kernel's types.
+const LAYOUT_TESTS: &str = "ebpf::btf";
 
 /// Name of a file of tests, of whose program cargo's hash is a part.
 fn name(test: &Path) -> String {

@@ -55,6 +55,16 @@ fn every_name_on_a_list_is_that_of_a_file_or_a_test() {
     }
 }
 
+/// A filter that fits no test would pass.
+#[test]
+fn the_tests_of_the_layout_are_there() {
+    let file = format!(
+        "../observer/src/{}/tests.rs",
+        LAYOUT_TESTS.replace("::", "/")
+    );
+    assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(file).is_file());
+}
+
 /// What the tables of `docs/kernels.md` are made of is found out in each
 /// state of lockdown.
 #[test]
