@@ -92,8 +92,6 @@
 //! Repeats are folded into `repeat` lines at a bounded rate. Their counts are in
 //! memory until then, and a kill loses what was counted since the last one.
 
-#![warn(missing_debug_implementations)]
-
 mod chain;
 mod cooldown;
 mod counts;

@@ -7,6 +7,7 @@ use crate::event::{AuthFailureCause, DecodeError};
 /// Counts since the observer started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Counters {
     /// Datagrams received from the sockets.
     pub datagrams: u64,

@@ -160,6 +160,7 @@ pub enum BeatOrigin {
 /// Which claim of an [`Event::AuthFailure`] did not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum AuthFailureCause {
     /// The frame names a process that did not send it.
     PidMismatch,

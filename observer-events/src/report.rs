@@ -50,6 +50,26 @@ pub struct Observation {
     pub evidence: Evidence,
 }
 
+impl Observation {
+    /// When it was, in nanoseconds since the observer started.
+    #[must_use]
+    pub fn observer_ns(&self) -> u64 {
+        self.event.observer_ns()
+    }
+
+    /// The process that it is about: the agent, or the one that was claimed.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.event.pid()
+    }
+
+    /// The event's name as it is serialized.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.event.name()
+    }
+}
+
 /// What is no event and still worth knowing.
 ///
 /// `observer_ns` is as in [`Event`].

@@ -146,6 +146,7 @@ pub fn write_json(out: impl io::Write, document: &impl Serialize) -> io::Result<
 /// Compact JSON with everything beyond printable ASCII escaped. It means the
 /// same to a parser, and a terminal that shows it meets no control character
 /// that a sender put into its name (U+009B starts an escape sequence too).
+#[derive(Clone, Copy, Debug)]
 pub struct Ascii;
 
 impl Formatter for Ascii {

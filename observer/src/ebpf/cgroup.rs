@@ -23,6 +23,7 @@ const CGROUP2_MAGIC: u64 = 0x6367_7270;
 
 /// Why there is no cgroup to attach to.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum CgroupError {
     /// No cgroup2 file system is mounted.
     #[error("no cgroup2 file system is mounted; mount one (mount -t cgroup2 none /sys/fs/cgroup)")]

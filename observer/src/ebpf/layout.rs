@@ -19,6 +19,7 @@ pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Why the offsets cannot be had.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum LayoutError {
     /// The BTF file cannot be read.
     #[error("cannot read the kernel's type information {path}: {error}")]

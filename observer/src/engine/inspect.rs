@@ -17,40 +17,39 @@ impl Engine {
         let records_displaced = joins.iter().map(|join| join.displaced);
         let tracked = self.tracker.counts();
         let udp_loss = |loss| udp.base().attestor.loss(loss);
-        Counters {
-            datagrams: self.counted(|counts| counts.datagrams),
-            wrong_length: self
-                .counted(|counts| counts.wrong_length)
-                .saturating_add(self.lost(Loss::WrongLength)),
-            new_agents: tracked.new_agents,
-            new_sessions: tracked.new_sessions,
-            stale_nonces: tracked.stale_nonces,
-            refused_full: tracked.refused_full,
-            evicted_silent: tracked.evicted_silent,
-            evicted_live: tracked.evicted_live,
-            displaced: tracked.displaced,
-            records: self.counted(|counts| counts.records),
-            taken: self.counted(|counts| counts.taken),
-            udp_dropped: udp
-                .dropped()
-                .saturating_sub(udp_loss(Loss::WrongLength))
-                .saturating_sub(udp_loss(Loss::OtherSocket)),
-            udp_unrecorded: udp_loss(Loss::DroppedUnrecorded),
-            udp_hidden: udp_loss(Loss::DroppedHidden),
-            others_over_budget: udp_loss(Loss::PassedOverBudget),
-            ring_full: self.lost(Loss::RingFull),
-            throttled: self.lost(Loss::Throttled),
-            descriptors_refused: self.lost(Loss::Descriptors),
-            passed_on: self.lost(Loss::PassedOn),
-            refused_unseen: self.lost(Loss::RefusedUnseen),
-            unreadable: self.lost(Loss::Unreadable),
-            records_malformed: self.sum(|base| base.attestor.malformed()),
-            records_expired: records_expired.fold(0, u64::saturating_add),
-            records_displaced: records_displaced.fold(0, u64::saturating_add),
-            parked: self.counted(|counts| counts.parked),
-            away_ns: self.clock.away_ns(),
-            ..self.counters
-        }
+        let mut counters = self.counters;
+        counters.datagrams = self.counted(|counts| counts.datagrams);
+        counters.wrong_length = self
+            .counted(|counts| counts.wrong_length)
+            .saturating_add(self.lost(Loss::WrongLength));
+        counters.new_agents = tracked.new_agents;
+        counters.new_sessions = tracked.new_sessions;
+        counters.stale_nonces = tracked.stale_nonces;
+        counters.refused_full = tracked.refused_full;
+        counters.evicted_silent = tracked.evicted_silent;
+        counters.evicted_live = tracked.evicted_live;
+        counters.displaced = tracked.displaced;
+        counters.records = self.counted(|counts| counts.records);
+        counters.taken = self.counted(|counts| counts.taken);
+        counters.udp_dropped = udp
+            .dropped()
+            .saturating_sub(udp_loss(Loss::WrongLength))
+            .saturating_sub(udp_loss(Loss::OtherSocket));
+        counters.udp_unrecorded = udp_loss(Loss::DroppedUnrecorded);
+        counters.udp_hidden = udp_loss(Loss::DroppedHidden);
+        counters.others_over_budget = udp_loss(Loss::PassedOverBudget);
+        counters.ring_full = self.lost(Loss::RingFull);
+        counters.throttled = self.lost(Loss::Throttled);
+        counters.descriptors_refused = self.lost(Loss::Descriptors);
+        counters.passed_on = self.lost(Loss::PassedOn);
+        counters.refused_unseen = self.lost(Loss::RefusedUnseen);
+        counters.unreadable = self.lost(Loss::Unreadable);
+        counters.records_malformed = self.sum(|base| base.attestor.malformed());
+        counters.records_expired = records_expired.fold(0, u64::saturating_add);
+        counters.records_displaced = records_displaced.fold(0, u64::saturating_add);
+        counters.parked = self.counted(|counts| counts.parked);
+        counters.away_ns = self.clock.away_ns();
+        counters
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {

@@ -18,6 +18,7 @@ const STATISTICS: [&str; 3] = ["processed ", "stack depth ", "verification time 
 
 /// Why a tier cannot be used on this host.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum KernelError {
     /// The binary was built where no BPF toolchain was at hand.
     #[error("this binary was built without its eBPF object; build it with `cargo xtask run`")]
