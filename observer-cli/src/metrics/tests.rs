@@ -1,3 +1,6 @@
+use observer_events::counters::Counters;
+use observer_events::histogram::{BOUNDS_NS, Histogram};
+
 use super::*;
 
 /// Every count has a number of its own.
@@ -61,7 +64,7 @@ fn each_count_is_exposed() {
     }
 }
 
-/// What can be scraped does not grow with those who beat, or lie.
+/// The number of series does not grow with the number of senders.
 #[test]
 fn nobody_who_sends_adds_a_series() {
     let mut crowded = status();
@@ -195,7 +198,7 @@ fn labels_of(text: &str, name: &str) -> String {
 }
 
 #[test]
-fn a_scraper_gets_what_it_asks_for() {
+fn a_scraper_gets_what_it_requests() {
     let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2,*/*;q=0.1";
     assert_eq!(
         TextFormat::accepted(Some(prometheus)),
