@@ -10,6 +10,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::args::Beat;
+use super::plain::write_to_stderr;
 use super::signals::Shutdown;
 
 /// Beats until the count is reached or a signal comes.
@@ -25,7 +26,7 @@ pub(super) fn execute(args: &Beat) -> anyhow::Result<ExitCode> {
     let mut agent = Agent::new(args);
     runtime.block_on(agent.beat())?;
     let Agent { sent, dropped, .. } = agent;
-    super::say(format_args!("sent {sent}, dropped {dropped}"));
+    write_to_stderr(format_args!("sent {sent}, dropped {dropped}"));
     Ok(if sent == 0 {
         ExitCode::FAILURE
     } else {
@@ -132,7 +133,7 @@ impl<'a> Agent<'a> {
 
     fn recovered(&mut self) {
         if self.trouble.take().is_some() {
-            super::say(format_args!(
+            write_to_stderr(format_args!(
                 "beats are taken again, {} were dropped",
                 self.dropped
             ));
@@ -145,7 +146,7 @@ impl<'a> Agent<'a> {
                 (Some(address), _) => format!("udp {address}"),
                 (None, path) => path.clone().unwrap_or_default().display().to_string(),
             };
-            super::say(format_args!(
+            write_to_stderr(format_args!(
                 "{target}: {error}: {}; going on",
                 advice(error.kind())
             ));

@@ -12,6 +12,7 @@ use observer_events::format::Plain;
 use serde::Serialize;
 
 use super::args::Doctor;
+use super::failure::CANNOT_ATTEST;
 use super::plain::write_document;
 use super::stream::Stream;
 
@@ -31,7 +32,7 @@ pub(super) fn execute(args: &Doctor) -> anyhow::Result<ExitCode> {
     .context("cannot write the report to stdout")?;
     Ok(match report.attested_tier() {
         Some(_) => ExitCode::SUCCESS,
-        None => ExitCode::from(super::CANNOT_ATTEST),
+        None => ExitCode::from(CANNOT_ATTEST),
     })
 }
 

@@ -3,17 +3,11 @@
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 clean,
 //! 1 failure while running, 2 usage, 3 this host cannot attest.
 
-use std::fmt;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
-use observer::StartError;
 
-use self::plain::PlainText;
-
-mod advice;
 mod args;
 mod audit;
 mod beat;
@@ -21,6 +15,7 @@ mod daemon;
 mod daemon_status;
 mod describe;
 mod doctor;
+mod failure;
 mod log;
 mod log_limit;
 mod losses;
@@ -69,9 +64,6 @@ enum Command {
 
 const EXIT_CODES: &str = "Exit codes: 0 clean, 1 failure while running, 2 usage, \
                           3 this host cannot attest.";
-const FAILURE: u8 = 1;
-const USAGE: u8 = 2;
-const CANNOT_ATTEST: u8 = 3;
 
 /// Runs the command that the arguments name. A usage error ends the process
 /// with code 2 in here.
@@ -86,8 +78,8 @@ fn main() -> ExitCode {
         Command::Audit(command) => audit::execute(&command),
     };
     result.unwrap_or_else(|error| {
-        say(format_args!("error: {}", explain(&error)));
-        exit_code(&error)
+        plain::write_to_stderr(format_args!("error: {}", failure::explain(&error)));
+        failure::exit_code(&error)
     })
 }
 
@@ -104,57 +96,4 @@ fn parse() -> Command {
             .exit();
     }
     command
-}
-
-/// The error and its causes, each named once: some name their cause themselves;
-/// then what can be done about it.
-fn explain(error: &anyhow::Error) -> String {
-    let start = error.downcast_ref::<StartError>();
-    let advice = start.and_then(advice::for_error);
-    let causes = error.chain().map(ToString::to_string);
-    let text = causes.fold(String::new(), |mut text, cause| {
-        if !text.contains(&cause) {
-            let colon = if text.is_empty() { "" } else { ": " };
-            text.extend([colon, &cause]);
-        }
-        text
-    });
-    match advice {
-        Some(advice) => format!("{text}; {advice}"),
-        None => text,
-    }
-}
-
-fn exit_code(error: &anyhow::Error) -> ExitCode {
-    match error.downcast_ref::<StartError>() {
-        Some(
-            StartError::CannotAttest(_)
-            | StartError::CannotAttestUdp(_)
-            | StartError::CannotAttestListener(_)
-            | StartError::TrustUnattested(_)
-            | StartError::Attach(_)
-            | StartError::UsersUnknown(_),
-        ) => ExitCode::from(CANNOT_ATTEST),
-        Some(
-            StartError::NoConsent(_)
-            | StartError::TooManyListeners(_)
-            | StartError::TooManyDevices(_)
-            | StartError::Device { .. }
-            | StartError::OverSecurityModule(_),
-        ) => ExitCode::from(USAGE),
-        _ => ExitCode::from(FAILURE),
-    }
-}
-
-/// A reader that has seen enough, as `head` has, is no failure.
-fn until_read(written: io::Result<()>) -> io::Result<()> {
-    match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
-    }
-}
-
-/// Writes a line to stderr. There is nobody left to tell if that fails.
-fn say(line: fmt::Arguments<'_>) {
-    writeln!(PlainText(io::stderr()), "{line}").unwrap_or_default();
 }

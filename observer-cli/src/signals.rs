@@ -1,10 +1,10 @@
-//! The request to stop.
+//! Signals that stop the observer.
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// SIGTERM and SIGINT, caught from the moment that this is made.
-pub(super) struct Shutdown {
+pub(crate) struct Shutdown {
     terminate: Signal,
     interrupt: Signal,
 }
@@ -12,7 +12,7 @@ pub(super) struct Shutdown {
 impl Shutdown {
     /// # Errors
     /// Where the handlers cannot be installed.
-    pub(super) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         let catch = |kind| signal(kind).context("cannot catch signals");
         Ok(Self {
             terminate: catch(SignalKind::terminate())?,
@@ -20,8 +20,8 @@ impl Shutdown {
         })
     }
 
-    /// Waits for one of the two; says which.
-    pub(super) async fn requested(&mut self) -> &'static str {
+    /// Waits for one of the two, and returns its name.
+    pub(crate) async fn requested(&mut self) -> &'static str {
         let Self {
             terminate,
             interrupt,

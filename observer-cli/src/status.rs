@@ -16,8 +16,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::plain::{PlainText, write_document};
-use super::{describe, until_read};
+use super::describe;
+use super::plain::{PlainText, ignore_broken_pipe, write_document};
 
 /// Where the status is, at the control socket.
 pub(super) const PATH: &str = "/status";
@@ -67,7 +67,7 @@ pub(super) fn execute(args: &Status) -> anyhow::Result<()> {
     } else {
         describe::write(&mut out, &status)
     };
-    Ok(until_read(written)?)
+    Ok(ignore_broken_pipe(written)?)
 }
 
 /// The status of the observer behind a control socket.

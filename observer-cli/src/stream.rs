@@ -7,21 +7,20 @@ use anstream::{AutoStream, ColorChoice};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// How much is written at once, in bytes: what has left is known in steps of
-/// this.
+/// How much is written at once, in bytes: progress is known in steps of this.
 const CHUNK: usize = 64 * 1024;
 
 /// One of the process's own streams. Its file flags are left alone; other
 /// processes may share them.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Stream {
+pub(crate) enum Stream {
     Stdout,
     Stderr,
 }
 
 impl Stream {
-    /// As threads and counters are named.
-    pub(super) fn name(self) -> &'static str {
+    /// Its name, as of its thread.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Stdout => "stdout",
             Self::Stderr => "stderr",
@@ -29,7 +28,7 @@ impl Stream {
     }
 
     /// Whether to write colours.
-    pub(super) fn color(self) -> bool {
+    pub(crate) fn color(self) -> bool {
         match self {
             Self::Stdout => {
                 let stdout = io::stdout();
@@ -46,8 +45,8 @@ impl Stream {
     /// the reader does not read.
     ///
     /// # Errors
-    /// `BrokenPipe` where the reader is gone; whatever else the write says.
-    pub(super) fn write_some(self, bytes: &[u8]) -> io::Result<usize> {
+    /// `BrokenPipe` where the reader is gone; or another error of the write.
+    pub(crate) fn write_some(self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Stdout => write_some(io::stdout().as_fd(), bytes),
             Self::Stderr => write_some(io::stderr().as_fd(), bytes),

@@ -9,7 +9,7 @@ use observer_audit::follow::Follower;
 use observer_audit::report::Line;
 use observer_events::format::Plain;
 
-/// How often it is looked for new lines.
+/// How often new lines are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// `observer audit follow`
@@ -19,17 +19,17 @@ pub(crate) struct Follow {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// Begin with the first line of the present file instead of the next new
-    /// one
+    /// Begin with the first line of the present file, not with the next new
+    /// line
     #[arg(long)]
     from_start: bool,
 
-    /// Write the lines as they are. Nothing is verified
+    /// Write the lines as they are in the file. Nothing is verified
     #[arg(long)]
     json: bool,
 }
 
-/// Runs until it is interrupted, or its output is no longer read.
+/// Runs until a signal comes, or its output is no longer read.
 pub(super) fn execute(args: &Follow) -> anyhow::Result<()> {
     let mut follower = Follower::new(&args.file, args.from_start);
     loop {

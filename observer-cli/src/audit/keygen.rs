@@ -5,15 +5,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::plain::write_to_stderr;
+
 /// `observer audit keygen`
 #[derive(Debug, Args)]
 pub(crate) struct Keygen {
-    /// Key file for `observer run --audit-key`; stays on this host
+    /// Signing key to create, for `observer run --audit-key`. It stays on this
+    /// host
     #[arg(long, value_name = "FILE")]
     audit_key: PathBuf,
 
-    /// Verification key for `observer audit verify --key`; move it off this
-    /// host: whoever has it can forge the trail
+    /// Verification key to create, for `observer audit verify --key`. Move it
+    /// off this host: whoever has it can forge the trail
     #[arg(long, value_name = "FILE")]
     verify_key: PathBuf,
 }
@@ -21,7 +24,7 @@ pub(crate) struct Keygen {
 pub(super) fn execute(args: &Keygen) -> anyhow::Result<()> {
     let trail = observer_audit::generate(&args.audit_key, &args.verify_key)?;
     writeln!(io::stdout(), "trail {trail}")?;
-    crate::say(format_args!(
+    write_to_stderr(format_args!(
         "now move {} off this host: whoever has it can forge the trail",
         args.verify_key.display()
     ));

@@ -6,15 +6,14 @@ use std::path::PathBuf;
 use clap::Args;
 use observer_audit::report::{Summary, summarize};
 
-use crate::plain::{PlainText, write_document};
+use crate::plain::{PlainText, ignore_broken_pipe, write_document};
 use crate::table::Table;
-use crate::until_read;
 
 /// `observer audit report`
 #[derive(Debug, Args)]
 pub(crate) struct Report {
-    /// The trail; its rotated files are found beside it. Nothing is verified:
-    /// that is `observer audit verify`
+    /// The trail. Its rotated files are found beside it. Nothing is verified:
+    /// use `observer audit verify` for that
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
@@ -31,7 +30,7 @@ pub(super) fn execute(args: &Report) -> anyhow::Result<()> {
     } else {
         describe(&mut out, &summary)
     };
-    Ok(until_read(written)?)
+    Ok(ignore_broken_pipe(written)?)
 }
 
 fn describe(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
@@ -66,7 +65,7 @@ fn describe(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         summary.incidents, summary.lines
     )?;
     for (count, what) in [
-        (summary.lost, "incidents lost by the observer's own account"),
+        (summary.lost, "incidents lost, as the observer recorded"),
         (summary.unreadable, "lines that cannot be read"),
         (
             summary.not_listed,

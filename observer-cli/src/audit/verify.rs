@@ -7,32 +7,31 @@ use std::process::ExitCode;
 use clap::Args;
 use observer_audit::verify::{Input, Verification, verify};
 
-use crate::plain::{PlainText, write_document};
-use crate::until_read;
+use crate::plain::{PlainText, ignore_broken_pipe, write_document};
 
-pub(super) const NOTES: &str = "Exits with 0 if nothing is wrong, with 1 if something is. What \
-    cannot be shown: lines after the last seal that root on the host edited before the next, and \
-    anything that the observer was kept from seeing. A trail that ends with an ordered stop may \
-    have been cut off there; --host-key shows that, unless a saved copy of an earlier key file was \
-    put in its place.";
+pub(super) const NOTES: &str = "Exits with 0 if nothing is wrong, and with 1 otherwise. It cannot \
+    show that root on the host edited lines after the last seal, before the next one, nor what \
+    the observer was kept from seeing. A trail that ends with an ordered stop may have been cut \
+    off there: --host-key shows this, unless the key file was replaced by a saved copy of an \
+    earlier one.";
 
 /// `observer audit verify`
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// The trail; its rotated files are found beside it
+    /// The trail. Its rotated files are found beside it
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// Verification key, made by `observer audit keygen`
+    /// Verification key, created by `observer audit keygen`
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
 
-    /// The host's key file, which shows whether the end was cut off
+    /// Signing key of the host, which shows whether the end was cut off
     #[arg(long, value_name = "FILE")]
     host_key: Option<PathBuf>,
 
-    /// The observer still runs, or was killed: an end without an ordered stop
-    /// is then no finding
+    /// The observer still runs, or was killed: do not report that the trail
+    /// ends without an ordered stop
     #[arg(long)]
     running: bool,
 
@@ -54,9 +53,8 @@ pub(super) fn execute(args: &Verify) -> anyhow::Result<ExitCode> {
     } else {
         describe(&mut out, &verification)
     };
-    // A reader that has seen enough is no failure: the exit code is still to
-    // be returned.
-    until_read(written)?;
+    // Even if nobody reads the output, the exit code is still to be returned.
+    ignore_broken_pipe(written)?;
     Ok(ExitCode::from(u8::from(!verification.is_clean())))
 }
 
@@ -106,15 +104,15 @@ fn describe(out: &mut impl Write, verification: &Verification) -> io::Result<()>
         ),
         (
             verification.removed_through,
-            "lines, the first ones, were removed for their age, by the observer's own account",
+            "lines, the first ones, were removed for their age, as the observer recorded",
         ),
         (
             verification.lost,
-            "incidents that the observer lost, by its own account",
+            "incidents that the observer lost, as it recorded",
         ),
         (
             verification.repairs,
-            "torn writes that the observer cut off, by its own account",
+            "torn writes that the observer cut off, as it recorded",
         ),
     ] {
         if count > 0 {
