@@ -182,7 +182,7 @@ impl Run {
                 "--ingest ring and --refuse kernel need eBPF, which --attest off and --tier scm \
                  do without",
             ),
-            _ => super::serve::check(&self.serve),
+            _ => self.serve.contradiction(),
         }
     }
 

@@ -20,14 +20,15 @@ use serde::Serialize;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::args::{Events, Run};
-use super::daemon_status::{AgentStatus, Attacks, AuditStatus, DaemonStatus, SinkStatus};
+use super::daemon_status::{AgentStatus, AuditStatus, DaemonStatus, OutputStatus};
+use super::incidents::RecentIncidents;
 use super::log::Log;
 use super::losses::{Losses, Lost};
 use super::notice_log::NoticeLog;
 use super::output::{Culprit, Failure, Output, Plan, Rank};
 use super::recorder::Recorder;
 use super::run::{DRAIN_TIME, close_trail};
-use super::serve::{Question, Serving};
+use super::serve::{Request, Serving};
 use super::signals::Shutdown;
 use super::stream::Stream;
 
@@ -66,8 +67,8 @@ struct Pipeline {
     /// Keeps the incidents, if they are to be kept.
     recorder: Recorder,
     notices: NoticeLog,
-    /// The last ones, for those who ask.
-    attacks: Attacks,
+    /// The last incidents, for the status.
+    incidents: RecentIncidents,
     /// Formats reports, one at a time.
     formatter: Formatter,
     /// Takes them away; makes nobody wait.
@@ -129,7 +130,7 @@ impl Daemon {
                 recorder: Recorder::new(trail, &observer),
                 observer,
                 notices: NoticeLog::new(),
-                attacks: Attacks::default(),
+                incidents: RecentIncidents::default(),
                 formatter: Formatter::new(format),
                 output,
                 beats: args.events == Events::All,
@@ -157,7 +158,7 @@ impl Daemon {
                 }
                 error = self.failure.happened() => return Err(stdout_failed(error)),
                 _ = self.tick.tick(), if self.is_active => self.look(),
-                question = self.serving.asked() => self.answer(question),
+                request = self.serving.next() => self.respond(request),
                 result = poll_fn(|cx| self.pipeline.collect(cx)) => {
                     self.is_active = true;
                     // Signals are noticed only when the runtime has its turn,
@@ -227,16 +228,16 @@ impl Daemon {
         result.and(closed.map(drop))
     }
 
-    /// Tells how things are. Whoever asked may be gone.
-    fn answer(&self, Question { rows, reply }: Question) {
-        drop(reply.send(self.status(rows)));
+    /// Sends the status. The client may be gone.
+    fn respond(&self, Request { rows, response }: Request) {
+        drop(response.send(self.status(rows)));
     }
 
     fn status(&self, rows: usize) -> DaemonStatus {
         let Pipeline {
             observer,
             recorder,
-            attacks,
+            incidents,
             output,
             ..
         } = &self.pipeline;
@@ -249,20 +250,13 @@ impl Daemon {
         } = &self.identity;
         let snapshot = observer.snapshot();
         let agents = observer.agents().take(rows);
-        let audit = recorder.trail().map(|trail| AuditStatus {
-            trail: trail.name().to_owned(),
-            counts: trail.counts(),
-        });
-        let sink = |sink: &str, lost| SinkStatus {
-            sink: sink.to_owned(),
-            lost,
-        };
-        let mut sinks = vec![sink("stdout", output.lost()), sink("log", self.log.lost())];
-        sinks.extend(
-            audit
-                .iter()
-                .map(|audit| sink("audit", audit.counts.audit_lost)),
-        );
+        let audit = recorder.trail().map(AuditStatus::new);
+        let mut outputs = vec![
+            OutputStatus::new("stdout", output.lost()),
+            OutputStatus::new("log", self.log.lost()),
+        ];
+        let audit_lost = audit.as_ref().map(|audit| audit.counts.audit_lost);
+        outputs.extend(audit_lost.map(|lost| OutputStatus::new("audit", lost)));
         DaemonStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -276,9 +270,9 @@ impl Daemon {
                 .map(|agent| AgentStatus::new(&agent, snapshot.observer_ns))
                 .collect(),
             observer: snapshot,
-            sinks,
+            outputs,
             audit,
-            attacks: attacks.list().collect(),
+            incidents: incidents.list().collect(),
         }
     }
 }
@@ -327,7 +321,7 @@ impl Pipeline {
     /// To the trail first: it is the one that has to prove something.
     fn pass_on(&mut self, report: &Report) {
         if let Some(incident) = self.recorder.record(report) {
-            self.attacks.note(&incident, Timestamp::now());
+            self.incidents.count(&incident, Timestamp::now());
         }
         if let Report::Notice(notice) = report {
             self.notices.log(notice);

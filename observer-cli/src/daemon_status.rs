@@ -1,17 +1,14 @@
-//! What a running observer tells of itself when it is asked: one document,
-//! for the metrics, for scripts and for the live view.
+//! The status of a running observer: one document for the metrics, for scripts
+//! and for the live view.
 
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
+use observer_audit::{Counts, Trail};
+use observer_events::agents::{Agent, AgentState};
+use observer_events::event::{Attestation, AuthFailureCause, BeatOrigin, Via};
+use observer_events::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
-
-use observer_audit::{Counts, Incident, What};
-use observer_events::{
-    agents::{Agent, AgentState},
-    event::{Attestation, AuthFailureCause, BeatOrigin, Via},
-    snapshot::Snapshot,
-};
 
 /// The state of an observer process. As JSON its names are a contract: fields
 /// may be added, none changes its meaning.
@@ -35,14 +32,16 @@ pub(crate) struct DaemonStatus {
     pub(crate) udp: Vec<SocketAddr>,
     /// What it observes.
     pub(crate) observer: Snapshot,
-    /// Where its output goes, and what was lost there.
-    pub(crate) sinks: Vec<SinkStatus>,
+    /// Its outputs, and what each lost.
+    #[serde(rename = "sinks")]
+    pub(crate) outputs: Vec<OutputStatus>,
     /// The audit trail, if one is kept.
     pub(crate) audit: Option<AuditStatus>,
-    /// Some of the agents: those first that need a look.
+    /// Some of the agents: first those that need attention.
     pub(crate) agents: Vec<AgentStatus>,
-    /// What attackers did last, the latest first.
-    pub(crate) attacks: Vec<Attack>,
+    /// The last incidents, the latest first.
+    #[serde(rename = "attacks")]
+    pub(crate) incidents: Vec<RecentIncident>,
 }
 
 impl DaemonStatus {
@@ -72,21 +71,29 @@ impl DaemonStatus {
             // Beats of new agents for whom there was no room.
             ("agent_table", counters.refused_full),
         ];
-        let sinks = self
-            .sinks
-            .iter()
-            .map(|sink| (sink.sink.as_str(), sink.lost));
-        stages.into_iter().chain(sinks)
+        let outputs = self.outputs.iter();
+        let outputs = outputs.map(|output| (output.name.as_str(), output.lost));
+        stages.into_iter().chain(outputs)
     }
 }
 
-/// A queue that output passes through.
+/// The queue before an output.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct SinkStatus {
+pub(crate) struct OutputStatus {
     /// `stdout` (events), `log` (lines on stderr) or `audit` (incidents).
-    pub(crate) sink: String,
+    #[serde(rename = "sink")]
+    pub(crate) name: String,
     /// What found the queue full.
     pub(crate) lost: u64,
+}
+
+impl OutputStatus {
+    pub(crate) fn new(name: &str, lost: u64) -> Self {
+        Self {
+            name: name.to_owned(),
+            lost,
+        }
+    }
 }
 
 /// The audit trail.
@@ -99,12 +106,21 @@ pub(crate) struct AuditStatus {
     pub(crate) counts: Counts,
 }
 
+impl AuditStatus {
+    pub(crate) fn new(trail: &Trail) -> Self {
+        Self {
+            trail: trail.name().to_owned(),
+            counts: trail.counts(),
+        }
+    }
+}
+
 /// One agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct AgentStatus {
     /// The process, as the observer's pid namespace sees it.
     pub(crate) pid: u32,
-    /// How it is.
+    /// Its last status, or that it is stalled.
     pub(crate) state: AgentState,
     /// Age of its last beat, nanoseconds.
     pub(crate) age_ns: u64,
@@ -138,15 +154,15 @@ impl AgentStatus {
             pid_ns_inode: agent.pid_ns_inode,
             own_pid: sender.and_then(|sender| sender.own_pid),
             uid: sender.and_then(|sender| sender.uid),
-            comm: sender.and_then(comm),
+            comm: sender.and_then(comm_text),
             start_ns: sender.and_then(|sender| sender.start_ns),
         }
     }
 }
 
-/// What one sender did in one way to one victim, and how often.
+/// Incidents of one kind, by one sender, with one claim; and how many.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Attack {
+pub(crate) struct RecentIncident {
     /// The kind of incident, as the audit trail names it.
     pub(crate) kind: String,
     /// What did not hold, for an `auth_failure`.
@@ -165,9 +181,9 @@ pub(crate) struct Attack {
     pub(crate) uid: Option<u32>,
     /// Its name; it can change it at will.
     pub(crate) comm: Option<String>,
-    /// By which means all this is known.
+    /// The tier that attested the sender.
     pub(crate) via: Option<Via>,
-    /// Address that the last one came from by UDP.
+    /// Source address of the last one, by UDP.
     pub(crate) source: Option<SocketAddr>,
     /// How often.
     pub(crate) count: u64,
@@ -177,116 +193,34 @@ pub(crate) struct Attack {
     pub(crate) last: Timestamp,
 }
 
-/// How many attacks are remembered; the one longest ago makes room.
-const MAX_ATTACKS: usize = 32;
-
-/// The last attacks, each counted by sender, victim and kind, so that a flood
-/// of one does not hide the others.
-#[derive(Debug, Default)]
-pub(crate) struct Attacks {
-    /// The latest last.
-    tallies: Vec<Tally>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Tally {
-    /// The last of them.
-    incident: Incident,
-    count: u64,
-    first: Timestamp,
-    last: Timestamp,
-}
-
-impl Attacks {
-    /// Counts an incident.
-    pub(crate) fn note(&mut self, incident: &Incident, time: Timestamp) {
-        let mut tallies = self.tallies.iter();
-        let known = tallies.rposition(|tally| is_alike(&tally.incident, incident));
-        let before = known.map(|at| self.tallies.remove(at));
-        if self.tallies.len() >= MAX_ATTACKS {
-            self.tallies.remove(0);
-        }
-        self.tallies.push(Tally {
-            incident: *incident,
-            count: before
-                .map_or(0, |tally| tally.count)
-                .saturating_add(incident.count),
-            first: before.map_or(time, |tally| tally.first),
-            last: time,
-        });
-    }
-
-    /// The attacks, the latest first.
-    pub(crate) fn list(&self) -> impl Iterator<Item = Attack> + '_ {
-        self.tallies.iter().rev().map(Attack::from)
-    }
-}
-
-impl From<&Tally> for Attack {
-    fn from(tally: &Tally) -> Self {
-        let Incident {
-            what,
-            claimed_pid,
-            sender,
-            source,
-            ..
-        } = tally.incident;
-        let sender = sender.filter(|_| names_author(what));
-        Self {
-            kind: what.name().to_owned(),
-            cause: match what {
-                What::AuthFailure { cause } => Some(cause),
-                _ => None,
-            },
-            claimed_pid,
-            pid: sender.and_then(|sender| sender.pid),
-            host_pid: sender.and_then(|sender| sender.host_pid),
-            pid_ns_inode: sender.and_then(|sender| sender.pid_ns_inode),
-            start_ns: sender.and_then(|sender| sender.start_ns),
-            uid: sender.and_then(|sender| sender.uid),
-            comm: sender.as_ref().and_then(comm),
-            via: sender.map(|sender| sender.via),
-            source,
-            count: tally.count,
-            first: tally.first,
-            last: tally.last,
-        }
-    }
-}
-
-/// Whether two incidents are of one kind, one sender and one victim.
-fn is_alike(one: &Incident, other: &Incident) -> bool {
-    let key = |incident: &Incident| {
-        // By reference: of a copy that is `None` the optimizer (LLVM 22) reads
-        // the fields all the same, and beyond it.
-        let sender = incident.sender.as_ref();
-        let sender = sender.filter(|_| names_author(incident.what));
-        (
-            incident.what,
-            incident.claimed_pid,
-            sender.and_then(|sender| sender.host_pid.or(sender.pid)),
-            sender.and_then(|sender| sender.start_ns),
-            sender.map(|sender| sender.via),
-        )
-    };
-    key(one) == key(other)
-}
-
-/// Whether the sender of an incident is its author. Who sends off what others
-/// may have put into its send is not their accomplice.
-fn names_author(what: What) -> bool {
-    !matches!(
-        what,
-        What::AuthFailure {
-            cause: AuthFailureCause::Corked
-        }
-    )
-}
-
 /// A task's name as text that is safe on a terminal.
-fn comm(sender: &Attestation) -> Option<String> {
+pub(crate) fn comm_text(sender: &Attestation) -> Option<String> {
     sender.comm.map(|comm| comm.to_string())
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use observer_events::Counters;
+
+    use super::*;
+
+    /// The status of earlier versions can be read: counters that they do not have
+    /// yet are zero.
+    #[test]
+    fn the_status_of_an_older_observer_is_read() {
+        let text = include_str!("../tests/responses/status-0.1.0.json");
+        let status: DaemonStatus = serde_json::from_str(text).unwrap();
+        assert_eq!(status.observer.counters.beats, 3);
+        assert_eq!(status.agents.len(), 1);
+        let mut text: serde_json::Value = serde_json::from_str(text).unwrap();
+        for counters in ["/observer/counters", "/audit"] {
+            let counters = text.pointer_mut(counters).unwrap();
+            counters
+                .as_object_mut()
+                .unwrap()
+                .retain(|name, _| name == "trail");
+        }
+        let status: DaemonStatus = serde_json::from_value(text).unwrap();
+        assert_eq!(status.observer.counters, Counters::default());
+    }
+}

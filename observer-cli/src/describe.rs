@@ -1,9 +1,8 @@
-//! The status of an observer in words and tables.
+//! The status of an observer as lines and tables.
 
 use std::io::{self, Write};
 use std::time::Duration;
 
-use crate::daemon_status::{AgentStatus, Attack, DaemonStatus};
 use jiff::Timestamp;
 use observer::tier_name;
 use observer_events::agents::{AgentState, Division};
@@ -11,10 +10,11 @@ use observer_events::event::BeatOrigin;
 use observer_events::format::Plain;
 use observer_events::snapshot::Snapshot;
 
-use super::table::Table;
+use crate::daemon_status::{AgentStatus, DaemonStatus, RecentIncident};
+use crate::table::Table;
 
 /// Writes all of it.
-pub(super) fn write(out: &mut impl Write, status: &DaemonStatus) -> io::Result<()> {
+pub(crate) fn write(out: &mut impl Write, status: &DaemonStatus) -> io::Result<()> {
     for line in summary(status) {
         writeln!(out, "{line}")?;
     }
@@ -27,24 +27,24 @@ pub(super) fn write(out: &mut impl Write, status: &DaemonStatus) -> io::Result<(
         table.write(out)?;
     }
     let known = known(&status.observer);
-    let told = status.agents.len() as u64;
-    if known > told {
-        writeln!(out, "... and {} more", known.saturating_sub(told))?;
+    let listed = status.agents.len() as u64;
+    if known > listed {
+        writeln!(out, "... and {} more", known.saturating_sub(listed))?;
     }
-    if !status.attacks.is_empty() {
+    if !status.incidents.is_empty() {
         writeln!(out)?;
-        let mut table = Table::new(ATTACK_COLUMNS);
-        for attack in &status.attacks {
-            table.row(attack_row(attack, status.time));
+        let mut table = Table::new(INCIDENT_COLUMNS);
+        for incident in &status.incidents {
+            table.row(incident_row(incident, status.time));
         }
         table.write(out)?;
     }
     Ok(())
 }
 
-/// The lines above the tables. Who answers at the control socket may not be an
-/// observer: what does not print is escaped.
-pub(super) fn summary(status: &DaemonStatus) -> Vec<String> {
+/// The lines above the tables. What responds at the control socket need not be
+/// an observer: what does not print is escaped.
+pub(crate) fn summary(status: &DaemonStatus) -> Vec<String> {
     let lines = lines(status).into_iter();
     lines.map(|line| Plain(line).to_string()).collect()
 }
@@ -65,10 +65,10 @@ fn lines(status: &DaemonStatus) -> Vec<String> {
             "unix" => status.socket.clone(),
             _ => list(status.udp.iter().map(ToString::to_string)),
         };
-        let weaker = route.weaker.as_deref().map(|why| format!(": {why}"));
+        let degraded = route.weaker.as_deref().map(|why| format!(": {why}"));
         let tier = tier_name(route.tier);
-        let weaker = weaker.unwrap_or_default();
-        format!("{} {place}, tier {tier}{weaker}", route.route.as_str())
+        let degraded = degraded.unwrap_or_default();
+        format!("{} {place}, tier {tier}{degraded}", route.route.as_str())
     }));
     lines.push(agents_line(observer));
     lines.push(findings_line(observer));
@@ -95,17 +95,17 @@ fn agents_line(observer: &Snapshot) -> String {
         census.silent,
         observer.max_agents,
         span(Duration::from_nanos(observer.threshold_ns)),
-        crowd(observer),
+        full_table(observer),
     )
 }
 
 /// Who fills the table, once it is full.
-fn crowd(observer: &Snapshot) -> String {
+fn full_table(observer: &Snapshot) -> String {
     let Division { share, largest, .. } = &observer.division;
     let holder = largest.filter(|_| known(observer) >= observer.max_agents);
     holder.map_or_else(String::new, |holder| {
         format!(
-            "; FULL, {} of uid {} by {}, of whom {share} are sure of a place",
+            "; FULL, {} of uid {} by {}, whose share is {share}",
             holder.agents,
             shown(holder.owner.uid.as_ref()),
             origin(holder.owner.origin),
@@ -143,14 +143,14 @@ fn losses_line(status: &DaemonStatus) -> String {
 }
 
 /// How many agents are known.
-pub(super) fn known(observer: &Snapshot) -> u64 {
+pub(crate) fn known(observer: &Snapshot) -> u64 {
     let census = &observer.agents;
     [census.ok, census.degraded, census.critical, census.silent]
         .into_iter()
         .fold(0, u64::saturating_add)
 }
 
-pub(super) const AGENT_COLUMNS: [&str; 8] = [
+pub(crate) const AGENT_COLUMNS: [&str; 8] = [
     "agent",
     "state",
     "last beat",
@@ -161,7 +161,7 @@ pub(super) const AGENT_COLUMNS: [&str; 8] = [
     "pid namespace",
 ];
 
-pub(super) fn agent_row(agent: &AgentStatus) -> [String; 8] {
+pub(crate) fn agent_row(agent: &AgentStatus) -> [String; 8] {
     [
         agent.pid.to_string(),
         state(agent.state).into(),
@@ -175,29 +175,29 @@ pub(super) fn agent_row(agent: &AgentStatus) -> [String; 8] {
     .map(|cell| Plain(cell).to_string())
 }
 
-pub(super) const ATTACK_COLUMNS: [&str; 8] = [
-    "times", "last", "attack", "claims", "sent by", "uid", "name", "from",
+pub(crate) const INCIDENT_COLUMNS: [&str; 8] = [
+    "times", "last", "incident", "claims", "sent by", "uid", "name", "from",
 ];
 
-pub(super) fn attack_row(attack: &Attack, now: Timestamp) -> [String; 8] {
-    let what = match &attack.cause {
+pub(crate) fn incident_row(incident: &RecentIncident, now: Timestamp) -> [String; 8] {
+    let what = match &incident.cause {
         Some(cause) => cause.name(),
-        None => attack.kind.as_str(),
+        None => incident.kind.as_str(),
     };
-    let sender = match (attack.pid, attack.host_pid) {
+    let sender = match (incident.pid, incident.host_pid) {
         (Some(pid), _) => pid.to_string(),
         (None, Some(pid)) => format!("host {pid}"),
         (None, None) => UNKNOWN.into(),
     };
     [
-        attack.count.to_string(),
-        format!("{} ago", span(between(attack.last, now))),
+        incident.count.to_string(),
+        format!("{} ago", span(between(incident.last, now))),
         what.into(),
-        shown(attack.claimed_pid.as_ref()),
+        shown(incident.claimed_pid.as_ref()),
         sender,
-        shown(attack.uid.as_ref()),
-        shown(attack.comm.as_ref()),
-        match (&attack.source, attack.pid_ns_inode) {
+        shown(incident.uid.as_ref()),
+        shown(incident.comm.as_ref()),
+        match (&incident.source, incident.pid_ns_inode) {
             (Some(source), _) => source.to_string(),
             (None, Some(inode)) => format!("pid:[{inode}]"),
             (None, None) => UNKNOWN.into(),
@@ -206,14 +206,14 @@ pub(super) fn attack_row(attack: &Attack, now: Timestamp) -> [String; 8] {
     .map(|cell| Plain(cell).to_string())
 }
 
-/// Stands for what is not known.
+/// What is shown in place of what is not known.
 const UNKNOWN: &str = "-";
 
 fn shown(value: Option<&impl ToString>) -> String {
     value.map_or_else(|| UNKNOWN.into(), ToString::to_string)
 }
 
-pub(super) fn state(state: AgentState) -> &'static str {
+pub(crate) fn state(state: AgentState) -> &'static str {
     match state {
         AgentState::Ok => "ok",
         AgentState::Degraded => "degraded",
@@ -235,8 +235,8 @@ fn list(items: impl Iterator<Item = String>) -> String {
     items.collect::<Vec<_>>().join(", ")
 }
 
-/// How long after one moment another was; nothing, if it was before.
-pub(super) fn between(one: Timestamp, other: Timestamp) -> Duration {
+/// How long after one moment another was; zero, if it was before.
+pub(crate) fn between(one: Timestamp, other: Timestamp) -> Duration {
     Duration::try_from(other.duration_since(one)).unwrap_or_default()
 }
 
@@ -249,7 +249,7 @@ fn span(time: Duration) -> String {
     };
     match seconds {
         0 => format!("{}ms", time.as_millis()),
-        // Not rounded: a minute is no 60.0 seconds.
+        // Not rounded: 59.99 seconds are not 60.0 seconds.
         1..60 => format!("{seconds}.{}s", time.subsec_millis() / 100),
         60..3600 => units(seconds / 60, "m", seconds % 60, "s"),
         3600..86_400 => units(seconds / 3600, "h", seconds / 60 % 60, "m"),

@@ -11,11 +11,13 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 mod args;
 mod audit;
 mod beat;
+mod control;
 mod daemon;
 mod daemon_status;
 mod describe;
 mod doctor;
 mod failure;
+mod incidents;
 mod log;
 mod log_limit;
 mod losses;
@@ -48,9 +50,9 @@ enum Command {
     /// Observe the agents that beat at a socket
     #[command(after_help = args::RUN_NOTES)]
     Run(Box<args::Run>),
-    /// Ask a running observer how it is
+    /// Show the status of a running observer
     Status(status::Status),
-    /// Watch a running observer: agents, attacks, losses
+    /// Show a live view of a running observer: agents, incidents, losses
     #[cfg(feature = "top")]
     Top(top::Top),
     /// Tell what this host allows, and what to do about what is missing

@@ -228,7 +228,7 @@ fn the_control_socket_is_for_its_own_user_only() {
     let output = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(output.contains("own user and root only"), "{output}");
     let log = observer.stop().log.join("\n");
-    assert!(log.contains("refused a question of user 65534"), "{log}");
+    assert!(log.contains("refused a request of user 65534"), "{log}");
 }
 
 /// The other way round: an observer of another user responds to root and to that

@@ -113,7 +113,7 @@ fn agents_attacks_and_an_end_are_seen() {
     terminal.expect(&[
         "tier btf",
         "none has beaten yet",
-        "attacks: none",
+        "incidents: none",
         "lost: nothing",
     ]);
 

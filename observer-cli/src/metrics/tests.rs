@@ -78,7 +78,7 @@ fn nobody_who_sends_adds_a_series() {
             .unwrap()
         })
         .collect();
-    crowded.attacks = (1000..2000)
+    crowded.incidents = (1000..2000)
         .map(|pid| {
             serde_json::from_value(serde_json::json!({
                 "kind": "auth_failure", "cause": "pid_mismatch", "claimed_pid": pid, "pid": pid,

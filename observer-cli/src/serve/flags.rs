@@ -1,5 +1,6 @@
-//! Who may ask, and where.
+//! Where metrics and status are served, and to whom.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,69 +8,69 @@ use std::str::FromStr;
 use anyhow::{Context as _, ensure};
 use clap::Args;
 
-/// The flags of `observer run` that are about questions.
 #[derive(Debug, Args)]
 #[group(skip)]
 #[command(next_help_heading = "Metrics and status")]
 pub(crate) struct Flags {
-    /// Serve metrics for Prometheus at /metrics, over HTTP: on a loopback
-    /// port, or at a Unix socket of mode 0660; may be given several times. A
-    /// port alone is one of 127.0.0.1. Other addresses need --metrics-token
+    /// Serve metrics for Prometheus over HTTP, at /metrics: on a TCP port, by
+    /// default of 127.0.0.1, or on a Unix socket of mode 0660. May be given
+    /// several times. Addresses that other hosts can reach need
+    /// --metrics-token
     #[arg(long, value_name = "[ADDR:]PORT|unix:PATH")]
-    pub(super) metrics: Vec<Place>,
+    pub(super) metrics: Vec<Address>,
 
-    /// File with the token that scrapers must show (as `Authorization:
-    /// Bearer ...`). The token crosses the network as it is
+    /// File with a token of 16 or more characters that scrapers must send
+    /// (`Authorization: Bearer ...`). It crosses the network unencrypted
     #[arg(long, value_name = "FILE", requires = "metrics")]
     metrics_token: Option<PathBuf>,
 
-    /// Socket for `observer status` and `observer top`, of mode 0600; only
-    /// the observer's own user and root are answered
+    /// Control socket for `observer status` and `observer top`, of mode 0600.
+    /// It answers the observer's own user and root only
     #[arg(long, value_name = "PATH")]
     pub(super) control: Option<PathBuf>,
 }
 
 /// Where metrics are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
-/// The shortest token that is worth the name.
+/// Characters of a token: fewer could be guessed.
 const MIN_TOKEN: usize = 16;
 
 impl Flags {
-    /// The token that scrapers must show.
+    /// The token that scrapers must send.
     pub(super) fn token(&self) -> anyhow::Result<Option<String>> {
         let Some(path) = &self.metrics_token else {
             return Ok(None);
         };
-        let text = std::fs::read_to_string(path)
+        let text = fs::read_to_string(path)
             .with_context(|| format!("cannot read the token in {}", path.display()))?;
         let token = text.trim();
         ensure!(
             token.len() >= MIN_TOKEN && token.bytes().all(|byte| byte.is_ascii_graphic()),
-            "{} holds no token: {MIN_TOKEN} or more printable characters without spaces",
+            "{} holds no token of {MIN_TOKEN} or more printable characters without spaces",
             path.display()
         );
         Ok(Some(token.to_owned()))
     }
+
+    /// Why these flags cannot be used together.
+    pub(crate) fn contradiction(&self) -> Option<&'static str> {
+        let is_reachable = self.metrics.iter().any(|address| match address {
+            Address::Tcp(address) => !address.ip().to_canonical().is_loopback(),
+            Address::Unix(_) => false,
+        });
+        (is_reachable && self.metrics_token.is_none()).then_some(
+            "--metrics at an address that other hosts can reach needs --metrics-token; or serve \
+             a loopback address",
+        )
+    }
 }
 
-/// What the flags demand together and cannot have.
-pub(crate) fn check(flags: &Flags) -> Option<&'static str> {
-    let reachable = flags.metrics.iter().any(|place| match place {
-        Place::Tcp(address) => !address.ip().to_canonical().is_loopback(),
-        Place::Unix(_) => false,
-    });
-    (reachable && flags.metrics_token.is_none()).then_some(
-        "--metrics at an address that other hosts can reach tells them who beats and who lies; \
-         give it a --metrics-token, or serve a loopback address",
-    )
-}
-
-impl FromStr for Place {
+impl FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -93,14 +94,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places() {
-        let tcp = |text: &str| Ok(Place::Tcp(text.parse().unwrap()));
-        assert_eq!("9477".parse::<Place>(), tcp("127.0.0.1:9477"));
-        assert_eq!("0.0.0.0:0".parse::<Place>(), tcp("0.0.0.0:0"));
-        assert_eq!("[::1]:9477".parse::<Place>(), tcp("[::1]:9477"));
-        assert_eq!("unix:/run/m".parse(), Ok(Place::Unix("/run/m".into())));
+    fn addresses() {
+        let tcp = |text: &str| Ok(Address::Tcp(text.parse().unwrap()));
+        assert_eq!("9477".parse::<Address>(), tcp("127.0.0.1:9477"));
+        assert_eq!("0.0.0.0:0".parse::<Address>(), tcp("0.0.0.0:0"));
+        assert_eq!("[::1]:9477".parse::<Address>(), tcp("[::1]:9477"));
+        assert_eq!("unix:/run/m".parse(), Ok(Address::Unix("/run/m".into())));
         for bad in ["", "unix:", "localhost:1", "1.2.3.4", "99999", "::1:1"] {
-            assert!(bad.parse::<Place>().is_err(), "{bad}");
+            assert!(bad.parse::<Address>().is_err(), "{bad}");
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Who has a connection at a door, and whose yields when its place is needed.
+//! Which connections a listener serves, and which it closes when their place is
+//! needed.
 //!
-//! A newcomer always gets a place, and loses it again to the next one if it
-//! asks for nothing: no number of connections keeps a scraper out. Some places
-//! are for those only who have asked for something that they may have. One
-//! address of the network has a few, so that who churns connections there
-//! churns its own.
+//! A new connection always gets a place, and loses it to the next one if it
+//! requests nothing: no number of connections keeps a scraper out. Some places
+//! are only for connections that have requested something that they may have.
+//! One address of the network has a few places, so that many connections from
+//! there replace each other.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,24 +13,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Connections that are served at the same time, for each door.
+/// Connections that are served at the same time, for each listener.
 const CONNECTIONS: usize = 16;
-/// Of these, for peers that have been answered.
+/// Of these, for peers that have had a response.
 const KEPT: usize = 4;
 /// Of one address of the network.
 const OF_ADDRESS: usize = 4;
 /// Of one user, at a Unix socket.
 const OF_USER: usize = 8;
 
-/// Who is at the other end, as far as places are concerned.
+/// Whose connection it is, as far as places are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
-    /// Somebody on this host; which user the kernel does not say by TCP.
+    /// Somebody on this host; of TCP the kernel does not show which user.
     Local,
     /// An address of the network; of IPv6 the network part, as one host has
     /// all others.
     Network(IpAddr),
-    /// A user, at a Unix socket; `None`: the kernel does not say.
+    /// A user, at a Unix socket; `None`: the kernel does not show which.
     User(Option<u32>),
 }
 
@@ -57,7 +58,7 @@ impl Peer {
     }
 }
 
-/// The places of one door.
+/// The places of one listener.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Places(Arc<Mutex<Table>>);
 
@@ -72,10 +73,10 @@ struct Table {
 struct Held {
     number: u64,
     peer: Peer,
-    /// It has asked for something that it may have.
+    /// It has requested something that it may have.
     is_served: bool,
-    is_asking: bool,
-    /// When it came, or was last answered.
+    is_waiting: bool,
+    /// When it connected, or last had a response.
     since: Instant,
     is_needed: Arc<Notify>,
 }
@@ -89,7 +90,7 @@ pub(super) struct Lease {
 }
 
 impl Places {
-    /// A place for a newcomer; `None` if all are busy.
+    /// A place for a new connection; `None` if all are busy.
     pub(super) fn admit(&self, peer: Peer) -> Option<Lease> {
         let mut table = self.lock();
         table.make_room(peer.limit(), |held| held.peer == peer)?;
@@ -101,7 +102,7 @@ impl Places {
             number,
             peer,
             is_served: false,
-            is_asking: false,
+            is_waiting: false,
             since: Instant::now(),
             is_needed: Arc::clone(&is_needed),
         });
@@ -119,17 +120,17 @@ impl Places {
 }
 
 impl Table {
-    /// Has one of some connections yield if there are `limit` of them: of those
-    /// that wait for nothing, the one that was never served or, if there is
-    /// none, the one that has asked for nothing for longest. `None` if none
-    /// can.
+    /// Takes the place of one of these connections if there are `limit` of them:
+    /// of those that wait for no response, of the one that was never served or,
+    /// if there is none, of the one that has requested nothing for longest.
+    /// `None` if all wait for a response.
     fn make_room(&mut self, limit: usize, is_one: impl Fn(&Held) -> bool) -> Option<()> {
         if self.held.iter().filter(|held| is_one(held)).count() < limit {
             return Some(());
         }
         let candidates = self.held.iter().enumerate();
         let (at, _) = candidates
-            .filter(|(_, held)| is_one(held) && !held.is_asking)
+            .filter(|(_, held)| is_one(held) && !held.is_waiting)
             .min_by_key(|(_, held)| (held.is_served, held.since, held.number))?;
         // It wakes up even if it does not wait for this yet.
         self.held.remove(at).is_needed.notify_one();
@@ -138,23 +139,23 @@ impl Table {
 }
 
 impl Lease {
-    /// Ends when somebody else needs the place.
+    /// Waits until another connection needs the place.
     pub(super) async fn needed(&self) {
         self.is_needed.notified().await;
     }
 
-    /// The peer asks for something, which it may have or not.
+    /// The peer requests something, which it may have or not.
     pub(super) fn begin(&self, is_allowed: bool) {
         self.with(|held| {
-            held.is_asking = true;
+            held.is_waiting = true;
             held.is_served |= is_allowed;
         });
     }
 
-    /// It has been answered.
+    /// It has its response.
     pub(super) fn end(&self) {
         self.with(|held| {
-            held.is_asking = false;
+            held.is_waiting = false;
             held.since = Instant::now();
         });
     }
@@ -187,13 +188,13 @@ mod tests {
         places.lock().held.iter().map(|held| held.number).collect()
     }
 
-    /// So many newcomers, and what each does.
+    /// So many new connections, and what each does.
     fn admit(places: &Places, count: usize, then: impl Fn(&Lease)) -> Vec<Lease> {
         let admitted = (0..count).filter_map(|_| places.admit(Peer::Local));
         admitted.inspect(then).collect()
     }
 
-    fn ask(lease: &Lease) {
+    fn request(lease: &Lease) {
         lease.begin(true);
     }
 
@@ -205,7 +206,7 @@ mod tests {
     fn nothing(_: &Lease) {}
 
     #[test]
-    fn who_asks_for_nothing_yields_to_a_newcomer() {
+    fn who_requests_nothing_makes_room() {
         let places = Places::default();
         let all = admit(&places, 40, nothing);
         assert_eq!(all.len(), 40, "each got a place");
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_have_what_it_asks_for_has_no_claim() {
+    fn who_may_not_have_what_it_requests_makes_room() {
         let places = Places::default();
         let _refused = admit(&places, 4, |lease| {
             lease.begin(false);
@@ -235,11 +236,11 @@ mod tests {
     }
 
     #[test]
-    fn of_those_who_were_served_the_longest_idle_yields() {
+    fn of_those_who_were_served_the_longest_idle_makes_room() {
         let places = Places::default();
         let served = admit(&places, CONNECTIONS, get_served);
-        ask(&served[0]);
-        let _newcomer = admit(&places, 1, nothing);
+        request(&served[0]);
+        let _new = admit(&places, 1, nothing);
         let left: Vec<u64> = [1].into_iter().chain(3..=17).collect();
         assert_eq!(held(&places), left);
     }
@@ -247,14 +248,13 @@ mod tests {
     #[test]
     fn while_all_are_busy_nobody_is_let_in() {
         let places = Places::default();
-        let busy = admit(&places, CONNECTIONS, ask);
+        let busy = admit(&places, CONNECTIONS, request);
         assert!(places.admit(Peer::Local).is_none());
         busy[0].end();
         assert!(places.admit(Peer::Local).is_some());
     }
 
-    /// Whoever has a network of IPv6 addresses has one place less than it
-    /// thinks.
+    /// A network of IPv6 addresses counts as one address.
     #[test]
     fn an_address_of_the_network_takes_places_of_its_own_only() {
         let places = Places::default();
@@ -273,12 +273,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_to_yield_learns_it_later_too() {
+    async fn who_lost_its_place_notices_it_later_too() {
         let places = Places::default();
         let first = places.admit(Peer::Local).unwrap();
         let _others = admit(&places, 12, nothing);
         first.needed().await;
-        // It is too late to ask for anything.
+        // It is too late to request anything.
         first.begin(true);
         assert!(!held(&places).contains(&1));
     }

@@ -1,38 +1,38 @@
-//! Where answers come from: the observing thread, asked at a bounded rate.
+//! Where the status comes from: the observing thread, at a bounded rate.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::daemon_status::DaemonStatus;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::Question;
+use super::Request;
+use crate::daemon_status::DaemonStatus;
 
-/// Scrapes that come within this time get the same numbers: whoever scrapes
-/// in a loop, as every local user may, costs the observing thread no more
-/// than ten questions a second.
+/// Scrapes within this time get the same numbers: a scraper in a loop, which
+/// every local user may run, costs the observing thread no more than ten
+/// requests a second.
 const FRESH: Duration = Duration::from_millis(100);
-/// How long the observing thread may take to answer.
+/// How long the observing thread may take to respond.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks the observing thread.
+/// Requests the status of the observing thread.
 #[derive(Clone)]
 pub(super) struct Source {
-    questions: mpsc::Sender<Question>,
+    requests: mpsc::Sender<Request>,
     last: Arc<Mutex<Option<(Instant, DaemonStatus)>>>,
 }
 
 impl Source {
-    pub(super) fn new(questions: mpsc::Sender<Question>) -> Self {
+    pub(super) fn new(requests: mpsc::Sender<Request>) -> Self {
         Self {
-            questions,
+            requests,
             last: Arc::default(),
         }
     }
 
     /// The status without agents, not older than [`FRESH`];
-    /// `None` if the observing thread does not answer.
+    /// `None` if the observing thread does not respond.
     pub(super) async fn summary(&self) -> Option<DaemonStatus> {
         let mut last = self.last.lock().await;
         if let Some((when, status)) = &*last
@@ -40,16 +40,16 @@ impl Source {
         {
             return Some(status.clone());
         }
-        let status = self.ask(0).await?;
+        let status = self.status(0).await?;
         *last = Some((Instant::now(), status.clone()));
         Some(status)
     }
 
     /// The status as it is now, with so many agents at most.
-    pub(super) async fn ask(&self, rows: usize) -> Option<DaemonStatus> {
-        let (reply, answer) = oneshot::channel();
-        self.questions.try_send(Question { rows, reply }).ok()?;
-        timeout(PATIENCE, answer).await.ok()?.ok()
+    pub(super) async fn status(&self, rows: usize) -> Option<DaemonStatus> {
+        let (response, status) = oneshot::channel();
+        self.requests.try_send(Request { rows, response }).ok()?;
+        timeout(PATIENCE, status).await.ok()?.ok()
     }
 }
 
@@ -57,18 +57,18 @@ impl Source {
 mod tests {
     use super::*;
 
-    /// Nobody answers, so that what is counted is what was asked.
+    /// Nobody responds: a request that is not in the queue was not made.
     #[tokio::test]
     async fn a_full_queue_is_no_wait() {
-        let (sender, mut questions) = mpsc::channel(1);
+        let (sender, mut requests) = mpsc::channel(1);
         let source = Source::new(sender);
         let other = source.clone();
-        let first = tokio::spawn(async move { other.ask(7).await.is_some() });
+        let first = tokio::spawn(async move { other.status(7).await.is_some() });
         tokio::task::yield_now().await;
-        assert!(source.ask(8).await.is_none(), "there was room for one");
-        let question = questions.recv().await.unwrap();
-        assert_eq!(question.rows, 7);
-        drop(question);
+        assert!(source.status(8).await.is_none(), "there was room for one");
+        let request = requests.recv().await.unwrap();
+        assert_eq!(request.rows, 7);
+        drop(request);
         assert!(!first.await.unwrap());
     }
 }

@@ -1,16 +1,17 @@
-//! What the view shows, and what keys do to it.
+//! The state of the live view, and what keys do to it.
+
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use crate::daemon_status::DaemonStatus;
-use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 /// The state of the view.
 pub(super) struct App {
-    /// What was seen last.
+    /// The last status.
     pub(super) status: Option<DaemonStatus>,
-    /// Beats a second between the last two looks.
+    /// Beats a second between the last two statuses.
     pub(super) rate: Option<f64>,
-    /// Why the last look saw nothing.
-    pub(super) trouble: Option<String>,
+    /// Why the last request failed.
+    pub(super) failure: Option<String>,
     pub(super) paused: bool,
     /// The first agent that is shown.
     pub(super) first: usize,
@@ -22,10 +23,10 @@ pub(super) struct App {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Stop,
-    GoOn,
+    Continue,
 }
 
-/// Agents that are asked for before it is known how many fit.
+/// Agents that are requested before it is known how many fit.
 const FIRST_GUESS: usize = 64;
 
 impl App {
@@ -33,39 +34,39 @@ impl App {
         Self {
             status: None,
             rate: None,
-            trouble: None,
+            failure: None,
             paused: false,
             first: 0,
             fitting: FIRST_GUESS,
         }
     }
 
-    /// How many agents the next look needs to fill the view.
+    /// How many agents to request to fill the view.
     pub(super) fn rows(&self) -> usize {
         self.first.saturating_add(self.fitting)
     }
 
-    /// Takes in what was seen.
-    pub(super) fn saw(&mut self, seen: anyhow::Result<DaemonStatus>) {
-        match seen {
-            Ok(_) if self.paused => self.trouble = None,
+    /// Takes a new status, or notes why there is none.
+    pub(super) fn update(&mut self, result: anyhow::Result<DaemonStatus>) {
+        match result {
+            Ok(_) if self.paused => self.failure = None,
             Ok(status) => {
                 self.rate = self
                     .status
                     .as_ref()
                     .and_then(|before| rate(before, &status));
                 self.status = Some(status);
-                self.trouble = None;
+                self.failure = None;
             }
             Err(error) => {
-                self.trouble = Some(format!("{error:#}"));
+                self.failure = Some(format!("{error:#}"));
                 self.rate = None;
             }
         }
     }
 
-    /// Does what a key says.
-    pub(super) fn heed(&mut self, event: &Event) -> Next {
+    /// Does what a key stands for.
+    pub(super) fn handle(&mut self, event: &Event) -> Next {
         let Event::Key(KeyEvent {
             code,
             modifiers,
@@ -73,7 +74,7 @@ impl App {
             ..
         }) = *event
         else {
-            return Next::GoOn;
+            return Next::Continue;
         };
         let page = self.fitting.max(1);
         match code {
@@ -87,11 +88,11 @@ impl App {
             KeyCode::Home | KeyCode::Char('g') => self.first = 0,
             _ => {}
         }
-        Next::GoOn
+        Next::Continue
     }
 }
 
-/// Beats a second between two looks at the same observer.
+/// Beats a second between two statuses of the same observer.
 #[expect(clippy::cast_precision_loss, reason = "it is shown in whole beats")]
 fn rate(before: &DaemonStatus, after: &DaemonStatus) -> Option<f64> {
     if before.started != after.started {
@@ -110,7 +111,7 @@ mod tests {
     use super::*;
 
     fn press(app: &mut App, code: KeyCode) -> Next {
-        app.heed(&Event::Key(KeyEvent::new(code, KeyModifiers::NONE)))
+        app.handle(&Event::Key(KeyEvent::new(code, KeyModifiers::NONE)))
     }
 
     #[test]
@@ -118,7 +119,7 @@ mod tests {
         let mut app = App::new();
         app.fitting = 10;
         for code in [KeyCode::PageDown, KeyCode::Down, KeyCode::Down, KeyCode::Up] {
-            assert_eq!(press(&mut app, code), Next::GoOn);
+            assert_eq!(press(&mut app, code), Next::Continue);
         }
         assert_eq!((app.first, app.rows()), (11, 21));
         press(&mut app, KeyCode::PageUp);
@@ -126,9 +127,9 @@ mod tests {
         assert_eq!(app.first, 0);
         press(&mut app, KeyCode::Char('p'));
         assert!(app.paused);
-        assert_eq!(press(&mut app, KeyCode::Char('c')), Next::GoOn);
+        assert_eq!(press(&mut app, KeyCode::Char('c')), Next::Continue);
         assert_eq!(press(&mut app, KeyCode::Char('q')), Next::Stop);
         let interrupt = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-        assert_eq!(app.heed(&Event::Key(interrupt)), Next::Stop);
+        assert_eq!(app.handle(&Event::Key(interrupt)), Next::Stop);
     }
 }

@@ -1,8 +1,7 @@
-//! How the view looks.
+//! Draws the live view.
 
 use std::time::Duration;
 
-use crate::daemon_status::DaemonStatus;
 use observer_events::agents::AgentState;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -11,14 +10,15 @@ use ratatui::text::Line;
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table};
 
 use super::app::App;
+use crate::daemon_status::DaemonStatus;
 use crate::describe::{
-    AGENT_COLUMNS, ATTACK_COLUMNS, agent_row, attack_row, between, known, summary,
+    AGENT_COLUMNS, INCIDENT_COLUMNS, agent_row, between, incident_row, known, summary,
 };
 
-/// An attack that was seen within this time is shown as going on.
+/// An incident within this time is shown in red.
 const RECENT: Duration = Duration::from_secs(10);
-/// Attacks that are shown at most.
-const MAX_ATTACKS: u16 = 8;
+/// Incidents that are shown at most.
+const MAX_INCIDENTS: u16 = 8;
 /// Lines of a table that are not rows: its borders and its head.
 const FRAME_LINES: u16 = 3;
 
@@ -29,23 +29,30 @@ const FAINT: Style = Style::new().add_modifier(Modifier::DIM);
 /// Draws everything, and notes in `app` how many agents fit.
 pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App) {
     let Some(status) = app.status.take() else {
-        let waiting = app.trouble.as_deref().unwrap_or("asking ...");
+        let waiting = app
+            .failure
+            .as_deref()
+            .unwrap_or("waiting for the status ...");
         let lines = [waiting, "", KEYS].map(Line::from).to_vec();
         frame.render_widget(Paragraph::new(lines), frame.area());
         return;
     };
     let lines = head(&status, app);
-    let attacks = u16::try_from(status.attacks.len()).unwrap_or(MAX_ATTACKS);
+    let incidents = u16::try_from(status.incidents.len()).unwrap_or(MAX_INCIDENTS);
     let [top, middle, bottom, foot] = Layout::vertical([
         Constraint::Length(u16::try_from(lines.len()).unwrap_or(u16::MAX)),
         Constraint::Min(FRAME_LINES.saturating_add(1)),
-        Constraint::Length(attacks.clamp(1, MAX_ATTACKS).saturating_add(FRAME_LINES)),
+        Constraint::Length(
+            incidents
+                .clamp(1, MAX_INCIDENTS)
+                .saturating_add(FRAME_LINES),
+        ),
         Constraint::Length(1),
     ])
     .areas(frame.area());
     frame.render_widget(Paragraph::new(lines), top);
     draw_agents(frame, middle, app, &status);
-    draw_attacks(frame, bottom, &status);
+    draw_incidents(frame, bottom, &status);
     frame.render_widget(footer(app), foot);
     app.status = Some(status);
 }
@@ -60,8 +67,8 @@ fn head(status: &DaemonStatus, app: &App) -> Vec<Line<'static>> {
     for line in &mut lines {
         let text = line.to_string();
         let is_loss = text.starts_with("lost: ") && text != "lost: nothing";
-        let is_weak = text.starts_with("unix ") && !text.ends_with("tier btf");
-        if is_loss || is_weak {
+        let is_degraded = text.starts_with("unix ") && !text.ends_with("tier btf");
+        if is_loss || is_degraded {
             *line = Line::styled(text, WARNING);
         }
     }
@@ -90,18 +97,21 @@ fn draw_agents(frame: &mut Frame<'_>, area: Rect, app: &mut App, status: &Daemon
     frame.render_widget(table(rows, &widths, AGENT_COLUMNS, title), area);
 }
 
-fn draw_attacks(frame: &mut Frame<'_>, area: Rect, status: &DaemonStatus) {
-    let rows = status.attacks.iter().map(|attack| {
-        let is_recent = between(attack.last, status.time) < RECENT;
+fn draw_incidents(frame: &mut Frame<'_>, area: Rect, status: &DaemonStatus) {
+    let rows = status.incidents.iter().map(|incident| {
+        let is_recent = between(incident.last, status.time) < RECENT;
         let style = if is_recent { ALARM } else { Style::new() };
-        Row::new(attack_row(attack, status.time).map(Cell::from)).style(style)
+        Row::new(incident_row(incident, status.time).map(Cell::from)).style(style)
     });
-    let title = match status.attacks.len() {
-        0 => " attacks: none ",
-        _ => " attacks, the latest first ",
+    let title = match status.incidents.len() {
+        0 => " incidents: none ",
+        _ => " incidents, the latest first ",
     };
     let widths = [6, 10, 18, 8, 10, 6, 15];
-    frame.render_widget(table(rows, &widths, ATTACK_COLUMNS, title.to_owned()), area);
+    frame.render_widget(
+        table(rows, &widths, INCIDENT_COLUMNS, title.to_owned()),
+        area,
+    );
 }
 
 /// A table whose last column gets what the others leave.
@@ -122,9 +132,9 @@ fn table<'a, const N: usize>(
 }
 
 fn footer(app: &App) -> Line<'_> {
-    match (&app.trouble, app.paused) {
-        (Some(trouble), _) => Line::styled(format!("trying again: {trouble}"), ALARM),
-        (None, true) => Line::styled("paused; p goes on", WARNING),
+    match (&app.failure, app.paused) {
+        (Some(failure), _) => Line::styled(format!("trying again: {failure}"), ALARM),
+        (None, true) => Line::styled("paused; p continues", WARNING),
         (None, false) => Line::styled(KEYS, FAINT),
     }
 }

@@ -1,4 +1,4 @@
-//! The sockets that questions come in by.
+//! The sockets that requests come in by.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
@@ -12,35 +12,35 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::time::sleep;
 
-use super::flags::Place;
-use super::http::{Access, converse};
+use super::flags::Address;
+use super::http::{Access, serve_connection};
 use super::places::{Lease, Peer, Places};
 use super::source::Source;
 
-/// How long a door rests after an accept that failed, as it does where file
-/// descriptors have run out.
-const REST: Duration = Duration::from_millis(500);
-/// Of the socket that serves metrics: for the observer's group, too.
+/// How long a listener pauses after an accept that failed, as it does where
+/// file descriptors have run out.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Mode of a socket that serves metrics: for the observer's group, too.
 const METRICS_MODE: u32 = 0o660;
-/// Of the control socket.
+/// Mode of the control socket.
 const CONTROL_MODE: u32 = 0o600;
 
 /// A listening socket.
-pub(super) enum Door {
+pub(super) enum Listener {
     Tcp(StdTcpListener),
     Unix(BoundListener),
 }
 
-impl Door {
-    pub(super) fn for_metrics(place: &Place) -> anyhow::Result<Self> {
-        match place {
-            Place::Tcp(address) => {
+impl Listener {
+    pub(super) fn for_metrics(address: &Address) -> anyhow::Result<Self> {
+        match address {
+            Address::Tcp(address) => {
                 let listener = listen(*address)
                     .with_context(|| format!("cannot serve metrics at {address}"))?;
                 tracing::info!("metrics at http://{}/metrics", listener.local_addr()?);
                 Ok(Self::Tcp(listener))
             }
-            Place::Unix(path) => {
+            Address::Unix(path) => {
                 let listener = listen_unix(path, METRICS_MODE).context("cannot serve metrics")?;
                 tracing::info!("metrics at unix:{}, /metrics", path.display());
                 Ok(Self::Unix(listener))
@@ -54,14 +54,14 @@ impl Door {
         Ok(Self::Unix(listener))
     }
 
-    /// Answers whoever comes, until the runtime ends.
-    pub(super) async fn keep(self, access: Access, source: Source) {
+    /// Serves whoever connects, until the runtime ends.
+    pub(super) async fn serve(self, access: Access, source: Source) {
         let result = match &self {
-            Self::Tcp(listener) => keep_tcp(listener, access, source).await,
-            Self::Unix(listener) => keep_unix(listener, access, source).await,
+            Self::Tcp(listener) => serve_tcp(listener, access, source).await,
+            Self::Unix(listener) => serve_unix(listener, access, source).await,
         };
         if let Err(error) = result {
-            tracing::error!("questions are no longer answered: {error}");
+            tracing::error!("metrics and status are no longer served: {error}");
         }
     }
 }
@@ -80,21 +80,21 @@ fn listen_unix(path: &Path, mode: u32) -> anyhow::Result<BoundListener> {
     })?)
 }
 
-async fn keep_tcp(listener: &StdTcpListener, access: Access, source: Source) -> io::Result<()> {
+async fn serve_tcp(listener: &StdTcpListener, access: Access, source: Source) -> io::Result<()> {
     let listener = TcpListener::from_std(listener.try_clone()?)?;
     let places = Places::default();
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let place = places.admit(Peer::at(peer.ip()));
-                serve(stream, place, &access, &source).await;
+                spawn(stream, place, &access, &source).await;
             }
-            Err(error) => rest(&error).await,
+            Err(error) => pause(&error).await,
         }
     }
 }
 
-async fn keep_unix(listener: &BoundListener, access: Access, source: Source) -> io::Result<()> {
+async fn serve_unix(listener: &BoundListener, access: Access, source: Source) -> io::Result<()> {
     let listener = UnixListener::from_std(listener.get().try_clone()?)?;
     let places = Places::default();
     loop {
@@ -103,46 +103,51 @@ async fn keep_unix(listener: &BoundListener, access: Access, source: Source) -> 
             Ok((stream, _)) => {
                 let uid = stream.peer_cred().ok().map(|peer| peer.uid());
                 let place = places.admit(Peer::User(uid));
-                serve(stream, place, &access, &source).await;
+                spawn(stream, place, &access, &source).await;
             }
-            Err(error) => rest(&error).await,
+            Err(error) => pause(&error).await,
         }
     }
 }
 
-/// Serves a connection for as long as it has its place; one that has none is
-/// closed. It has its turn before the next one is accepted: who has sent a
-/// request by then is not pushed out by who comes after it.
-async fn serve<S>(stream: S, place: Option<Lease>, access: &Access, source: &Source)
+/// Serves a connection for as long as it has its place; one without a place is
+/// closed. It has its turn before the next one is accepted: if it has sent its
+/// request by then, it does not lose its place to the next one.
+async fn spawn<S>(stream: S, place: Option<Lease>, access: &Access, source: &Source)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     if let Some(place) = place {
-        tokio::spawn(converse(stream, place, access.clone(), source.clone()));
+        tokio::spawn(serve_connection(
+            stream,
+            place,
+            access.clone(),
+            source.clone(),
+        ));
         tokio::task::yield_now().await;
     }
 }
 
 /// Whether the peer is the observer's own user, or root. The mode of the
-/// socket file says the same; but a mode can be changed by mistake, and who
-/// connected is what the kernel noted at `connect` (`unix_stream_connect`,
+/// socket demands the same, but can be changed by mistake; the peer's user is
+/// what the kernel noted at `connect` (`unix_stream_connect`,
 /// `net/unix/af_unix.c`: `init_peercred`).
 fn is_trusted(stream: &UnixStream) -> bool {
     let uid = match stream.peer_cred() {
         Ok(peer) => peer.uid(),
         Err(error) => {
-            tracing::warn!("refused a question at the control socket: {error}");
+            tracing::warn!("refused a request at the control socket: {error}");
             return false;
         }
     };
     let is_trusted = uid == 0 || uid == geteuid().as_raw();
     if !is_trusted {
-        tracing::warn!("refused a question of user {uid} at the control socket");
+        tracing::warn!("refused a request of user {uid} at the control socket");
     }
     is_trusted
 }
 
-async fn rest(error: &io::Error) {
+async fn pause(error: &io::Error) {
     tracing::warn!("cannot accept a connection: {error}");
-    sleep(REST).await;
+    sleep(PAUSE).await;
 }
