@@ -1,98 +1,25 @@
 //! `observer audit`: keys for a trail; verifying, summing up and following one.
-//! Also the flags of `observer run` for keeping one.
 
 mod follow;
 mod keygen;
 mod report;
 mod verify;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::{Args, Subcommand, value_parser};
-use observer_audit::Options;
-
-const MAX_SEAL_MS: u64 = 24 * 60 * 60 * 1000;
-/// Room for some lines.
-const SMALLEST_FILE: u64 = 4096;
-
-/// The flags of `observer run` that are about the trail.
-#[derive(Debug, Args)]
-#[group(skip)]
-#[command(next_help_heading = "Audit")]
-pub(crate) struct Flags {
-    /// Keep a sealed trail of every forgery, refusal and conflict in this file,
-    /// one JSON object a line. Where it cannot be kept, the observer does not
-    /// start
-    #[arg(long, value_name = "FILE", requires = "audit_key")]
-    audit: Option<PathBuf>,
-
-    /// Key file of the trail, made by `observer audit keygen`; replaced at
-    /// every seal
-    #[arg(long, value_name = "FILE", requires = "audit")]
-    audit_key: Option<PathBuf>,
-
-    /// When a line must be on the disk: within this many milliseconds, or with
-    /// the next seal (`seal`)
-    #[arg(long, value_name = "MS|seal", value_parser = parse_sync, default_value = "100", requires = "audit")]
-    audit_sync: Sync,
-
-    /// Seal an incident, and wipe the key that it was sealed with, within this
-    /// many milliseconds
-    #[arg(long, value_name = "MS", value_parser = value_parser!(u64).range(1..=MAX_SEAL_MS), default_value_t = 1000, requires = "audit")]
-    audit_seal_ms: u64,
-
-    /// Begin a new file when this one has this many bytes
-    #[arg(long, value_name = "BYTES", value_parser = value_parser!(u64).range(SMALLEST_FILE..), default_value_t = 64 << 20, requires = "audit")]
-    audit_rotate_bytes: u64,
-
-    /// Rotated files to keep; the oldest is removed, and a line records it
-    #[arg(long, value_name = "N", default_value_t = 16, requires = "audit")]
-    audit_keep: usize,
-}
-
-impl Flags {
-    /// How to keep a trail, if one is wanted.
-    pub(crate) fn options(&self) -> Option<Options> {
-        let (file, key) = (self.audit.as_ref()?, self.audit_key.as_ref()?);
-        Some(Options {
-            sync_after: self.audit_sync.0,
-            seal_after: Duration::from_millis(self.audit_seal_ms),
-            rotate_bytes: self.audit_rotate_bytes,
-            keep: self.audit_keep,
-            ..Options::new(file, key)
-        })
-    }
-}
-
-/// How soon a line is on the disk; `None`: with the next seal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Sync(Option<Duration>);
-
-fn parse_sync(text: &str) -> Result<Sync, String> {
-    if text == "seal" {
-        return Ok(Sync(None));
-    }
-    match text.parse() {
-        Ok(milliseconds @ 0..=MAX_SEAL_MS) => Ok(Sync(Some(Duration::from_millis(milliseconds)))),
-        _ => Err(format!(
-            "neither `seal` nor a number of milliseconds up to {MAX_SEAL_MS}"
-        )),
-    }
-}
+use clap::Subcommand;
 
 /// `observer audit`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make the key for a new trail
+    /// Create the keys of a new trail
     Keygen(keygen::Keygen),
-    /// Check whether a trail is as it was written, and show where it is not
+    /// Check whether a trail is unchanged, and show where it was edited
     #[command(after_help = verify::NOTES)]
     Verify(verify::Verify),
     /// Sum up a trail by attacker and by victim
     Report(report::Report),
-    /// Show lines as they are written, across rotations
+    /// Show new lines as they are written, across rotations
     Follow(follow::Follow),
 }
 
@@ -102,19 +29,5 @@ pub(crate) fn execute(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => verify::execute(args),
         Command::Report(args) => report::execute(args).map(|()| ExitCode::SUCCESS),
         Command::Follow(args) => follow::execute(args).map(|()| ExitCode::SUCCESS),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sync_policies() {
-        assert_eq!(parse_sync("seal"), Ok(Sync(None)));
-        assert_eq!(parse_sync("0"), Ok(Sync(Some(Duration::ZERO))));
-        for bad in ["", "never", "-1", "1.5", "86400001"] {
-            assert!(parse_sync(bad).is_err(), "{bad}");
-        }
     }
 }

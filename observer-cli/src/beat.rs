@@ -1,24 +1,79 @@
 //! `observer beat`: an agent for trying things out.
 
 use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use clap::{Args, value_parser};
 use observer_common::frame::Frame;
+use observer_events::event::Status;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::args::Beat;
-use super::plain::write_to_stderr;
-use super::signals::Shutdown;
+use crate::choice::{Choices, choice};
+use crate::plain::write_to_stderr;
+use crate::signals::Shutdown;
+
+/// A beat once in a year.
+const MAX_INTERVAL_MS: u64 = 366 * 24 * 60 * 60 * 1000;
+
+const STATUSES: Choices<Status> = &[
+    ("ok", Status::Ok, "The agent works"),
+    (
+        "degraded",
+        Status::Degraded,
+        "The agent works, but less well",
+    ),
+    ("critical", Status::Critical, "The agent is about to fail"),
+];
+
+/// `observer beat`
+#[derive(Debug, Args)]
+pub(crate) struct Beat {
+    /// Unix socket of the observer
+    #[arg(long, value_name = "PATH", required_unless_present = "udp")]
+    socket: Option<PathBuf>,
+
+    /// UDP address of the observer
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "socket")]
+    udp: Option<SocketAddr>,
+
+    /// Time between two beats, in milliseconds
+    #[arg(
+        long,
+        value_name = "MS",
+        value_parser = value_parser!(u64).range(1..=MAX_INTERVAL_MS),
+        default_value_t = 1000
+    )]
+    interval_ms: u64,
+
+    /// Number of beats to send. 0: until a signal comes
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    count: u64,
+
+    /// Status to report
+    #[arg(long, value_name = "STATUS", value_parser = choice(STATUSES), default_value = "ok")]
+    status: Status,
+
+    /// Payload: a number of the agent's own, which the observer passes on
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    payload: u32,
+
+    /// Claim to be this process, to see what a forgery looks like at the
+    /// observer [default: the true pid]
+    #[arg(long, value_name = "PID")]
+    claim_pid: Option<u32>,
+}
 
 /// Beats until the count is reached or a signal comes.
 ///
 /// # Errors
-/// Only where the process itself cannot work; what happens to beats is said
-/// on stderr and counted.
-pub(super) fn execute(args: &Beat) -> anyhow::Result<ExitCode> {
+/// Only where the process itself cannot work. What happens to beats is counted
+/// and written to stderr.
+pub(crate) fn execute(args: &Beat) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -39,8 +94,8 @@ struct Agent<'a> {
     start: Instant,
     /// `None` until the observer is there, and again when it has gone.
     socket: Option<Socket>,
-    /// What keeps beats from arriving at present; said once, when it begins.
-    trouble: Option<io::ErrorKind>,
+    /// Why beats do not arrive at present; written once, when it begins.
+    failure: Option<io::ErrorKind>,
     sent: u64,
     dropped: u64,
 }
@@ -51,7 +106,7 @@ impl<'a> Agent<'a> {
             args,
             start: Instant::now(),
             socket: None,
-            trouble: None,
+            failure: None,
             sent: 0,
             dropped: 0,
         }
@@ -92,7 +147,7 @@ impl<'a> Agent<'a> {
     fn frame(&self, nonce: u64) -> Frame {
         let since_start = self.start.elapsed().as_nanos();
         Frame {
-            status: self.args.status(),
+            status: self.args.status,
             pid: self.args.claim_pid.unwrap_or_else(std::process::id),
             timestamp: u64::try_from(since_start).unwrap_or_default(),
             nonce,
@@ -132,22 +187,22 @@ impl<'a> Agent<'a> {
     }
 
     fn recovered(&mut self) {
-        if self.trouble.take().is_some() {
+        if self.failure.take().is_some() {
             write_to_stderr(format_args!(
-                "beats are taken again, {} were dropped",
+                "beats are sent again, {} were dropped",
                 self.dropped
             ));
         }
     }
 
     fn failed(&mut self, error: &io::Error) {
-        if self.trouble.replace(error.kind()) != Some(error.kind()) {
+        if self.failure.replace(error.kind()) != Some(error.kind()) {
             let target = match (&self.args.udp, &self.args.socket) {
                 (Some(address), _) => format!("udp {address}"),
                 (None, path) => path.clone().unwrap_or_default().display().to_string(),
             };
             write_to_stderr(format_args!(
-                "{target}: {error}: {}; going on",
+                "{target}: {error}: {}; trying again at the next beat",
                 advice(error.kind())
             ));
         }
@@ -158,16 +213,18 @@ impl<'a> Agent<'a> {
 fn advice(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::WouldBlock => {
-            "the observer's queue is full; let it hold more (sysctl net.unix.max_dgram_qlen \
+            "the observer's queue is full; give it a longer one (sysctl net.unix.max_dgram_qlen \
              before it starts) or beat less often"
         }
         io::ErrorKind::NotFound => "there is no socket; start the observer, or check the path",
         io::ErrorKind::ConnectionRefused => "no observer listens there; start it",
         io::ErrorKind::PermissionDenied => {
-            "start the observer with --socket-mode 0660 --socket-group and a group of yours, and \
-             check that you may enter the directory"
+            "start the observer with --socket-mode 0660 and --socket-group with a group of yours, \
+             and check that you may enter the directory"
         }
-        io::ErrorKind::InvalidInput => "this cannot be a socket's path; it is too long or empty",
+        io::ErrorKind::InvalidInput => {
+            "this cannot be the path of a socket: it is too long or empty"
+        }
         _ => "check that it is the socket of an observer",
     }
 }

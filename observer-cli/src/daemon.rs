@@ -14,12 +14,11 @@ use observer::Observer;
 use observer::probe;
 use observer_audit::{Counts, Trail};
 use observer_events::agents::Owner;
-use observer_events::format::{Format, Formatter};
+use observer_events::format::Formatter;
 use observer_events::{Counters, Event, Notice, Observation, Report};
 use serde::Serialize;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::args::{Events, Run};
 use super::daemon_status::{AgentStatus, AuditStatus, DaemonStatus, OutputStatus};
 use super::incidents::RecentIncidents;
 use super::log::Log;
@@ -27,6 +26,7 @@ use super::losses::{Losses, Lost};
 use super::notice_log::NoticeLog;
 use super::output::{Culprit, Failure, Output, Plan, Rank};
 use super::recorder::Recorder;
+use super::run::flags::Run;
 use super::run::{DRAIN_TIME, close_trail};
 use super::serve::{Request, Serving};
 use super::signals::Shutdown;
@@ -113,13 +113,6 @@ impl Daemon {
         trail: Option<Trail>,
         serving: Serving,
     ) -> anyhow::Result<Self> {
-        let format = if args.json() {
-            Format::Json
-        } else {
-            Format::Human {
-                color: Stream::Stdout.color(),
-            }
-        };
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (output, failure) = Output::start(Stream::Stdout, EVENTS_WAITING)?;
@@ -131,9 +124,9 @@ impl Daemon {
                 observer,
                 notices: NoticeLog::new(),
                 incidents: RecentIncidents::default(),
-                formatter: Formatter::new(format),
+                formatter: Formatter::new(args.output.format()),
                 output,
-                beats: args.events == Events::All,
+                beats: args.output.has_beats(),
                 is_output_due: false,
             },
             failure,
@@ -293,7 +286,7 @@ impl Identity {
             started: Timestamp::now(),
             kernel: probe::kernel_release(),
             lockdown: probe::lockdown().to_string(),
-            socket: args.socket.display().to_string(),
+            socket: args.socket().display().to_string(),
             udp: observer.udp_listeners().collect(),
         }
     }

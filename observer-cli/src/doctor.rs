@@ -1,26 +1,39 @@
-//! `observer doctor`: the facts about this host, for a person or a program.
+//! `observer doctor`: what this host allows, for a person or a program.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
+use clap::Args;
 use observer::probe::{Finding, HostReport, State, probe};
-use observer::tier_name;
+use observer::{KERNEL_BTF, tier_name};
 use observer_events::event::Via;
 use observer_events::format::Plain;
 use serde::Serialize;
 
-use super::args::Doctor;
-use super::failure::CANNOT_ATTEST;
-use super::plain::write_document;
-use super::stream::Stream;
+use crate::failure::CANNOT_ATTEST;
+use crate::plain::write_document;
+use crate::stream::Stream;
+
+/// `observer doctor`
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Write one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+
+    /// File with the running kernel's types (BTF)
+    #[arg(long, value_name = "PATH", default_value = KERNEL_BTF, hide_short_help = true)]
+    btf: PathBuf,
+}
 
 /// Looks at the host and writes what it finds to stdout.
 ///
 /// # Errors
 /// If stdout cannot be written.
-pub(super) fn execute(args: &Doctor) -> anyhow::Result<ExitCode> {
+pub(crate) fn execute(args: &Doctor) -> anyhow::Result<ExitCode> {
     let report = probe(&args.btf);
     let mut text = Vec::new();
     if args.json {
@@ -92,11 +105,9 @@ fn verdict(report: &HostReport) -> String {
             "tier {}: the kernel attests senders on this host",
             tier_name(via)
         ),
-        None => {
-            "no eBPF tier works: `run` will not start here, and `run --attest prefer` would use \
-                 tier scm, which a privileged sender can deceive"
-                .into()
-        }
+        None => "no eBPF tier works: `observer run` will not start here; with --attest prefer it \
+             would use tier scm, which a privileged sender can deceive"
+            .into(),
     }
 }
 
@@ -104,12 +115,10 @@ fn verdict(report: &HostReport) -> String {
 mod tests {
     use std::path::Path;
 
-    use observer::KERNEL_BTF;
-
     use super::*;
 
     #[test]
-    fn both_forms_tell_the_same() {
+    fn both_forms_have_the_same_findings() {
         let report = probe(Path::new(KERNEL_BTF));
         let mut table = Vec::new();
         write_table(&mut table, &report, false).unwrap();

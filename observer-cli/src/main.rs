@@ -8,15 +8,16 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-mod args;
 mod audit;
 mod beat;
+mod choice;
 mod control;
 mod daemon;
 mod daemon_status;
 mod describe;
 mod doctor;
 mod failure;
+mod ids;
 mod incidents;
 mod log;
 mod log_limit;
@@ -25,7 +26,6 @@ mod metrics;
 mod notice_log;
 mod output;
 mod plain;
-mod priority;
 mod recorder;
 mod run;
 mod serve;
@@ -35,7 +35,6 @@ mod stream;
 mod table;
 #[cfg(feature = "top")]
 mod top;
-mod udp;
 
 /// Liveness observer: the kernel attests who sent each heartbeat
 #[derive(Debug, Parser)]
@@ -47,19 +46,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Observe the agents that beat at a socket
-    #[command(after_help = args::RUN_NOTES)]
-    Run(Box<args::Run>),
+    /// Observe agents: receive their beats, report stalls and forgeries
+    #[command(after_help = run::flags::NOTES)]
+    Run(Box<run::flags::Run>),
     /// Show the status of a running observer
     Status(status::Status),
     /// Show a live view of a running observer: agents, incidents, losses
     #[cfg(feature = "top")]
     Top(top::Top),
-    /// Tell what this host allows, and what to do about what is missing
-    Doctor(args::Doctor),
-    /// Be an agent: send heartbeats, for trying things out
-    Beat(args::Beat),
-    /// Make keys for an audit trail; verify, sum up or follow one
+    /// Check what this host allows, and what to do about what is missing
+    Doctor(doctor::Doctor),
+    /// Send beats, to try things out
+    Beat(beat::Beat),
+    /// Create keys for an audit trail; verify, sum up or follow a trail
     #[command(subcommand)]
     Audit(audit::Command),
 }

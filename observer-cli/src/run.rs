@@ -1,17 +1,19 @@
 //! `observer run`: sets everything up, and takes it down in order.
 
+pub(crate) mod flags;
+mod priority;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use observer::{Cgroup, Namespaces, Observer, StartError, probe, tier_name};
+use observer::{Cgroup, Observer, probe, tier_name};
 use observer_audit::{Counts, Trail};
 use observer_events::event::Via;
 
-use super::args::Run;
+use self::flags::Run;
 use super::daemon::Daemon;
 use super::log::Log;
-use super::priority;
 use super::serve::Serving;
 use super::signals::Shutdown;
 
@@ -22,7 +24,7 @@ pub(super) const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// [`StartError`], or what went wrong later.
+/// [`observer::StartError`], or what went wrong later.
 pub(super) fn execute(args: &Run) -> anyhow::Result<()> {
     let log = Log::start()?;
     let result = tokio::runtime::Builder::new_current_thread()
@@ -37,11 +39,11 @@ pub(super) fn execute(args: &Run) -> anyhow::Result<()> {
 async fn observe(args: &Run, log: &Log) -> anyhow::Result<()> {
     // Before the socket exists: whoever sees it may already tell us to stop.
     let mut shutdown = Shutdown::new()?;
-    priority::set(args.priority)?;
+    priority::set(args.floods.priority)?;
     let serving = Serving::open(&args.serve)?;
     // And before the first forgery that it would have to keep.
     let trail = open_trail(args)?;
-    let result = match bind(args) {
+    let result = match args.builder().bind() {
         Ok(observer) => {
             announce(args, &observer);
             let mut daemon = Daemon::new(args, log, observer, trail, serving)?;
@@ -57,10 +59,10 @@ async fn observe(args: &Run, log: &Log) -> anyhow::Result<()> {
 
 /// An observer that was told to leave a trail does not run without.
 fn open_trail(args: &Run) -> anyhow::Result<Option<Trail>> {
-    let Some(mut options) = args.audit.options() else {
+    let Some(mut options) = args.audit_options() else {
         return Ok(None);
     };
-    options.cgroup_mount = cgroup_mount(args.udp.cgroup.as_deref());
+    options.cgroup_mount = cgroup_mount(args.cgroup());
     options.kernel = probe::kernel_release();
     let trail = Trail::open(&options).context("cannot keep an audit trail")?;
     tracing::info!("audit trail {} in {}", trail.name(), options.file.display());
@@ -94,34 +96,6 @@ pub(super) fn close_trail(
     Ok(trail.close(&reason, DRAIN_TIME)?)
 }
 
-fn bind(args: &Run) -> Result<Observer, StartError> {
-    let mut builder = Observer::builder()
-        .socket(&args.socket)
-        .socket_mode(args.socket_mode)
-        .socket_group(args.socket_group)
-        .threshold(args.threshold())
-        .attest(args.attest.into())
-        .tier(args.tier())
-        .btf(args.btf.clone())
-        .max_agents(args.max_agents)
-        .namespaces(args.namespaces())
-        .senders(args.senders())
-        .origin_policy(args.origin_policy())
-        .ingest(args.ingest())
-        .refuse(args.refuse())
-        .over_lsm(args.over_lsm)
-        .max_beat_rate(args.max_beat_rate)
-        .poll_interval(args.poll_interval());
-    builder = args.udp.apply(builder);
-    if let Some(rate) = args.max_group_rate {
-        builder = builder.max_group_rate(rate);
-    }
-    if let Some(bytes) = args.ring_bytes {
-        builder = builder.ring_bytes(bytes);
-    }
-    builder.bind()
-}
-
 /// The start-up line, and a warning if senders are attested by less than the
 /// best.
 fn announce(args: &Run, observer: &Observer) {
@@ -130,14 +104,14 @@ fn announce(args: &Run, observer: &Observer) {
         probe::kernel_release(),
         probe::lockdown(),
         tier_name(observer.via()),
-        args.socket.display(),
-        args.socket_mode,
-        args.threshold_ms,
+        args.socket().display(),
+        args.socket_mode(),
+        args.threshold_ms(),
     );
     if let Some(reason) = observer.degraded() {
         tracing::warn!("weaker attestation: {reason}");
     }
-    if observer.via() == Via::Scm && (args.needs_program() || args.max_beat_rate > 0) {
+    if observer.via() == Via::Scm && args.floods.wants_program() {
         tracing::warn!(
             "no eBPF: beats come by the socket, nobody's rate is limited, and lies are refused \
              when they have been received"
@@ -153,7 +127,7 @@ fn announce(args: &Run, observer: &Observer) {
         Some(reason) => tracing::warn!("weaker attestation of udp: {reason}"),
         None => {}
     }
-    if args.namespaces() == Namespaces::Translate && observer.via() != Via::Btf {
+    if args.translates_namespaces() && observer.via() != Via::Btf {
         tracing::warn!(
             "--namespaces translate needs tier btf: agents in other pid namespaces are refused"
         );

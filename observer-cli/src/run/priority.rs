@@ -1,10 +1,11 @@
-//! How soon the observer is on a CPU when something comes.
+//! How soon the observer gets a CPU when something comes.
 //!
-//! A queue of eleven datagrams is full within milliseconds, and whoever floods
-//! it keeps the CPUs busy as well: an observer that waits for its turn as long
-//! as everyone else finds beats lost that it would have had the time to read.
+//! A queue of eleven datagrams is full within milliseconds, and a flood keeps
+//! the CPUs busy as well: an observer that waits for a CPU as long as everyone
+//! else loses beats that it would have had the time to read.
 
-use std::{io, ptr};
+use std::io;
+use std::ptr;
 
 use anyhow::anyhow;
 use clap::ValueEnum;
@@ -12,23 +13,24 @@ use clap::ValueEnum;
 /// Nice value of [`Priority::High`].
 const NICE: i32 = -10;
 
-/// What a thread asks for to run at a time, nanoseconds: the shortest there is
-/// (`__setparam_fair`, `kernel/sched/fair.c`, 6.12). Who asks for little is
-/// served soon (EEVDF).
+/// How long a thread asks to run at a time, nanoseconds: the shortest there is
+/// (`__setparam_fair`, `kernel/sched/fair.c`, 6.12). A thread that asks for a
+/// short time gets it soon (EEVDF).
 const SLICE_NS: u64 = 100_000;
 
 /// The lowest of the real-time priorities.
 const REALTIME_PRIORITY: u32 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Priority {
-    /// That of whoever starts the observer
+pub(crate) enum Priority {
+    /// Leave the priority as it is
     Normal,
-    /// Before most others, as far as the rights to that are there: a nice
-    /// value of -10 (`CAP_SYS_NICE`), and short turns (Linux 6.12)
+    /// Before most others, as far as that is allowed: a nice value of -10
+    /// (needs `CAP_SYS_NICE`) and short turns (need Linux 6.12)
     High,
-    /// Before all that is not real-time (`SCHED_RR`, priority 1), or not at all.
-    /// Whoever may flood the observer then floods one CPU
+    /// Before everything that is not real-time (`SCHED_RR`, priority 1); the
+    /// observer does not start where that is not allowed. A flood then takes
+    /// one whole CPU
     Realtime,
 }
 
@@ -36,12 +38,12 @@ pub(super) enum Priority {
 ///
 /// # Errors
 /// Where [`Priority::Realtime`] is not allowed.
-pub(super) fn set(priority: Priority) -> anyhow::Result<()> {
+pub(crate) fn set(priority: Priority) -> anyhow::Result<()> {
     match priority {
         Priority::Normal => Ok(()),
         Priority::High => {
             if let Err(error) = apply(&fair(NICE)).or_else(|_| apply(&fair(0))) {
-                tracing::info!("running with the priority of others: {error}");
+                tracing::info!("running at normal priority: {error}");
             }
             Ok(())
         }

@@ -1,0 +1,114 @@
+//! The flags of `observer run`, each group in a module of its own. They are
+//! checked as far as they can be without touching the socket.
+
+mod agents;
+mod attestation;
+mod audit;
+mod floods;
+mod output;
+mod udp;
+
+use std::path::Path;
+
+use clap::Args;
+use observer::{AttestMode, Builder, Namespaces, Observer};
+use observer_audit::Options;
+use observer_events::event::Via;
+
+pub(crate) use self::output::Output;
+
+use crate::serve;
+
+/// `observer run`
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    agents: agents::Flags,
+
+    #[command(flatten)]
+    attestation: attestation::Flags,
+
+    #[command(flatten)]
+    pub(crate) floods: floods::Flags,
+
+    #[command(flatten)]
+    udp: udp::Flags,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+
+    #[command(flatten)]
+    pub(crate) serve: serve::Flags,
+
+    #[command(flatten)]
+    audit: audit::Flags,
+}
+
+pub(crate) const NOTES: &str = "Events go to stdout, the log to stderr. The line `ready` on \
+    stderr says that beats are received from now on. SIGTERM and SIGINT stop the observer: it \
+    writes the events of what it has received, and ends. The environment variable \
+    OBSERVER_LOG sets what is logged: `debug` logs more than `info`, the default.";
+
+impl Run {
+    /// An observer as the flags describe it.
+    pub(crate) fn builder(&self) -> Builder {
+        let Self {
+            agents,
+            attestation,
+            floods,
+            udp,
+            output: _,
+            serve: _,
+            audit: _,
+        } = self;
+        let mut builder = Observer::builder();
+        builder = agents.apply(builder);
+        builder = attestation.apply(builder);
+        builder = floods.apply(builder);
+        udp.apply(builder)
+    }
+
+    /// Why these flags cannot be used together.
+    pub(crate) fn contradiction(&self) -> Option<&'static str> {
+        match (self.attestation.attest, self.attestation.tier) {
+            (AttestMode::Require, Some(Via::Scm)) => {
+                Some("--tier scm attests nothing: it needs --attest prefer or --attest off")
+            }
+            (AttestMode::Off, Some(Via::Btf | Via::Helper)) => {
+                Some("--attest off uses no eBPF: leave out --tier, or use --attest prefer")
+            }
+            (AttestMode::Off, _) | (_, Some(Via::Scm)) if self.floods.needs_program() => Some(
+                "--ingest ring and --refuse kernel need eBPF, which --attest off and --tier scm \
+                 do not use",
+            ),
+            _ => self.serve.contradiction(),
+        }
+    }
+
+    /// Path of the Unix socket.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.agents.socket
+    }
+
+    pub(crate) fn socket_mode(&self) -> u32 {
+        self.agents.socket_mode
+    }
+
+    pub(crate) fn threshold_ms(&self) -> u64 {
+        self.agents.threshold_ms
+    }
+
+    pub(crate) fn translates_namespaces(&self) -> bool {
+        self.agents.namespaces == Namespaces::Translate
+    }
+
+    /// The cgroup whose processes are attested by UDP, where one is named.
+    pub(crate) fn cgroup(&self) -> Option<&Path> {
+        self.udp.cgroup.as_deref()
+    }
+
+    /// How to keep an audit trail, if one is wanted.
+    pub(crate) fn audit_options(&self) -> Option<Options> {
+        self.audit.options()
+    }
+}
