@@ -8,8 +8,8 @@ use observer_events::format::Plain;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::output::{Output, Plan, Rank};
-use super::stream::Stream;
+use crate::output::{Output, Plan, Rank};
+use crate::stream::Stream;
 
 /// What to log, as in `OBSERVER_LOG=debug` or `OBSERVER_LOG=observer::ebpf=trace`.
 const VARIABLE: &str = "OBSERVER_LOG";
@@ -19,22 +19,22 @@ const DEFAULT: &str = "info";
 /// the lines that scripts wait for.
 const LIMIT: Plan = Plan {
     common: (1 << 20) - (1 << 17),
-    accusations: 0,
+    incidents: 0,
     reserve: 1 << 17,
 };
 
-/// The log. Its lines wait in a queue: whoever does not read them delays no
-/// beat.
+/// The log. Its lines wait in a queue: a reader of stderr that is slow delays
+/// no beat.
 #[derive(Clone)]
-pub(super) struct Log(Output);
+pub(crate) struct Log(Output);
 
 impl Log {
-    /// Starts the log. A filter that cannot be read is said and not used.
+    /// Starts the log. A filter that cannot be parsed is logged and not used.
     ///
     /// # Errors
     /// If there can be no thread that writes it.
-    pub(super) fn start() -> anyhow::Result<Self> {
-        // That stderr is gone is no reason to stop observing.
+    pub(crate) fn start() -> anyhow::Result<Self> {
+        // A closed stderr is no reason to stop observing.
         let (output, _failure) = Output::start(Stream::Stderr, LIMIT)?;
         let log = Self(output);
         let (filter, error) = filter();
@@ -47,26 +47,26 @@ impl Log {
             .with_writer(log.clone())
             .init();
         if let Some(error) = error {
-            tracing::warn!("{VARIABLE} is not used: {error}");
+            tracing::warn!("{VARIABLE} is ignored: {error}");
         }
         Ok(log)
     }
 
     /// Writes a line that scripts wait for.
-    pub(super) fn say(&self, line: fmt::Arguments<'_>) {
+    pub(crate) fn write_line(&self, line: fmt::Arguments<'_>) {
         let Self(output) = self;
         output.push(format!("{line}\n").as_bytes(), Rank::Own);
         output.flush();
     }
 
     /// Lines that found the queue full.
-    pub(super) fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         let Self(output) = self;
         output.lost()
     }
 
     /// Waits until the reader has all of it, or for as long as this.
-    pub(super) fn drain(&self, patience: Duration) {
+    pub(crate) fn drain(&self, patience: Duration) {
         let Self(output) = self;
         output.drain(patience);
     }
@@ -94,9 +94,9 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// A line with what does not print escaped, but for its colours: of an ESC in
-/// what it says `tracing_subscriber` has made text already.
-fn shown(line: &[u8], color: bool) -> String {
+/// A line with what does not print escaped, except for its colours. In what was
+/// logged `tracing_subscriber` has escaped ESC already.
+fn printable(line: &[u8], color: bool) -> String {
     let line = String::from_utf8_lossy(line);
     let (text, end) = match line.strip_suffix('\n') {
         Some(text) => (text, "\n"),
@@ -110,12 +110,12 @@ fn shown(line: &[u8], color: bool) -> String {
 }
 
 /// Takes one line, which is written at once.
-pub(super) struct Line(Output);
+pub(crate) struct Line(Output);
 
 impl Write for Line {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let Self(output) = self;
-        let text = shown(line, Stream::Stderr.color());
+        let text = printable(line, Stream::Stderr.color());
         output.push(text.as_bytes(), Rank::Common);
         output.flush();
         Ok(line.len())

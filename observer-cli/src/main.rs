@@ -20,13 +20,9 @@ mod failure;
 mod ids;
 mod incidents;
 mod log;
-mod log_limit;
-mod losses;
 mod metrics;
-mod notice_log;
 mod output;
 mod plain;
-mod recorder;
 mod run;
 mod serve;
 mod signals;
@@ -35,6 +31,7 @@ mod stream;
 mod table;
 #[cfg(feature = "top")]
 mod top;
+mod trail;
 
 /// Liveness observer: the kernel attests who sent each heartbeat
 #[derive(Debug, Parser)]

@@ -1,7 +1,7 @@
-//! Text on its way to stdout or stderr: a bounded queue and a thread of its
-//! own, so that a reader that does not read delays nothing.
+//! An output: a bounded queue before stdout or stderr and a thread that writes,
+//! so that a reader that does not read delays nothing.
 
-mod rooms;
+mod shares;
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,10 +13,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::oneshot;
 
-use self::rooms::{Charges, Rooms};
-use super::stream::Stream;
+use self::shares::{Charges, Shares};
+use crate::stream::Stream;
 
-pub(super) use self::rooms::{Culprit, Plan, Rank};
+pub(crate) use self::shares::{Plan, Rank, Sender};
 
 /// Bytes that the thread takes at once, unless one text is longer: their room
 /// is free again as soon as they are written.
@@ -26,11 +26,11 @@ const PIECE: usize = 64 << 10;
 #[derive(Clone)]
 pub(super) struct Output(Arc<Shared>);
 
-/// Says that the stream cannot be written any more.
+/// Whether the stream can no longer be written, and why.
 pub(super) struct Failure(oneshot::Receiver<io::Error>);
 
 impl Failure {
-    /// Waits until the stream fails. To be asked no more once it has.
+    /// Waits until the stream fails. Not to be called again once it has.
     pub(super) async fn happened(&mut self) -> io::Error {
         let Self(failure) = self;
         failure.await.unwrap_or_else(|_| thread_gone())
@@ -48,7 +48,7 @@ impl Failure {
 }
 
 fn thread_gone() -> io::Error {
-    io::Error::other("the thread that writes is gone")
+    io::Error::other("the thread that writes has ended")
 }
 
 struct Shared {
@@ -62,19 +62,19 @@ struct Shared {
 }
 
 struct Queue {
-    rooms: Rooms,
+    shares: Shares,
     waiting: VecDeque<Piece>,
-    /// Was written, and is to be used again.
+    /// Has been written, and is to be used again.
     spare: Piece,
     /// Bytes that wait.
     bytes: usize,
     /// Bytes that the thread has taken and not yet written.
     taken: usize,
     /// The stream has failed.
-    is_dead: bool,
+    has_failed: bool,
 }
 
-/// Some texts, and what room they fill.
+/// Some texts, and which shares they fill.
 #[derive(Default)]
 struct Piece {
     text: Vec<u8>,
@@ -85,7 +85,7 @@ impl Output {
     /// Starts the thread; `plan` is how many bytes may wait.
     ///
     /// # Errors
-    /// If there can be none.
+    /// If the thread cannot be started.
     pub(super) fn start(stream: Stream, plan: Plan) -> anyhow::Result<(Self, Failure)> {
         let shared = Arc::new(Shared {
             lost: AtomicU64::new(0),
@@ -99,16 +99,16 @@ impl Output {
         thread::Builder::new()
             .name(name.into())
             .spawn(move || {
-                let error = queue.write_for_ever(stream);
-                // At the end nobody wants to know any more.
+                let error = queue.write_all(stream);
+                // At the end nobody waits for it any more.
                 failed.send(error).unwrap_or_default();
-                queue.give_up();
+                queue.fail();
             })
             .with_context(|| format!("cannot start the thread that writes to {name}"))?;
         Ok((Self(shared), Failure(failure)))
     }
 
-    /// Leaves a text in the queue, whole or not at all; if there is no room
+    /// Puts a text into the queue, whole or not at all; if there is no room
     /// for it, it is counted as lost. Never waits for the reader.
     pub(super) fn push(&self, text: &[u8], rank: Rank) {
         let Self(shared) = self;
@@ -117,7 +117,7 @@ impl Output {
         }
     }
 
-    /// Tells the thread that there is something to write.
+    /// Wakes the thread: there is something to write.
     pub(super) fn flush(&self) {
         self.0.more.notify_one();
     }
@@ -135,7 +135,7 @@ impl Output {
         let (queue, _) = shared
             .less
             .wait_timeout_while(shared.lock(), patience, |queue| {
-                queue.length() > 0 && !queue.is_dead
+                queue.length() > 0 && !queue.has_failed
             })
             .unwrap_or_else(PoisonError::into_inner);
         queue.length()
@@ -148,7 +148,7 @@ impl Shared {
     }
 
     /// Writes what comes, until that fails.
-    fn write_for_ever(&self, stream: Stream) -> io::Error {
+    fn write_all(&self, stream: Stream) -> io::Error {
         let mut piece = Piece::default();
         loop {
             self.take(&mut piece);
@@ -170,7 +170,7 @@ impl Shared {
     fn take(&self, piece: &mut Piece) {
         piece.text.clear();
         let mut queue = self.lock();
-        queue.rooms.release(&mut piece.charges);
+        queue.shares.release(&mut piece.charges);
         let queue = self
             .more
             .wait_while(queue, |queue| queue.waiting.is_empty());
@@ -182,8 +182,8 @@ impl Shared {
         queue.bytes = queue.bytes.saturating_sub(queue.taken);
     }
 
-    fn give_up(&self) {
-        self.lock().is_dead = true;
+    fn fail(&self) {
+        self.lock().has_failed = true;
         self.less.notify_all();
     }
 }
@@ -191,18 +191,18 @@ impl Shared {
 impl Queue {
     fn new(plan: Plan) -> Self {
         Self {
-            rooms: Rooms::new(plan),
+            shares: Shares::new(plan),
             waiting: VecDeque::new(),
             spare: Piece::default(),
             bytes: 0,
             taken: 0,
-            is_dead: false,
+            has_failed: false,
         }
     }
 
     /// Whether there is room for a text; if so, it is in.
     fn push(&mut self, text: &[u8], rank: Rank) -> bool {
-        if !self.rooms.has_room(text.len(), rank) {
+        if !self.shares.has_room(text.len(), rank) {
             return false;
         }
         let has_space = |last: &Piece| last.text.len().saturating_add(text.len()) <= PIECE;
@@ -210,7 +210,7 @@ impl Queue {
             self.waiting.push_back(std::mem::take(&mut self.spare));
         }
         if let Some(last) = self.waiting.back_mut() {
-            self.rooms.charge(text.len(), rank, &mut last.charges);
+            self.shares.charge(text.len(), rank, &mut last.charges);
             last.text.extend_from_slice(text);
             self.bytes = self.bytes.saturating_add(text.len());
         }

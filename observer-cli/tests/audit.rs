@@ -63,7 +63,7 @@ fn from_key_to_verdict() {
     let trail = fs::read_to_string(scene.path("trail")).unwrap();
     let second: Value = serde_json::from_str(trail.lines().nth(1).unwrap()).unwrap();
     assert_eq!(second["kind"], "attestation_lost");
-    let reason = "weaker attestation from the start, tier scm: it was asked for";
+    let reason = "attestation degraded from the start, tier scm: it was asked for";
     assert_eq!(second["reason"], reason);
     fs::write(scene.path("trail"), trail.replace("4242", "4243")).unwrap();
     let (code, output) = verdict(&scene, &[]);

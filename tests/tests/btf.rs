@@ -123,7 +123,7 @@ fn useless_types_leave_the_next_tier_and_the_reason() {
         let reasons: Vec<_> = log.iter().filter(|line| line.contains(reason)).collect();
         assert_eq!(reasons.len(), 1, "{name}: {log:#?}");
         assert!(
-            reasons[0].contains("weaker attestation"),
+            reasons[0].contains("attestation degraded"),
             "{name}: {reasons:?}"
         );
     }

@@ -345,7 +345,7 @@ fn who_has_no_capability_can_still_observe_what_is_claimed() {
     let reasons: Vec<String> = observer
         .log()
         .into_iter()
-        .filter(|line| line.contains("weaker attestation"))
+        .filter(|line| line.contains("attestation degraded"))
         .collect();
     assert_eq!(reasons.len(), 1, "{reasons:?}");
 }

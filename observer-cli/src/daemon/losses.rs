@@ -1,4 +1,4 @@
-//! What the outputs lost, in the log.
+//! Logs what the outputs lost.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(super) struct Lost {
     pub(super) audit: u64,
 }
 
-/// A loss as the operator knows of it.
+/// What one output lost, and how much of it has been logged.
 #[derive(Debug)]
 struct Loss {
     logged: u64,

@@ -1,4 +1,4 @@
-//! What of the reports goes to the audit trail.
+//! Which reports go to the audit trail.
 
 use std::collections::VecDeque;
 
@@ -8,25 +8,24 @@ use observer_events::event::Via;
 use observer_events::{Notice, Report};
 
 /// Notices of lost and regained attestation that wait for room in the trail's
-/// queue at most. There are two a second at most; of more the trail's own line
-/// about lost incidents has to speak.
-const MOST_OWED: usize = 64;
+/// queue at most. There are two a second at most; more are lost.
+const MAX_PENDING: usize = 64;
 
 /// The audit trail, if one is kept.
 pub(super) struct Recorder {
     trail: Option<Trail>,
-    /// Since when attestation is lost or regained has to be in the trail: what
+    /// When attestation was lost and regained has to be in the trail: what
     /// found its queue full is tried again.
-    owed: VecDeque<Notice>,
+    pending: VecDeque<Notice>,
 }
 
 impl Recorder {
-    /// Records at the start that senders are attested by less than the best
-    /// tier, be it for want of something or because it was asked for.
+    /// Records at the start that a tier other than `btf` is in use, whether
+    /// something is missing or it was asked for.
     pub(super) fn new(trail: Option<Trail>, observer: &Observer) -> Self {
         let recorder = Self {
             trail,
-            owed: VecDeque::new(),
+            pending: VecDeque::new(),
         };
         recorder.record_tier("", observer.via(), observer.degraded());
         if observer.udp_listeners().next().is_some() {
@@ -40,13 +39,13 @@ impl Recorder {
             return;
         };
         let is_recorded = trail.attestation_lost(format!(
-            "weaker attestation{what} from the start, tier {}: {}",
+            "attestation{what} degraded from the start, tier {}: {}",
             tier_name(via),
             reason.unwrap_or("it was asked for")
         ));
         if !is_recorded {
             // Nothing is in the queue yet.
-            tracing::warn!("the audit trail does not say that attestation is weaker");
+            tracing::warn!("the audit trail has no line that attestation is degraded");
         }
     }
 
@@ -54,10 +53,10 @@ impl Recorder {
     pub(super) fn record(&mut self, report: &Report) -> Option<Incident> {
         if let (Some(_), Report::Notice(notice)) = (&self.trail, report)
             && is_of_attestation(notice)
-            && self.owed.len() < MOST_OWED
+            && self.pending.len() < MAX_PENDING
         {
-            self.owed.push_back(notice.clone());
-            self.settle();
+            self.pending.push_back(notice.clone());
+            self.retry();
         }
         let incident = Incident::of(report)?;
         if let Some(trail) = &self.trail {
@@ -67,11 +66,11 @@ impl Recorder {
     }
 
     /// Tries again what the trail had no room for; whether nothing is left.
-    pub(super) fn settle(&mut self) -> bool {
+    pub(super) fn retry(&mut self) -> bool {
         let Some(trail) = &self.trail else {
             return true;
         };
-        while let Some(notice) = self.owed.front() {
+        while let Some(notice) = self.pending.front() {
             let is_recorded = match notice {
                 Notice::AttestationLost { reason, .. } => trail.attestation_lost(reason.clone()),
                 Notice::AttestationRegained { reason, .. } => {
@@ -82,7 +81,7 @@ impl Recorder {
             if !is_recorded {
                 return false;
             }
-            self.owed.pop_front();
+            self.pending.pop_front();
         }
         true
     }

@@ -8,7 +8,7 @@ use observer_events::{Evidence, Notice};
 
 use super::log_limit::LogLimit;
 
-/// How often the log speaks of one kind of notice.
+/// How often one kind of notice is logged.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// Logs notices, each kind at a bounded rate.
@@ -53,7 +53,7 @@ impl NoticeLog {
             }
             Notice::Absence { away_ns, .. } => tracing::warn!(
                 milliseconds = away_ns / 1_000_000,
-                "the observer was away; its agents get the time back"
+                "the observer was away; its agents are given the time back"
             ),
             Notice::TableFull { .. } if self.table_full.take() => log_full_table(notice),
             Notice::AttestationLost { reason, .. } if self.attestation.take() => {
@@ -78,7 +78,7 @@ fn log_refused(count: u64, evidence: &Evidence) {
         gid = sender.gid,
         comm = sender.comm.map(tracing::field::debug),
         refused = count,
-        "refused a sender that no --allow-uid or --allow-gid names"
+        "refused a sender that neither --allow-uid nor --allow-gid names"
     );
 }
 
@@ -96,13 +96,15 @@ fn log_dropped(count: u64, what: &str, evidence: &Evidence) {
     );
 }
 
-/// What a sender did too much of.
+/// Which limit the sender exceeds.
 fn over(limit: Limit) -> &'static str {
     match limit {
-        Limit::Process => "a sender is over --max-beat-rate",
-        Limit::User => "its user's senders that are no agents are over --max-group-rate",
-        Limit::Cgroup => "its cgroup's senders that are no agents are over --max-group-rate",
-        Limit::Ring => "a sender is over its share of the ring, which fills up",
+        Limit::Process => "a sender exceeds --max-beat-rate",
+        Limit::User => "processes of a user that are not agents exceed --max-group-rate together",
+        Limit::Cgroup => {
+            "processes of a cgroup that are not agents exceed --max-group-rate together"
+        }
+        Limit::Ring => "a sender exceeds its share of the ring, which fills up",
     }
 }
 
@@ -127,6 +129,6 @@ fn log_full_table(notice: &Notice) {
         largest_agents = largest.map(|holder| holder.agents),
         refused_so_far = refused,
         live_evicted_so_far = evicted,
-        "the table of agents is full (--max-agents): who holds more than a share loses slots"
+        "the table of agents is full (--max-agents): owners of more than their share lose slots"
     );
 }

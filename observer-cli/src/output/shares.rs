@@ -1,39 +1,40 @@
-//! How much of a queue each kind of text may fill, and whose it is.
+//! The shares of an output's queue: how much of it each kind of text, and each
+//! sender, may fill.
 //!
-//! What senders can cause much of must not crowd out what somebody else has to
-//! see. So beats and accusations have rooms of their own; silences may use the
-//! room of beats and have a reserve besides. In what is left of its room, a
-//! sender may add no more than it leaves to others: half of the room to one
-//! user, a third to one process, and however many there are, there is always
-//! some left for one more.
+//! What senders can cause much of must not crowd out what the operator has to
+//! see. So beats and incidents have a part of the queue each; stalls may use
+//! the part of the beats, and have a reserve besides. In what is left of its
+//! part, a sender may add no more than it leaves to others: one user gets half
+//! of the part at most, one process a third, and there is always some left for
+//! one more.
 
 use std::collections::HashMap;
 
 use observer_events::agents::Owner;
 use observer_events::event::Attestation;
 
-/// What a text is about.
+/// What a text is about, and so which part of the queue it may fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rank {
-    /// Something that anyone can send much of.
+    /// Something that anyone can cause much of.
     Common,
-    /// A claim that did not hold.
-    Accusation(Culprit),
-    /// An agent of this owner fell silent. An owner can cause many of these
-    /// too: each process beats once.
-    Silence(Owner),
-    /// The observer's own word.
+    /// A forgery, refusal or conflict that this sender caused.
+    Incident(Sender),
+    /// A stall of this owner's agent. An owner can cause many of these, too,
+    /// by processes that beat once.
+    Stall(Owner),
+    /// A line about the observer itself.
     Own,
 }
 
-/// Who is accused, as far as that is known.
+/// Who caused an incident, as far as that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Culprit {
+pub(crate) struct Sender {
     process: Option<(u32, Option<u64>)>,
     uid: Option<u32>,
 }
 
-impl Culprit {
+impl Sender {
     pub(crate) fn of(sender: Option<&Attestation>) -> Self {
         let pid = sender.and_then(|sender| sender.host_pid.or(sender.pid));
         let start_ns = sender.and_then(|sender| sender.start_ns);
@@ -44,50 +45,50 @@ impl Culprit {
     }
 }
 
-/// The rooms of a queue, in bytes.
+/// The parts of a queue, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// For what is common; silences may fill it too.
+    /// For what is common; stalls may fill it too.
     pub(crate) common: usize,
-    /// For accusations alone.
-    pub(crate) accusations: usize,
-    /// For silences and the observer's own word alone.
+    /// For incidents alone.
+    pub(crate) incidents: usize,
+    /// For stalls and lines about the observer itself alone.
     pub(crate) reserve: usize,
 }
 
-/// What is in the queue.
+/// How much of the queue is in use, and by whom.
 #[derive(Debug)]
-pub(super) struct Rooms {
+pub(super) struct Shares {
     plan: Plan,
     usage: Usage,
     accounts: HashMap<Account, usize>,
 }
 
-/// Bytes by room.
+/// Bytes in each part.
 #[derive(Clone, Copy, Debug, Default)]
 struct Usage {
     common: usize,
-    accusations: usize,
-    /// Silences, and the observer's own word.
+    incidents: usize,
+    /// Stalls, and lines about the observer itself.
     vital: usize,
 }
 
 /// Whose bytes are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Account {
-    AccusedProcess(Option<(u32, Option<u64>)>),
-    AccusedUser(Option<u32>),
-    Silent(Owner),
+    Process(Option<(u32, Option<u64>)>),
+    User(Option<u32>),
+    Owner(Owner),
 }
 
-/// The bytes of some texts, to be taken off again when they are written.
+/// The bytes of some texts, to be subtracted again once they are written.
 #[derive(Debug, Default)]
 pub(super) struct Charges {
     usage: Usage,
     accounts: Vec<(Account, usize)>,
 }
 
-impl Rooms {
+impl Shares {
     pub(super) fn new(plan: Plan) -> Self {
         Self {
             plan,
@@ -96,7 +97,7 @@ impl Rooms {
         }
     }
 
-    /// Takes so many bytes in; whether there is room was asked before.
+    /// Adds so many bytes, for which there is room.
     pub(super) fn charge(&mut self, bytes: usize, rank: Rank, charges: &mut Charges) {
         self.usage.add(bytes, rank);
         charges.usage.add(bytes, rank);
@@ -107,7 +108,7 @@ impl Rooms {
         }
     }
 
-    /// Takes bytes off that were written.
+    /// Subtracts bytes that were written.
     pub(super) fn release(&mut self, charges: &mut Charges) {
         self.usage.subtract(charges.usage);
         charges.usage = Usage::default();
@@ -123,21 +124,21 @@ impl Rooms {
     /// Whether there is room for so many bytes more.
     pub(super) fn has_room(&self, bytes: usize, rank: Rank) -> bool {
         let Self { plan, usage, .. } = self;
-        let beside_accusations = usage.common.saturating_add(usage.vital);
-        let left = |room: usize, used: usize| room.checked_sub(used.saturating_add(bytes));
-        let left_in_common = left(plan.common, beside_accusations);
-        let left_in_reserve = left(plan.common.saturating_add(plan.reserve), beside_accusations);
+        let beside_incidents = usage.common.saturating_add(usage.vital);
+        let left = |part: usize, used: usize| part.checked_sub(used.saturating_add(bytes));
+        let left_in_common = left(plan.common, beside_incidents);
+        let left_in_reserve = left(plan.common.saturating_add(plan.reserve), beside_incidents);
         match rank {
             Rank::Common => left_in_common.is_some(),
             Rank::Own => left_in_reserve.is_some(),
-            Rank::Silence(owner) => {
-                let used = self.used(Account::Silent(owner));
+            Rank::Stall(owner) => {
+                let used = self.used(Account::Owner(owner));
                 left_in_common.is_some() || left_in_reserve.is_some_and(|left| used <= left)
             }
-            Rank::Accusation(Culprit { process, uid }) => {
-                let of_process = self.used(Account::AccusedProcess(process));
-                let of_user = self.used(Account::AccusedUser(uid));
-                left(plan.accusations, usage.accusations)
+            Rank::Incident(Sender { process, uid }) => {
+                let of_process = self.used(Account::Process(process));
+                let of_user = self.used(Account::User(uid));
+                left(plan.incidents, usage.incidents)
                     .is_some_and(|left| of_user <= left && of_process <= left / 2)
             }
         }
@@ -150,22 +151,22 @@ impl Rooms {
 
 impl Usage {
     fn add(&mut self, bytes: usize, rank: Rank) {
-        let room = match rank {
+        let part = match rank {
             Rank::Common => &mut self.common,
-            Rank::Accusation(_) => &mut self.accusations,
-            Rank::Silence(_) | Rank::Own => &mut self.vital,
+            Rank::Incident(_) => &mut self.incidents,
+            Rank::Stall(_) | Rank::Own => &mut self.vital,
         };
-        *room = room.saturating_add(bytes);
+        *part = part.saturating_add(bytes);
     }
 
     fn subtract(&mut self, other: Self) {
         let Self {
             common,
-            accusations,
+            incidents,
             vital,
         } = self;
         *common = common.saturating_sub(other.common);
-        *accusations = accusations.saturating_sub(other.accusations);
+        *incidents = incidents.saturating_sub(other.incidents);
         *vital = vital.saturating_sub(other.vital);
     }
 }
@@ -173,11 +174,10 @@ impl Usage {
 fn accounts(rank: Rank) -> [Option<Account>; 2] {
     match rank {
         Rank::Common | Rank::Own => [None, None],
-        Rank::Silence(owner) => [Some(Account::Silent(owner)), None],
-        Rank::Accusation(Culprit { process, uid }) => [
-            Some(Account::AccusedProcess(process)),
-            Some(Account::AccusedUser(uid)),
-        ],
+        Rank::Stall(owner) => [Some(Account::Owner(owner)), None],
+        Rank::Incident(Sender { process, uid }) => {
+            [Some(Account::Process(process)), Some(Account::User(uid))]
+        }
     }
 }
 
@@ -191,33 +191,33 @@ mod tests {
 
     const PLAN: Plan = Plan {
         common: 1000,
-        accusations: 1200,
+        incidents: 1200,
         reserve: 800,
     };
 
-    fn silence(uid: u32) -> Rank {
-        Rank::Silence(Owner {
+    fn stall(uid: u32) -> Rank {
+        Rank::Stall(Owner {
             origin: BeatOrigin::KernelAttested,
             uid: Some(uid),
         })
     }
 
-    fn accusation(pid: u32, uid: u32) -> Rank {
-        Rank::Accusation(Culprit {
+    fn incident(pid: u32, uid: u32) -> Rank {
+        Rank::Incident(Sender {
             process: Some((pid, Some(1))),
             uid: Some(uid),
         })
     }
 
     struct Filled {
-        rooms: Rooms,
+        shares: Shares,
         charges: Charges,
     }
 
     impl Filled {
         fn new() -> Self {
             Self {
-                rooms: Rooms::new(PLAN),
+                shares: Shares::new(PLAN),
                 charges: Charges::default(),
             }
         }
@@ -226,8 +226,8 @@ mod tests {
         /// bytes.
         fn fill(&mut self, rank: Rank) -> usize {
             let mut texts = 0_usize;
-            while self.rooms.has_room(TEXT, rank) {
-                self.rooms.charge(TEXT, rank, &mut self.charges);
+            while self.shares.has_room(TEXT, rank) {
+                self.shares.charge(TEXT, rank, &mut self.charges);
                 texts = texts.saturating_add(1);
             }
             texts.saturating_mul(TEXT)
@@ -235,23 +235,23 @@ mod tests {
     }
 
     #[test]
-    fn each_has_a_room_that_the_others_cannot_fill() {
+    fn each_has_a_part_that_the_others_cannot_fill() {
         let mut queue = Filled::new();
         assert_eq!(queue.fill(Rank::Common), 1000);
-        assert_eq!(queue.fill(accusation(1, 1)), 400);
-        assert_eq!(queue.fill(silence(1)), 400);
+        assert_eq!(queue.fill(incident(1, 1)), 400);
+        assert_eq!(queue.fill(stall(1)), 400);
         assert_eq!(queue.fill(Rank::Own), 400);
         assert_eq!(queue.fill(Rank::Common), 0);
-        assert_eq!(queue.fill(silence(2)), 0);
-        assert!(queue.fill(accusation(2, 2)) > 0);
+        assert_eq!(queue.fill(stall(2)), 0);
+        assert!(queue.fill(incident(2, 2)) > 0);
     }
 
     #[test]
-    fn silences_use_the_room_that_beats_leave() {
+    fn stalls_use_the_room_that_beats_leave() {
         let mut queue = Filled::new();
-        assert_eq!(queue.fill(silence(1)), 1000);
+        assert_eq!(queue.fill(stall(1)), 1000);
         assert_eq!(queue.fill(Rank::Common), 0);
-        assert_eq!(queue.fill(silence(2)), 400);
+        assert_eq!(queue.fill(stall(2)), 400);
     }
 
     #[test]
@@ -259,31 +259,31 @@ mod tests {
         let mut queue = Filled::new();
         queue.fill(Rank::Common);
         for uid in 1..=5 {
-            assert!(queue.fill(silence(uid)) >= TEXT, "{uid}");
-            assert_eq!(queue.fill(silence(uid)), 0);
-            assert!(queue.fill(accusation(uid, uid)) >= TEXT, "{uid}");
-            assert_eq!(queue.fill(accusation(uid, uid)), 0);
+            assert!(queue.fill(stall(uid)) >= TEXT, "{uid}");
+            assert_eq!(queue.fill(stall(uid)), 0);
+            assert!(queue.fill(incident(uid, uid)) >= TEXT, "{uid}");
+            assert_eq!(queue.fill(incident(uid, uid)), 0);
         }
     }
 
-    /// Who forks has more processes, and is one user all the same.
+    /// A user who forks has more processes, and one share all the same.
     #[test]
     fn many_processes_of_one_user_leave_room_to_others() {
         let mut queue = Filled::new();
-        let by_user: usize = (0..50).map(|pid| queue.fill(accusation(pid, 1))).sum();
+        let by_user: usize = (0..50).map(|pid| queue.fill(incident(pid, 1))).sum();
         assert!((400..=600).contains(&by_user), "{by_user}");
-        assert!(queue.fill(accusation(100, 2)) >= 200);
+        assert!(queue.fill(incident(100, 2)) >= 200);
     }
 
     #[test]
     fn what_is_written_makes_room() {
         let mut queue = Filled::new();
-        for rank in [Rank::Common, silence(1), accusation(1, 1), Rank::Own] {
+        for rank in [Rank::Common, stall(1), incident(1, 1), Rank::Own] {
             assert!(queue.fill(rank) > 0);
         }
-        queue.rooms.release(&mut queue.charges);
-        assert!(queue.rooms.accounts.is_empty());
+        queue.shares.release(&mut queue.charges);
+        assert!(queue.shares.accounts.is_empty());
         assert_eq!(queue.fill(Rank::Common), 1000);
-        assert_eq!(queue.fill(accusation(1, 1)), 400);
+        assert_eq!(queue.fill(incident(1, 1)), 400);
     }
 }

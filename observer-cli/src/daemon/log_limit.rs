@@ -1,4 +1,4 @@
-//! How often the log speaks of one matter.
+//! How often one matter is logged.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ impl LogLimit {
         Self { every, last: None }
     }
 
-    /// Whether it may be logged now; the time is counted from now on then.
+    /// Whether it may be logged now. If so, the time is counted from now.
     pub(super) fn take(&mut self) -> bool {
         self.take_at(Instant::now())
     }
