@@ -17,6 +17,8 @@ mod daemon_status;
 mod describe;
 mod doctor;
 mod failure;
+#[cfg(all(test, feature = "top"))]
+mod flags_document;
 mod ids;
 mod incidents;
 mod log;
