@@ -17,7 +17,7 @@ use crate::choice::{Choices, choice};
 use crate::plain::write_to_stderr;
 use crate::signals::Shutdown;
 
-/// A beat once in a year.
+/// A longer interval than a year is a mistake.
 const MAX_INTERVAL_MS: u64 = 366 * 24 * 60 * 60 * 1000;
 
 const STATUSES: Choices<Status> = &[

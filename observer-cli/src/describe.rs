@@ -13,7 +13,7 @@ use observer_events::snapshot::Snapshot;
 use crate::daemon_status::{AgentStatus, DaemonStatus, RecentIncident};
 use crate::table::Table;
 
-/// Writes all of it.
+/// Writes the status.
 pub(crate) fn write(out: &mut impl Write, status: &DaemonStatus) -> io::Result<()> {
     for line in summary(status) {
         writeln!(out, "{line}")?;
@@ -99,7 +99,7 @@ fn agents_line(observer: &Snapshot) -> String {
     )
 }
 
-/// Who fills the table, once it is full.
+/// Who holds the most slots, once the table is full.
 fn full_table(observer: &Snapshot) -> String {
     let Division { share, largest, .. } = &observer.division;
     let holder = largest.filter(|_| known(observer) >= observer.max_agents);

@@ -8,7 +8,8 @@ use observer_events::event::Via;
 use observer_events::{Notice, Report};
 
 /// Notices of lost and regained attestation that wait for room in the trail's
-/// queue at most. There are two a second at most; more are lost.
+/// queue at most. There are two a second at most. Where more are missing, the
+/// trail's line about lost incidents shows it.
 const MAX_PENDING: usize = 64;
 
 /// The audit trail, if one is kept.

@@ -23,7 +23,7 @@ use crate::control::{STATUS_PATH, requested_rows};
 use crate::metrics::{TextFormat, render};
 
 /// How long a peer may take to send a request, or pause between two. This is
-/// longer than scrapers do: a connection whose place is needed ends before.
+/// longer than scrapers pause; a connection whose place is needed ends sooner.
 const HEADER_TIME: Duration = Duration::from_secs(150);
 /// How long a connection lasts at most. Scrapers connect again.
 const LIFE: Duration = Duration::from_hours(1);
