@@ -17,6 +17,7 @@ mod daemon_status;
 mod describe;
 mod doctor;
 mod failure;
+mod flags;
 #[cfg(all(test, feature = "top"))]
 mod flags_document;
 mod ids;
@@ -25,6 +26,7 @@ mod log;
 mod metrics;
 mod output;
 mod plain;
+mod priority;
 mod run;
 mod serve;
 mod signals;
@@ -46,8 +48,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Observe agents: receive their beats, report stalls and forgeries
-    #[command(after_help = run::flags::NOTES)]
-    Run(Box<run::flags::Run>),
+    #[command(after_help = flags::NOTES)]
+    Run(Box<flags::Run>),
     /// Show the status of a running observer
     Status(status::Status),
     /// Show a live view of a running observer: agents, incidents, losses

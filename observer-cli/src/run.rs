@@ -1,15 +1,13 @@
-//! `observer run`: sets everything up, and takes it down in order.
-
-pub(crate) mod flags;
-mod priority;
+//! `observer run`: sets everything up, and ends it in order.
 
 use anyhow::Context as _;
 use observer::{Observer, probe, tier_name};
 use observer_events::event::Via;
 
-use self::flags::Run;
 use crate::daemon::{DRAIN_TIME, Daemon};
+use crate::flags::Run;
 use crate::log::Log;
+use crate::priority;
 use crate::serve::Serving;
 use crate::signals::Shutdown;
 use crate::trail;

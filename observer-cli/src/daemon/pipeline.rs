@@ -15,9 +15,9 @@ use observer_events::{Event, Report};
 use super::notice_log::NoticeLog;
 use super::rank::rank;
 use super::recorder::Recorder;
+use crate::flags;
 use crate::incidents::RecentIncidents;
 use crate::output::Output;
-use crate::run::flags;
 
 /// Reports that are collected before they are written.
 const BATCH: usize = 256;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use observer::{Observer, probe};
 
-use crate::run::flags::Run;
+use crate::flags::Run;
 
 /// The process and its host, as the status reports them.
 pub(super) struct Process {

@@ -6,7 +6,7 @@ use clap::{Args, value_parser};
 use observer::{Builder, DEFAULT_MAX_BEAT_RATE, DEFAULT_POLL_INTERVAL, Ingest, Refuse};
 
 use crate::choice::{Choices, choice};
-use crate::run::priority::Priority;
+use crate::priority::Priority;
 
 /// With more than a second beats would look like stalls.
 const MAX_POLL_INTERVAL_US: u64 = 1_000_000;
