@@ -17,6 +17,7 @@ mod demo;
 mod linker;
 mod package;
 mod peer;
+mod pip;
 mod process;
 mod programs;
 mod python;
