@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use crate::say;
 use crate::workspace::Workspace;
 
+mod commits;
 mod imports;
 
 /// What a check has found, other than that something is wrong.
@@ -16,8 +17,9 @@ enum Outcome {
 
 type Check = fn(&Workspace) -> Result<Outcome>;
 
-const CHECKS: [(&str, Check); 1] = [
+const CHECKS: [(&str, Check); 2] = [
     ("imports", imports::check),
+    ("commits", commits::check),
 ];
 
 /// Runs all checks, and fails if one of them did.
