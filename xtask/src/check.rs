@@ -6,6 +6,7 @@ use crate::say;
 use crate::workspace::Workspace;
 
 mod commits;
+mod dependencies;
 mod imports;
 
 /// What a check has found, other than that something is wrong.
@@ -17,9 +18,10 @@ enum Outcome {
 
 type Check = fn(&Workspace) -> Result<Outcome>;
 
-const CHECKS: [(&str, Check); 2] = [
+const CHECKS: [(&str, Check); 3] = [
     ("imports", imports::check),
     ("commits", commits::check),
+    ("dependencies", dependencies::check),
 ];
 
 /// Runs all checks, and fails if one of them did.

@@ -49,7 +49,7 @@ enum Verb {
     Build,
     /// Build the eBPF object, target/bpf/observer-ebpf.o
     BuildEbpf(build_ebpf::Args),
-    /// Check what the compiler does not: imports, commits
+    /// Check what the compiler does not: licences, imports, commits
     Check,
     /// Build everything and start an observer
     Run(run::Args),
