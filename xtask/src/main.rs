@@ -49,8 +49,8 @@ enum Verb {
     Build,
     /// Build the eBPF object, target/bpf/observer-ebpf.o
     BuildEbpf(build_ebpf::Args),
-    /// Check what the compiler does not: licences, imports, commits
-    Check,
+    /// Check what the compiler does not: licences, the public API, imports, commits
+    Check(check::Args),
     /// Build everything and start an observer
     Run(run::Args),
     /// Show honest agents, a forger and a silent agent in a few seconds
@@ -81,7 +81,7 @@ fn execute(verb: Verb) -> Result<()> {
         Verb::Setup => setup::execute(&workspace),
         Verb::Build => build_observer::build(&workspace, false),
         Verb::BuildEbpf(args) => build_ebpf::execute(&workspace, args),
-        Verb::Check => check::execute(&workspace),
+        Verb::Check(args) => check::execute(&workspace, &args),
         Verb::Run(args) => run::execute(&workspace, &args),
         Verb::Demo(args) => demo::execute(&workspace, args),
         Verb::Test(args) => test::execute(&workspace, &args),
