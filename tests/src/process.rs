@@ -3,8 +3,7 @@
 
 use std::env;
 use std::fmt::Debug;
-use std::io;
-use std::io::BufRead as _;
+use std::io::{self, BufRead as _};
 use std::process;
 use std::str::FromStr;
 

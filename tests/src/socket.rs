@@ -1,7 +1,6 @@
 //! The socket that a helper sends by: a Unix socket's, or a UDP listener's.
 
-use std::io;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;

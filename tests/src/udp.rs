@@ -4,10 +4,9 @@ use std::process;
 
 use serde_json::Value;
 
-use crate::is_emulated;
 use crate::kernel::{self, ATTESTED_IPV4, attested_loopback};
 use crate::observer::{Observer, Setup, is};
-use crate::procfs;
+use crate::{is_emulated, procfs};
 
 /// An address of this host's own whose senders are attested.
 ///

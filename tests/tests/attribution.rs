@@ -4,8 +4,7 @@ use std::process;
 
 use observer_tests::agent::Agent;
 use observer_tests::observer::{Observer, Setup, is};
-use observer_tests::senders;
-use observer_tests::{need_kernel, procfs};
+use observer_tests::{need_kernel, procfs, senders};
 use serde_json::Value;
 
 const LONG: u64 = 60_000;

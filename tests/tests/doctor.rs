@@ -1,9 +1,9 @@
 //! What `observer doctor` finds is so: each finding is compared with what an
 //! observer with the same rights then does.
 
-use observer_tests::kernel::HELPER_TIER;
+use observer_tests::kernel::{self, HELPER_TIER};
 use observer_tests::privilege::{Binary, Privilege};
-use observer_tests::{fact, kernel, need_kernel};
+use observer_tests::{fact, need_kernel};
 use serde_json::Value;
 
 const PRIVILEGES: [Privilege; 5] = [

@@ -7,8 +7,7 @@ use observer_tests::agent::Agent;
 use observer_tests::kernel::attested_loopback;
 use observer_tests::namespace::contained;
 use observer_tests::observer::{Observer, Setup, is};
-use observer_tests::senders;
-use observer_tests::{need_kernel, observer_binary, procfs};
+use observer_tests::{need_kernel, observer_binary, procfs, senders};
 use serde_json::Value;
 
 const LONG: u64 = 60_000;

@@ -14,11 +14,13 @@
 //! Its first line is its pid, its second the number of sends that succeeded,
 //! its third that of those that found no room.
 
+use std::env;
 use std::io::{self, ErrorKind, PipeReader, Read as _, Write as _, pipe};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::parent_id;
+use std::process;
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, process, thread};
 
 use nix::unistd::Pid;
 use observer_testing::flood::Flood;

@@ -1,7 +1,6 @@
 //! What is sent to either kind of socket.
 
-use std::io;
-use std::io::BufRead as _;
+use std::io::{self, BufRead as _};
 use std::process;
 use std::thread;
 use std::time::Duration;

@@ -2,8 +2,7 @@
 //! are full at once.
 
 use std::env;
-use std::fs;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead as _, ErrorKind, IoSlice};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
