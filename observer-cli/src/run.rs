@@ -7,10 +7,9 @@ use observer_events::event::Via;
 use crate::daemon::{DRAIN_TIME, Daemon};
 use crate::flags::Run;
 use crate::log::Log;
-use crate::priority;
 use crate::serve::Serving;
 use crate::signals::Shutdown;
-use crate::trail;
+use crate::{priority, trail};
 
 /// Runs until SIGTERM or SIGINT.
 ///

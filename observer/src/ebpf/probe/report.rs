@@ -10,6 +10,7 @@ use crate::lsm::SecurityModule;
 
 /// What was found out about this host.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct HostReport {
     /// Release of the running kernel, as `uname -r` has it.
     pub kernel_release: String,
