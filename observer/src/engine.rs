@@ -54,7 +54,7 @@ impl Engine {
     pub(crate) fn new(routes: Routes, policy: Policy, tracker: Tracker) -> Self {
         Self {
             ready: VecDeque::new(),
-            attestation: AttestationWatch::start(&routes),
+            attestation: AttestationWatch::default(),
             routes,
             policy,
             tracker,
@@ -76,15 +76,19 @@ impl Engine {
             let Some(next) = self.next_of_routes() else {
                 return self.next_stall();
             };
-            let report = match next {
-                Ok(delivery) => self.conclude(&delivery).map(|event| delivery.report(event)),
-                Err(error) => Some(self.io_error(error)),
-            };
+            let report = self.report_of(next);
             // What was put in line meanwhile comes before it.
             match report {
                 Some(report) if self.ready.is_empty() => return Some(report),
                 report => self.ready.extend(report),
             }
+        }
+    }
+
+    fn report_of(&mut self, next: io::Result<Delivery>) -> Option<Report> {
+        match next {
+            Ok(delivery) => self.conclude(&delivery).map(|event| delivery.report(event)),
+            Err(error) => Some(self.io_error(error)),
         }
     }
 
@@ -127,8 +131,9 @@ impl Engine {
             filled = filled.saturating_add(route.fill(self.now, is_due));
         }
         self.notify(false);
-        let lost = self.attestation.check(&self.routes, self.now);
-        self.ready.extend(lost.map(Report::Notice));
+        if self.attestation.note_pass(self.now) {
+            self.check_attestation();
+        }
         filled
     }
 
@@ -154,9 +159,32 @@ impl Engine {
         }
     }
 
+    fn check_attestation(&mut self) {
+        let notice = self.attestation.check(&self.routes, self.now);
+        self.ready.extend(notice.map(Report::Notice));
+    }
+
+    /// Puts in line all that was settled and counted: nothing more is going to
+    /// be received.
+    pub(crate) fn finish(&mut self) {
+        for at in 0..Routes::COUNT {
+            while let Some(next) = self.next_settled(at) {
+                let report = self.report_of(next);
+                self.ready.extend(report);
+            }
+        }
+        self.notify(true);
+        self.check_attestation();
+    }
+
+    fn next_settled(&mut self, route: usize) -> Option<io::Result<Delivery>> {
+        let mut routes = self.routes.each_mut();
+        routes.get_mut(route)?.base_mut().next_settled()
+    }
+
     /// Puts in line what is to be reported of refused and throttled senders now,
     /// or with `all` whatever was counted.
-    pub(crate) fn notify(&mut self, all: bool) {
+    fn notify(&mut self, all: bool) {
         while let Some(notice) = self.refusals.settle(self.now.observer_ns, all) {
             self.ready.push_back(Report::Notice(notice));
         }

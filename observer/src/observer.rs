@@ -100,7 +100,7 @@ impl Observer {
         }
         if !self.is_drained {
             self.is_drained = true;
-            self.engine.notify(true);
+            self.engine.finish();
         }
         Ok(self.engine.next_ready())
     }
@@ -112,7 +112,7 @@ impl Observer {
     /// What `ppoll` fails with, an interrupting signal included.
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
         let now = self.engine.start_pass();
-        let mut timeout = earlier(timeout, self.engine.until_due());
+        let mut timeout = timeout;
         let mut sources = Vec::new();
         for route in self.engine.routes.each() {
             sources.extend(route.sockets());
@@ -120,7 +120,7 @@ impl Observer {
                 route::Wake::Now => return Ok(()),
                 route::Wake::Clock { until, .. } => timeout = earlier(timeout, Some(until)),
                 route::Wake::Rings => {
-                    sources.extend(route.quiet_rings().into_iter().map(Ring::as_fd));
+                    sources.extend(route.rings_to_poll().into_iter().map(Ring::as_fd));
                 }
             }
             // Such a ring cannot be waited for.
@@ -128,6 +128,8 @@ impl Observer {
                 timeout = earlier(timeout, Some(Duration::from_nanos(PARK_RETRY_NS)));
             }
         }
+        // After the rings have been chosen: what is in one that was left out is due.
+        let timeout = earlier(timeout, self.engine.until_due());
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let mut sources: Vec<_> = sources
             .into_iter()

@@ -102,14 +102,10 @@ pub(crate) trait Route: Send {
         retry.into_iter().chain(counted).min()
     }
 
-    /// The rings that can be waited for: one in which a record is still being
-    /// written is readable all the time (`ringbuf_map_poll`).
-    fn quiet_rings(&self) -> Vec<&Ring> {
-        let rings = self.base().attestor.rings();
-        rings
-            .filter(|ring| ring.is_quiet() && !ring.has_busy())
-            .collect()
-    }
+    /// The rings to poll, once [`Route::wake`] has said so. One in which a
+    /// record is still being written is readable all the time
+    /// (`ringbuf_map_poll`) and is not among them.
+    fn rings_to_poll(&self) -> Vec<&Ring>;
 
     /// A sender whose datagrams the program dropped, if one is to be reported
     /// now, or any with `all`.

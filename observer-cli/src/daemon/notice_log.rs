@@ -18,7 +18,6 @@ pub(super) struct NoticeLog {
     throttled: LogLimit,
     descriptors: LogLimit,
     table_full: LogLimit,
-    attestation: LogLimit,
 }
 
 impl NoticeLog {
@@ -29,7 +28,6 @@ impl NoticeLog {
             throttled: LIMIT,
             descriptors: LIMIT,
             table_full: LIMIT,
-            attestation: LIMIT,
         }
     }
 
@@ -56,10 +54,11 @@ impl NoticeLog {
                 "the observer was away; its agents are given the time back"
             ),
             Notice::TableFull { .. } if self.table_full.take() => log_full_table(notice),
-            Notice::AttestationLost { reason, .. } if self.attestation.take() => {
+            // Reported once a second at most.
+            Notice::AttestationLost { reason, .. } => {
                 tracing::warn!("attestation lost: {reason}");
             }
-            Notice::AttestationRegained { reason, .. } if self.attestation.take() => {
+            Notice::AttestationRegained { reason, .. } => {
                 tracing::info!("attestation regained: {reason}");
             }
             _ => {}

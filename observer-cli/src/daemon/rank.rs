@@ -26,8 +26,9 @@ pub(super) fn rank(report: &Report) -> Rank {
 }
 
 fn rank_of_notice(notice: &Notice) -> Rank {
-    match notice.evidence() {
-        Some(evidence) => Rank::Incident(Sender::of(evidence.sender.as_ref())),
-        None => Rank::Common,
+    match (notice, notice.evidence()) {
+        (Notice::AttestationLost { .. } | Notice::AttestationRegained { .. }, _) => Rank::Own,
+        (_, Some(evidence)) => Rank::Incident(Sender::of(evidence.sender.as_ref())),
+        (_, None) => Rank::Common,
     }
 }

@@ -54,8 +54,11 @@ impl Recorder {
     pub(super) fn record(&mut self, report: &Report) -> Option<Incident> {
         if let (Some(_), Report::Notice(notice)) = (&self.trail, report)
             && is_of_attestation(notice)
-            && self.pending.len() < MAX_PENDING
         {
+            if self.pending.len() >= MAX_PENDING {
+                // One that was lost and regained; the last has to be right.
+                self.pending.drain(..2);
+            }
             self.pending.push_back(notice.clone());
             self.retry();
         }

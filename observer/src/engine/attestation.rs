@@ -51,21 +51,15 @@ impl Lost {
 }
 
 impl AttestationWatch {
-    pub(super) fn start(routes: &Routes) -> Self {
-        Self {
-            lost: Lost::read(routes),
-            ..Self::default()
-        }
-    }
-
-    /// What was lost since, or that nothing was any more. To be called in each
-    /// pass; it looks at most once a second.
-    pub(super) fn check(&mut self, routes: &Routes, now: Now) -> Option<Notice> {
+    /// Notes a pass; returns whether the counters are to be read in it.
+    pub(super) fn note_pass(&mut self, now: Now) -> bool {
         let since = now.observer_ns.saturating_sub(self.checked_ns);
         self.is_open = since < CHECK_EVERY_NS;
-        if self.is_open {
-            return None;
-        }
+        !self.is_open
+    }
+
+    /// Reads the counters: what was lost since, or that nothing was any more.
+    pub(super) fn check(&mut self, routes: &Routes, now: Now) -> Option<Notice> {
         self.checked_ns = now.observer_ns;
         self.compare(Lost::read(routes), now)
     }

@@ -52,6 +52,12 @@ impl Base {
         }
     }
 
+    /// The next frame that was settled when the route was filled, or a receive
+    /// that failed.
+    pub(crate) fn next_settled(&mut self) -> Option<io::Result<Delivery>> {
+        self.settled.pop_front()
+    }
+
     /// What was counted.
     pub(crate) fn counts(&self) -> RouteCounts {
         self.counts

@@ -19,7 +19,7 @@ use super::parked::{Arrived, Parked};
 use super::socket_queue::SocketQueue;
 use super::{Delivery, Route, Wake};
 use crate::clock::{Clock, Now};
-use crate::ebpf::{Attestor, Mark};
+use crate::ebpf::{Attestor, Mark, Ring};
 use crate::judge::Trust;
 use crate::policy::Network;
 use crate::transport::{Payload, Receiver, UdpSocket, Way};
@@ -259,7 +259,7 @@ impl Route for UdpRoute {
     }
 
     fn next(&mut self) -> Option<io::Result<Delivery>> {
-        if let Some(settled) = self.base.settled.pop_front() {
+        if let Some(settled) = self.base.next_settled() {
             return Some(settled);
         }
         while let Some(arrived) = self.next_frame() {
@@ -280,6 +280,15 @@ impl Route for UdpRoute {
 
     fn parked(&self) -> usize {
         self.parked.len()
+    }
+
+    /// Those with something in them are read by the clock ([`Route::next_due`]):
+    /// a flood of sends that fail wakes nobody for each.
+    fn rings_to_poll(&self) -> Vec<&Ring> {
+        let rings = self.base.attestor.rings();
+        rings
+            .filter(|ring| ring.is_quiet() && !ring.has_busy())
+            .collect()
     }
 
     fn has_unread(&self) -> bool {

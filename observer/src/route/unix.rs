@@ -15,7 +15,7 @@ use super::parked::{Arrived, Parked};
 use super::socket_queue::SocketQueue;
 use super::{Delivery, Route, Wake};
 use crate::clock::{Clock, Now};
-use crate::ebpf::{Attestor, Mark, from_credentials};
+use crate::ebpf::{Attestor, Mark, Ring, from_credentials};
 use crate::judge::Trust;
 use crate::transport::{BoundSocket, Payload, Receiver};
 
@@ -226,7 +226,7 @@ impl Route for UnixRoute {
     }
 
     fn next(&mut self) -> Option<io::Result<Delivery>> {
-        if let Some(settled) = self.base.settled.pop_front() {
+        if let Some(settled) = self.base.next_settled() {
             return Some(settled);
         }
         while let Some(datagram) = self.socket.next() {
@@ -272,6 +272,14 @@ impl Route for UnixRoute {
 
     fn parked(&self) -> usize {
         self.parked.len()
+    }
+
+    /// Also one that has something in it by now: it was empty after the program
+    /// had been asked to wake the observer, so what came since may have found
+    /// that done, and wakes nobody again.
+    fn rings_to_poll(&self) -> Vec<&Ring> {
+        let rings = self.base.attestor.rings();
+        rings.filter(|ring| !ring.has_busy()).collect()
     }
 
     fn has_unread(&self) -> bool {
