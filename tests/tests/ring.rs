@@ -2,10 +2,15 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::hint;
+use std::path::Path;
 use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use observer::{Event, Ingest};
 use observer_testing::{connect, frame};
 use observer_tests::agent::Agent;
 use observer_tests::observer::{Setup, is};
@@ -197,6 +202,63 @@ fn no_wake_up_is_lost() {
     // emulated may take longer for anything.
     let is_woken = longest < Duration::from_millis(700);
     assert!(is_woken || is_emulated(), "{longest:?}");
+}
+
+/// As above, of an observer that a program drives without a runtime, and so
+/// often that a beat comes at each moment of its going to sleep.
+#[test]
+fn a_blocking_wait_loses_no_wake_up() {
+    need_kernel!();
+    let rounds = if is_emulated() { 1_000 } else { 50_000 };
+    let folder = tempfile::tempdir().expect("a directory");
+    let path = folder.path().join("socket");
+    let mut observer = observer::Observer::builder()
+        .socket(&path)
+        .threshold(Duration::from_secs(3600))
+        .ingest(Ingest::Ring)
+        .max_beat_rate(0)
+        // No beat comes so soon after another: each has to wake the observer.
+        .poll_interval(Duration::from_nanos(1))
+        .bind()
+        .expect("starts");
+    let seen = Arc::new(AtomicU64::new(0));
+    let sender = thread::spawn({
+        let seen = Arc::clone(&seen);
+        move || send_when_seen(&path, &seen, rounds)
+    });
+    let mut late = 0;
+    while seen.load(Ordering::Acquire) < rounds {
+        let start = Instant::now();
+        observer.wait(Some(LATE * 2)).expect("waits");
+        late += u64::from(start.elapsed() > LATE);
+        while let Some(event) = observer.poll() {
+            if let Event::Beat { nonce, .. } = event {
+                seen.store(nonce, Ordering::Release);
+            }
+        }
+    }
+    sender.join().expect("sends");
+    // A busy machine may stop one of the two now and then.
+    assert!(late < 5 || is_emulated(), "{late} beats woke nobody");
+}
+
+/// A beat is on its way each time: who sleeps so long was not woken.
+const LATE: Duration = Duration::from_millis(150);
+
+/// Sends each beat a little after the one before was seen, each time at another
+/// moment.
+fn send_when_seen(path: &Path, seen: &AtomicU64, rounds: u64) {
+    let socket = connect(path).expect("it is there");
+    for nonce in 1..=rounds {
+        while seen.load(Ordering::Acquire) + 1 < nonce {
+            hint::spin_loop();
+        }
+        for _ in 0..nonce % 997 {
+            hint::spin_loop();
+        }
+        let frame = frame(process::id(), nonce).encode();
+        socket.send(&frame).expect("sends");
+    }
 }
 
 /// What nobody sends costs nothing.
