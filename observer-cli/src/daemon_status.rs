@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// The state of an observer process. As JSON its names are a contract: fields
 /// may be added, none changes its meaning.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct DaemonStatus {
     /// The program's version.
     pub(crate) version: String,
@@ -37,7 +38,7 @@ pub(crate) struct DaemonStatus {
     pub(crate) outputs: Vec<OutputStatus>,
     /// The audit trail, if one is kept.
     pub(crate) audit: Option<AuditStatus>,
-    /// Some of the agents: first those that need attention.
+    /// Some of the agents: first those that an operator should look at.
     pub(crate) agents: Vec<AgentStatus>,
     /// The last incidents, the latest first.
     #[serde(rename = "attacks")]
@@ -78,7 +79,8 @@ impl DaemonStatus {
 }
 
 /// The queue before an output.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct OutputStatus {
     /// `stdout` (events), `log` (lines on stderr) or `audit` (incidents).
     #[serde(rename = "sink")]
@@ -97,7 +99,8 @@ impl OutputStatus {
 }
 
 /// The audit trail.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct AuditStatus {
     /// Its public name.
     pub(crate) trail: String,
@@ -222,5 +225,22 @@ mod tests {
         }
         let status: DaemonStatus = serde_json::from_value(text).unwrap();
         assert_eq!(status.observer.counters, Counters::default());
+    }
+
+    /// So can one that lacks any field of today's.
+    #[test]
+    fn the_status_of_an_observer_without_a_field_is_read() {
+        let text = include_str!("../tests/responses/status-0.1.0.json");
+        let whole: serde_json::Value = serde_json::from_str(text).unwrap();
+        for object in ["", "/observer", "/observer/agents", "/observer/routes/0"] {
+            let fields = whole.pointer(object).unwrap().as_object().unwrap();
+            for field in fields.keys() {
+                let mut text = whole.clone();
+                let object = text.pointer_mut(object).unwrap().as_object_mut();
+                object.unwrap().remove(field);
+                let status: Result<DaemonStatus, _> = serde_json::from_value(text);
+                assert!(status.is_ok(), "without {field}: {status:?}");
+            }
+        }
     }
 }

@@ -31,6 +31,7 @@ impl From<Status> for AgentState {
 
 /// How many agents there are in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Census {
     /// [`AgentState::Ok`]
     pub ok: u64,
@@ -72,7 +73,8 @@ pub struct Owner {
 }
 
 /// How the table's places are divided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Division {
     /// Owners that hold a place.
     pub owners: u64,

@@ -196,8 +196,9 @@ impl AuthFailureCause {
     }
 }
 
-/// By which means the kernel named a sender, strongest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// By which means the kernel named a sender, strongest first. The default, of
+/// what does not say, is the weakest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Via {
     /// An eBPF program that read the sending task's own structures.
@@ -205,6 +206,7 @@ pub enum Via {
     /// An eBPF program that had helper functions only.
     Helper,
     /// `SCM_CREDENTIALS`, which a privileged sender can forge.
+    #[default]
     Scm,
 }
 

@@ -12,7 +12,8 @@ use crate::histogram::Histogram;
 
 /// All of it but the single agents. Its size
 /// does not depend on how many agents there are.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Snapshot {
     /// The moment, nanoseconds since the observer started.
     pub observer_ns: u64,
@@ -41,7 +42,8 @@ pub struct Snapshot {
 }
 
 /// A way in: the Unix socket, or all UDP listeners.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RouteSnapshot {
     /// Which it is.
     pub route: RouteName,
@@ -56,10 +58,11 @@ pub struct RouteSnapshot {
 }
 
 /// The name of a [`RouteSnapshot`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RouteName {
     /// The Unix socket.
+    #[default]
     Unix,
     /// The UDP listeners.
     Udp,
@@ -79,7 +82,8 @@ impl RouteName {
 /// What the kernel counted of an eBPF program since it was loaded, in the
 /// times in which `kernel.bpf_stats_enabled` was 1 or a tool had asked for it
 /// (`BPF_ENABLE_STATS`). It does not count otherwise.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ProgramRuns {
     /// The program's name.
     pub name: String,
