@@ -4,7 +4,7 @@
 //! Serving has a thread and an event loop of its own. The observing thread
 //! only fills in a [`DaemonStatus`] when one is requested; it renders nothing
 //! and waits for no client. Requests wait in a queue of [`MAX_REQUESTS`]; one
-//! that finds it full is answered 503.
+//! that finds it full gets the response 503.
 
 mod flags;
 mod http;

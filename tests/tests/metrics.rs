@@ -220,13 +220,13 @@ fn the_control_socket_is_for_its_own_user_only() {
     let refused = status(Privilege::NONE);
     assert_eq!(refused.status.code(), Some(1));
     let output = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(output.contains("own user and root only"), "{output}");
+    assert!(output.contains("own user and root may use it"), "{output}");
 
     fs::set_permissions(&control, fs::Permissions::from_mode(0o666)).expect("sets");
     let refused = status(Privilege::NONE);
     assert_eq!(refused.status.code(), Some(1));
     let output = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(output.contains("own user and root only"), "{output}");
+    assert!(output.contains("own user and root may use it"), "{output}");
     let log = observer.stop().log.join("\n");
     assert!(log.contains("refused a request of user 65534"), "{log}");
 }

@@ -43,10 +43,9 @@ async fn fetch(control: &Path, rows: usize) -> anyhow::Result<Bytes> {
     let request = Request::get(status_target(rows))
         .header(HOST, "observer")
         .body(Empty::<Bytes>::new())?;
-    let response = sender
-        .send_request(request)
-        .await
-        .context("the observer closed the connection; it answers its own user and root only")?;
+    let response = sender.send_request(request).await.context(
+        "the observer closed the connection; only the observer's own user and root may use it",
+    )?;
     match response.status() {
         StatusCode::OK => {}
         StatusCode::SERVICE_UNAVAILABLE => bail!("the observer is too busy to respond"),
@@ -67,7 +66,7 @@ fn explain(control: &Path, error: io::Error) -> anyhow::Error {
     let advice = match error.kind() {
         io::ErrorKind::NotFound => "; is an observer running with --control at that path?",
         io::ErrorKind::ConnectionRefused => "; the observer that created it has ended",
-        io::ErrorKind::PermissionDenied => "; it answers its own user and root only",
+        io::ErrorKind::PermissionDenied => "; only the observer's own user and root may use it",
         _ => "",
     };
     anyhow::Error::new(error).context(format!("cannot connect to {path}{advice}"))

@@ -66,8 +66,8 @@ pub(crate) struct Flags {
     refuse: Refuse,
 
     /// Allow --ingest ring and --refuse kernel where a security module decides
-    /// who may send to Unix sockets. It is not asked about datagrams that the
-    /// eBPF program takes or refuses
+    /// who may send to Unix sockets. It does not see datagrams that the eBPF
+    /// program takes or refuses
     #[arg(long)]
     over_lsm: bool,
 

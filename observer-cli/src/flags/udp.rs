@@ -17,8 +17,8 @@ pub(super) struct Flags {
     #[arg(long, value_name = "ADDR:PORT", group = "udp_listener")]
     udp: Vec<SocketAddr>,
 
-    /// UDP address to receive beats at whose network you trust: beats that no
-    /// process of this host sent are accepted there, as
+    /// UDP address to receive beats at, on a network that you trust: beats that
+    /// no process of this host sent are accepted there, as
     /// `operator_attested_transport`. May be given several times
     #[arg(long, value_name = "ADDR:PORT", group = "udp_listener")]
     trust_udp: Vec<SocketAddr>,

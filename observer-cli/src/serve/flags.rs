@@ -25,7 +25,7 @@ pub(crate) struct Flags {
     metrics_token: Option<PathBuf>,
 
     /// Control socket for `observer status` and `observer top`, of mode 0600.
-    /// It answers the observer's own user and root only
+    /// Only the observer's own user and root may use it
     #[arg(long, value_name = "PATH")]
     pub(super) control: Option<PathBuf>,
 }
