@@ -52,7 +52,7 @@ fn play(workspace: &Workspace) -> Result<()> {
     say::heading("An observer starts. It attests each sender through eBPF");
     let mut observer = stage.observer()?;
     scenes(&stage)?;
-    say::heading("The observer is told to stop (SIGTERM), and says what it counted");
+    say::heading("The observer is stopped (SIGTERM), and logs what it counted");
     observer.stop()?;
     say::heading("Your turn: cargo xtask run");
     Ok(())

@@ -53,7 +53,7 @@ enum Verb {
     Check(check::Args),
     /// Build everything and start an observer
     Run(run::Args),
-    /// Show honest agents, a forger and a silent agent in a few seconds
+    /// Show honest agents, a forger and an agent that hangs in a few seconds
     Demo(demo::Args),
     /// Run all tests, those against the real kernel included
     Test(test::Args),

@@ -61,7 +61,7 @@ impl Stage {
         };
         if ready.recv_timeout(PATIENCE).is_err() {
             observer.stop()?;
-            bail!("the observer did not get ready; target/release/observer doctor tells more");
+            bail!("the observer did not get ready; run `target/release/observer doctor`");
         }
         Ok(observer)
     }

@@ -14,7 +14,7 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// Cargo tells where the package is; without cargo (through sudo), it is
+    /// Cargo says where the package is; without cargo (through sudo), it is
     /// where it was when this binary was built.
     pub(crate) fn locate() -> Result<Self> {
         let package = env::var_os("CARGO_MANIFEST_DIR")

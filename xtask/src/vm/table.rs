@@ -150,8 +150,11 @@ mod tests {
 
     #[test]
     fn tables_say_who_disagrees() {
-        let old = report(&[("attack/btf/1 a lie", "refused"), ("privilege/root", "btf")]);
-        let new = report(&[("attack/btf/1 a lie", "BELIEVED"), ("verifier/p", "9")]);
+        let old = report(&[
+            ("attack/btf/1 a forgery", "refused"),
+            ("privilege/root", "btf"),
+        ]);
+        let new = report(&[("attack/btf/1 a forgery", "BELIEVED"), ("verifier/p", "9")]);
         let column = |kernel, report| Column {
             kernel,
             lockdown: "none",
@@ -164,11 +167,11 @@ mod tests {
         ];
         assert_eq!(
             attacks(&columns)[2..],
-            ["| a lie | refused on 6.1, BELIEVED on 6.12, BELIEVED on 6.12 | ? | ? |"]
+            ["| a forgery | refused on 6.1, BELIEVED on 6.12, BELIEVED on 6.12 | ? | ? |"]
         );
         assert_eq!(
             attacks(&columns[1..])[2..],
-            ["| a lie | BELIEVED | ? | ? |"]
+            ["| a forgery | BELIEVED | ? | ? |"]
         );
         assert_eq!(kernels(&columns)[2], "| 6.1 | none | btf | ? | ? | ? | ? |");
         assert_eq!(programs(&columns)[2..], ["| 6.12 | p | 9 |"]);
