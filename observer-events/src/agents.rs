@@ -62,31 +62,31 @@ pub struct Agent {
     pub sender: Option<Attestation>,
 }
 
-/// For whom places are counted.
+/// For whom slots are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Owner {
     /// Origin of the beats.
     pub origin: BeatOrigin,
     /// Real user id of the process, where known. A process that changes it
-    /// keeps the place that it has.
+    /// keeps the slot that it has.
     pub uid: Option<u32>,
 }
 
-/// How the table's places are divided.
+/// How the table's slots are divided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Division {
-    /// Owners that hold a place.
+    /// Owners that hold a slot.
     pub owners: u64,
-    /// Places that each of them is sure of when the table is full.
+    /// Slots that each of them is sure of when the table is full.
     pub share: u64,
     /// Who holds the most.
-    pub largest: Option<Holder>,
+    pub largest: Option<LargestOwner>,
 }
 
-/// An owner, and how many places it holds.
+/// An owner, and how many slots it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
+pub struct LargestOwner {
     /// The owner.
     #[serde(flatten)]
     pub owner: Owner,

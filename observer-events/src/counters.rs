@@ -54,7 +54,7 @@ pub struct Counters {
     pub origin_conflicts: u64,
     /// Beats of senders that no list of users or groups names.
     pub refused_senders: u64,
-    /// Unverified claims of a pid that gave way to a kernel-attested agent.
+    /// Unverified claims that were displaced by a kernel-attested agent.
     pub displaced: u64,
     /// Agents seen for the first time, or again after they were forgotten.
     pub new_agents: u64,
@@ -62,13 +62,13 @@ pub struct Counters {
     pub new_sessions: u64,
     /// Frames with a nonce that was not above the last: replays, reordering.
     pub stale_nonces: u64,
-    /// Beats of new agents that found the table full, with nobody who had to
-    /// make room.
+    /// Beats of new agents that found the table full, with no agent that could
+    /// be evicted.
     pub refused_full: u64,
-    /// Silent agents that made room for a live one.
+    /// Stalled agents that were evicted for others.
     pub evicted_silent: u64,
-    /// Live agents, of an owner above its share, that made room for one of an
-    /// owner within it.
+    /// Live agents of an owner above its share that were evicted for one within
+    /// it.
     pub evicted_live: u64,
     /// Datagrams with control data that was not taken.
     pub ctrl_truncated: u64,

@@ -65,12 +65,12 @@ pub enum Event {
     /// The slot is not changed, the beat is dropped.
     ///
     /// Under the origin policy `strongest` also the claim of an unverified
-    /// origin that had to give way: the event comes before the beat that
+    /// origin that was displaced: the event comes before the beat that
     /// displaced it.
     OriginConflict {
         /// Process that the frame claims as its sender.
         claimed_pid: u32,
-        /// Origin of the frame, or of the claim that gave way.
+        /// Origin of the frame, or of the claim that was displaced.
         observed_origin: BeatOrigin,
         /// Origin that the agent is known by.
         slot_origin: BeatOrigin,

@@ -1,5 +1,5 @@
-//! The observer's state at one moment, for those who ask: metrics, a status
-//! line, a live view.
+//! The observer's state at one moment, for those who request it: metrics, a
+//! status line, a live view.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub struct Snapshot {
     pub max_agents: u64,
     /// How many there are in each state.
     pub agents: Census,
-    /// Who holds how many places.
+    /// Who holds how many slots.
     pub division: Division,
     /// Age of the last beat of the live agent whose last beat is the longest
     /// ago, less the time that the observer itself was away; `None` if no
@@ -49,7 +49,7 @@ pub struct RouteSnapshot {
     pub route: RouteName,
     /// By which means senders are known.
     pub tier: Via,
-    /// Why that is less than the best.
+    /// Why the tier is degraded.
     pub weaker: Option<String>,
     /// Records that wait for their datagrams.
     pub records_waiting: u64,

@@ -274,8 +274,8 @@ impl Builder {
     }
 
     /// Agrees to [`Ingest::Ring`] and [`Refuse::Kernel`] where a security
-    /// module decides who may send by Unix sockets: the kernel asks it after
-    /// the program has taken a datagram, so what it forbids is delivered then.
+    /// module decides who may send by Unix sockets: the kernel consults it only
+    /// after the eBPF program has run, so what it forbids is delivered then.
     /// Default: no, and [`Builder::bind`] fails there.
     pub fn over_lsm(mut self, agreed: bool) -> Self {
         self.over_lsm = agreed;
@@ -295,10 +295,10 @@ impl Builder {
         self
     }
 
-    /// The same for all processes of a user together that are no agents: no
-    /// beat has been accepted of them yet. And for all of a cgroup. An agent
-    /// pays from its own budget only: who floods in its user's name cannot mute
-    /// it, whatever it starts for that. 0: no limit. Default: ten times
+    /// The same for all processes of a user together that are no agents:
+    /// processes of which no beat has been accepted yet; likewise for those of
+    /// a cgroup. An agent is charged to its own budget only, so a flood in its
+    /// user's name cannot mute it. 0: no limit. Default: ten times
     /// [`Builder::max_beat_rate`].
     pub fn max_group_rate(mut self, rate: u32) -> Self {
         self.max_group_rate = Some(rate);

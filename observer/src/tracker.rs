@@ -1,4 +1,4 @@
-//! Which agents are known, and which of them have gone silent.
+//! Which agents are known, and which of them have stalled.
 //!
 //! A beat and a stall each take constant time, however many agents there are:
 //! the live ones stand in the order of their last beats, so that only the
@@ -55,7 +55,7 @@ pub struct Tracker {
     /// By when the stall was reported, the longest ago first.
     silent: List,
     free: List,
-    /// Who holds the places, and who yields one.
+    /// Who holds the slots, and who is evicted.
     shares: Shares,
     /// The table was full since that was last asked, and an operator should
     /// hear of it.
@@ -330,8 +330,8 @@ impl Tracker {
             .is_some_and(|(youngest, _)| youngest != index)
     }
 
-    /// A place for a new agent: a free one, or else that of an agent that has
-    /// to yield it.
+    /// A slot for a new agent: a free one, or else that of an agent that is
+    /// evicted.
     fn make_room(&mut self, newcomer: Owner) -> Option<u32> {
         if let Some(index) = self.free.front() {
             self.free.remove(&mut self.links, index);

@@ -50,10 +50,11 @@ pub enum StartError {
          host could pass for the network that is trusted; listen on IPv6"
     )]
     TrustUnattested(SocketAddr),
-    /// A listener's senders cannot be attested, and nobody agreed to less.
+    /// A listener's senders cannot be attested, and accepting less was
+    /// not agreed to.
     #[error("udp {0}: {reason}", reason = KernelError::UdpNeedsIpv6)]
     CannotAttestListener(SocketAddr),
-    /// Other hosts could reach the listener, and nobody agreed to that.
+    /// Other hosts could reach the listener, and accepting that was not agreed to.
     #[error(
         "udp {0} can be reached from other hosts, of which the kernel here attests nothing: \
          anyone there could claim to be any agent"
@@ -61,9 +62,9 @@ pub enum StartError {
     NoConsent(SocketAddr),
     /// Beats would be taken past a security module that decides who may send.
     #[error(
-        "{0} decides on this host who may send by Unix sockets, and the kernel asks it only after \
-         the eBPF program: where that takes or refuses datagrams, what the module forbids would be \
-         delivered"
+        "{0} decides on this host who may send by Unix sockets, and the kernel consults it only \
+         after the eBPF program has run: where that takes or refuses datagrams, what the module \
+         forbids would be delivered"
     )]
     OverSecurityModule(SecurityModule),
     /// Lists of users need a kernel record that names one.

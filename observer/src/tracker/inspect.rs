@@ -1,4 +1,4 @@
-//! What others may ask of a tracker.
+//! What others can read of a tracker.
 
 use observer_events::agents::{Agent, Census, Division};
 use observer_events::histogram::Histogram;

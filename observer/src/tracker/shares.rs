@@ -1,26 +1,27 @@
-//! Who holds how many places of the table, and who yields one when it is full.
+//! Who holds how many slots of the table, and who is evicted when it is full.
 //!
-//! Places are counted by owner: a user, apart by the origin of the beats. As
+//! Slots are counted by owner: a user, apart by the origin of the beats. As
 //! long as there is room, a share binds nobody, and a fleet of one user may
-//! fill the table. When it is full, a newcomer gets a place of the owner that
-//! is furthest above its share: first one of an agent that is silent, then,
+//! fill the table. When it is full, a newcomer gets a slot of the owner that
+//! is furthest above its share: first one of an agent that has stalled, then,
 //! if the newcomer's owner is within its own share, the one whose last beat is
-//! the longest ago. Nobody within its share yields a place to another owner.
+//! the longest ago. No agent of an owner within its share is evicted for
+//! another owner.
 //!
 //! All owners' shares are equal, so the one that is furthest above its share
 //! is the one with the most agents. A share is never less than a
 //! [`MOST_SHARES`]th of the table: whoever can take on many user ids, as the
 //! owner of a range of subordinate ones can, must not make everybody's share
 //! as small as they like and so drive their agents out. The price is that more
-//! owners than that can fill the table with nobody above the share; then the
-//! silent make room as if there were no shares.
+//! owners than that can fill the table with nobody above the share; then
+//! stalled agents are evicted as if there were no shares.
 //!
 //! Each operation takes constant time, or grows with the logarithm of the
 //! number of owners where an agent comes, goes, or falls silent.
 
 use std::collections::{BTreeSet, HashMap};
 
-use observer_events::agents::{Division, Holder, Owner};
+use observer_events::agents::{Division, LargestOwner, Owner};
 
 use crate::index_list::{Links, List};
 
@@ -37,7 +38,7 @@ const LANE: usize = 1;
 /// The owners of the agents in a table.
 #[derive(Debug)]
 pub(super) struct Shares {
-    /// Places of the table.
+    /// Slots of the table.
     places: usize,
     /// The owner of each agent, as an index of `holdings`.
     owner_of: Vec<u32>,
@@ -45,9 +46,9 @@ pub(super) struct Shares {
     /// Places in `holdings` to be used again.
     free: Vec<u32>,
     index: HashMap<Owner, u32>,
-    /// The owners that hold a place, by how many.
+    /// The owners that hold a slot, by how many.
     by_size: BTreeSet<Rank>,
-    /// Those of them with an agent that is silent.
+    /// Those of them with an agent that has stalled.
     with_silent: BTreeSet<Rank>,
 }
 
@@ -85,22 +86,22 @@ impl Shares {
         }
     }
 
-    /// How the places are divided now.
+    /// How the slots are divided now.
     pub(super) fn division(&self) -> Division {
         let owners = self.by_size.len();
         let largest = self.by_size.last();
         Division {
             owners: owners as u64,
             share: u64::from(self.share(owners)),
-            largest: largest.map(|&(agents, owner, _)| Holder {
+            largest: largest.map(|&(agents, owner, _)| LargestOwner {
                 owner,
                 agents: u64::from(agents),
             }),
         }
     }
 
-    /// The agent whose place a new one of this owner gets in a full table;
-    /// `None`: nobody has to yield.
+    /// The agent that is evicted for a new one of this owner in a full table;
+    /// `None`: no agent is.
     pub(super) fn who_yields_to(&self, newcomer: Owner) -> Option<u32> {
         let own = self.index.get(&newcomer).and_then(|&at| self.holding(at));
         let owners = self.by_size.len().saturating_add(own.is_none().into());
@@ -123,7 +124,7 @@ impl Shares {
             .or_else(|| largest_silent.filter(|_| is_within).and_then(silent))
     }
 
-    /// An agent gets a place.
+    /// An agent gets a slot.
     pub(super) fn enter(&mut self, links: &mut AgentLinks, agent: u32, owner: Owner) {
         let Some(at) = self.holding_of(owner) else {
             return;
@@ -168,7 +169,7 @@ impl Shares {
         });
     }
 
-    /// An agent gives its place back.
+    /// An agent gives its slot back.
     pub(super) fn leave(&mut self, links: &mut AgentLinks, agent: u32, is_silent: bool) {
         self.change(links, agent, |holding, links| {
             holding.agents = holding.agents.saturating_sub(1);

@@ -41,7 +41,7 @@ pub enum Outcome {
     /// The agent is alive, and took its slot from one that claimed its pid
     /// without proof. What was known of that one is forgotten.
     Displaced {
-        /// The origin of the claim that gave way.
+        /// The origin of the claim that was displaced.
         displaced_origin: BeatOrigin,
     },
     /// The nonce is not above the last of its session. Counted, the slot is
@@ -58,14 +58,14 @@ pub enum Outcome {
         /// The namespace that it was first seen in.
         slot_ns_inode: Option<u64>,
     },
-    /// A new agent, and no room: nobody has to yield a place to it. Counted.
+    /// A new agent, and no slot: no agent can be evicted for it. Counted.
     TableFull,
 }
 
 /// An agent that has been silent for too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stall {
-    /// The silent agent.
+    /// The stalled agent.
     pub pid: u32,
     /// Nonce of its last beat.
     pub last_nonce: u64,
@@ -88,17 +88,17 @@ pub struct TrackerCounts {
     pub new_sessions: u64,
     /// Beats with a nonce that was not above the last.
     pub stale_nonces: u64,
-    /// Beats of new agents that found the table full, with nobody who had to
-    /// make room.
+    /// Beats of new agents that found the table full, with no agent that could
+    /// be evicted.
     pub refused_full: u64,
-    /// Unverified claims that gave way to a kernel-attested agent.
+    /// Unverified claims that were displaced by a kernel-attested agent.
     pub displaced: u64,
-    /// Silent agents that made room for a live one.
+    /// Stalled agents that were evicted for others.
     pub evicted_silent: u64,
-    /// Live agents, of an owner above its share, that made room for one of an
-    /// owner within it.
+    /// Live agents of an owner above its share that were evicted for one within
+    /// it.
     pub evicted_live: u64,
-    /// Silent agents forgotten because their pid belongs to a younger process.
+    /// Stalled agents forgotten because their pid belongs to a younger process.
     pub superseded: u64,
 }
 

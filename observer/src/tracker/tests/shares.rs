@@ -1,6 +1,6 @@
 //! Who makes room for whom in a full table.
 
-use observer_events::agents::{Holder, Owner};
+use observer_events::agents::{LargestOwner, Owner};
 use observer_events::event::BeatOrigin::{KernelAttested, NetworkUnverified};
 
 use super::{THRESHOLD, at, attested, claimed, sender_of, silent_pids, tracker};
@@ -79,7 +79,7 @@ fn nobody_within_its_share_is_evicted_for_another_user() {
     assert_eq!(flooded[..5], [Accepted; 5]);
     assert_eq!(flooded[5..], [TableFull; 35]);
     assert_eq!(pids(&tracker), [10, 11, 12, 20, 21, 22, 23, 24]);
-    // Its own dead make room for it.
+    // Its own stalled agents are evicted for it.
     assert_eq!(silent_pids(&mut tracker, 400).len(), 5);
     assert_eq!(enter(&mut tracker, FLOOD, 60..62, 400), [Accepted; 2]);
     assert_eq!(pids(&tracker), [10, 11, 12, 22, 23, 24, 60, 61]);
@@ -108,7 +108,7 @@ fn origins_have_shares_of_their_own() {
     };
     assert!(
         [owner, other]
-            .map(|owner| Some(Holder { owner, agents: 4 }))
+            .map(|owner| Some(LargestOwner { owner, agents: 4 }))
             .contains(&largest),
         "{largest:?}"
     );
@@ -124,7 +124,7 @@ fn many_ids_do_not_drive_others_out() {
     }
     assert_eq!(pids(&tracker)[..4], [10, 11, 12, 13]);
     assert_eq!(tracker.division().share, 4);
-    // The silent make room, as if there were no shares.
+    // Stalled agents are evicted, as if there were no shares.
     enter(&mut tracker, FLEET, 20..21, 20);
     assert_eq!(tracker.counts().evicted_live, 0);
     assert!(silent_pids(&mut tracker, 300).len() > 15);
@@ -142,7 +142,7 @@ fn a_full_table_is_worth_a_word_once() {
     assert!(!tracker.take_overflow());
     silent_pids(&mut tracker, 300);
     enter(&mut tracker, FLEET, 30..31, 300);
-    assert!(!tracker.take_overflow(), "one of the dead made room");
+    assert!(!tracker.take_overflow(), "a stalled agent was evicted");
     enter(&mut tracker, FLOOD, 31..39, 300);
     assert!(!tracker.take_overflow(), "more of them did");
     enter(&mut tracker, FLEET, 40..41, 301);
