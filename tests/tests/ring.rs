@@ -214,7 +214,7 @@ fn a_blocking_wait_loses_no_wake_up() {
     let path = folder.path().join("socket");
     let mut observer = observer::Observer::builder()
         .socket(&path)
-        .threshold(Duration::from_secs(3600))
+        .threshold(Duration::from_hours(1))
         .ingest(Ingest::Ring)
         .max_beat_rate(0)
         // No beat comes so soon after another: each has to wake the observer.
