@@ -73,20 +73,23 @@ pub(crate) fn execute(workspace: &Workspace, args: &Args) -> Result<()> {
 }
 
 fn micro(workspace: &Workspace, args: &Args) -> Result<()> {
-    let bench = |package: &str, name: &str| {
+    let bench = |package: &str, features: &[&str], name: &str| {
         let mut cargo = process::cargo(workspace);
-        cargo.args(["bench", "--package", package, "--bench", name, "--"]);
+        cargo.args(["bench", "--package", package]).args(features);
+        cargo.args(["--bench", name, "--"]);
         cargo
     };
-    process::run(bench("observer", "beat").args(&args.criterion))?;
-    process::run(&mut bench("observer-audit", "audit"))?;
-    process::run(&mut bench("observer", "fleet"))?;
+    // Some time the library's parts one by one.
+    let parts = ["--features", "internals"];
+    process::run(bench("observer", &parts, "beat").args(&args.criterion))?;
+    process::run(&mut bench("observer-audit", &[], "audit"))?;
+    process::run(&mut bench("observer", &parts, "fleet"))?;
     if !root::is_root() {
         say::bad("not run", "the benchmark of UDP needs root");
         return Ok(());
     }
     build_ebpf::execute(workspace, build_ebpf::Args::with_log(false))?;
-    let mut udp = bench("observer", "udp");
+    let mut udp = bench("observer", &parts, "udp");
     build_ebpf::embed(workspace, false, &mut udp);
     process::run(&mut udp)
 }
