@@ -140,10 +140,11 @@ pub struct BoundListener {
 }
 
 impl BoundListener {
-    /// Creates the socket, binds it as [`UnboundSocket::bind`] does, and
-    /// listens. It does not block. Where the kernel can refuse descriptors that
-    /// clients attach it does: accepted sockets are as this one
-    /// (`unix_stream_connect`, `net/unix/af_unix.c`, 6.18).
+    /// Creates the socket, binds it, and listens. The file is made for its owner
+    /// only, then gets its group and at last its mode; a stale one is replaced,
+    /// and the name is locked meanwhile. It does not block. Where the kernel can
+    /// refuse descriptors that clients attach it does: accepted sockets are as
+    /// this one (`unix_stream_connect`, `net/unix/af_unix.c`, 6.18).
     ///
     /// # Errors
     /// If the path cannot be used, is in use, or the system refuses.
