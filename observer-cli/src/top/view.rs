@@ -134,7 +134,7 @@ fn table<'a, const N: usize>(
 fn footer(app: &App) -> Line<'_> {
     match (&app.failure, app.paused) {
         (Some(failure), _) => Line::styled(format!("trying again: {failure}"), ALARM),
-        (None, true) => Line::styled("paused; p continues", WARNING),
+        (None, true) => Line::styled("paused; p goes on", WARNING),
         (None, false) => Line::styled(KEYS, FAINT),
     }
 }
