@@ -174,7 +174,10 @@ impl Engine {
             }
         }
         self.notify(true);
-        self.check_attestation();
+        // A moment without a loss is not yet attestation regained.
+        if !self.attestation.is_lost() {
+            self.check_attestation();
+        }
     }
 
     fn next_settled(&mut self, route: usize) -> Option<io::Result<Delivery>> {

@@ -58,6 +58,11 @@ impl AttestationWatch {
         !self.is_open
     }
 
+    /// Whether records were lost when the counters were last read.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
     /// Reads the counters: what was lost since, or that nothing was any more.
     pub(super) fn check(&mut self, routes: &Routes, now: Now) -> Option<Notice> {
         self.checked_ns = now.observer_ns;
