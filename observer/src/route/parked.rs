@@ -13,9 +13,12 @@
 use std::collections::VecDeque;
 
 use observer_common::frame::FRAME_LEN;
+use observer_events::event::Attestation;
 
+use super::Delivery;
 use crate::clock::Now;
 use crate::ebpf::Mark;
+use crate::judge::Trust;
 use crate::transport::Datagram;
 
 /// How long a frame waits for its record, nanoseconds; after this it counts as
@@ -87,6 +90,24 @@ impl<C> Parked<C> {
 }
 
 impl<C> Arrived<C> {
+    /// Its delivery, now that its sender is settled.
+    pub(super) fn delivery(&self, trust: Trust, sender: Option<Attestation>) -> Delivery {
+        let Self {
+            frame,
+            datagram,
+            context: _,
+            received,
+        } = self;
+        Delivery {
+            frame: *frame,
+            trust,
+            sender,
+            source: datagram.source,
+            truncated: datagram.truncated_control,
+            received: *received,
+        }
+    }
+
     /// Whether its record counts as lost.
     pub(super) fn is_overdue(&self, now: Now) -> bool {
         let waited = now.observer_ns.saturating_sub(self.received.observer_ns);

@@ -9,7 +9,6 @@ use std::os::fd::BorrowedFd;
 
 use observer_common::record::Fate;
 use observer_events::counters::count;
-use observer_events::event::Attestation;
 
 use self::foreign::Foreign;
 use self::identify::Sender;
@@ -20,7 +19,6 @@ use super::socket_queue::SocketQueue;
 use super::{Delivery, Route, Wake};
 use crate::clock::{Clock, Now};
 use crate::ebpf::{Attestor, Mark, Ring};
-use crate::judge::Trust;
 use crate::policy::Network;
 use crate::transport::{Payload, Receiver, UdpSocket, Way};
 
@@ -135,7 +133,7 @@ impl UdpRoute {
             let give_up = arrived.is_overdue(self.base.filled);
             match self.identify(&arrived, Some(mark), give_up) {
                 Sender::Known(trust, sender) => {
-                    let delivery = delivery(&arrived, trust, sender);
+                    let delivery = arrived.delivery(trust, sender);
                     self.base.settled.push_back(Ok(delivery));
                 }
                 Sender::Pending(mark) => self.parked.keep(arrived, mark),
@@ -147,12 +145,12 @@ impl UdpRoute {
     /// it is parked itself.
     fn settle(&mut self, arrived: &Arrived<UdpSource>) -> Option<Delivery> {
         match self.identify(arrived, None, false) {
-            Sender::Known(trust, sender) => Some(delivery(arrived, trust, sender)),
+            Sender::Known(trust, sender) => Some(arrived.delivery(trust, sender)),
             Sender::Pending(mark) => {
                 count(&mut self.base.counts.parked);
                 let oldest = self.parked.push(*arrived, mark)?;
                 match self.identify(&oldest, None, true) {
-                    Sender::Known(trust, sender) => Some(delivery(&oldest, trust, sender)),
+                    Sender::Known(trust, sender) => Some(oldest.delivery(trust, sender)),
                     Sender::Pending(_) => None,
                 }
             }
@@ -294,22 +292,5 @@ impl Route for UdpRoute {
     fn has_unread(&self) -> bool {
         let mut rings = self.base.attestor.rings();
         rings.any(|ring| !ring.is_quiet() || ring.has_busy())
-    }
-}
-
-fn delivery(arrived: &Arrived<UdpSource>, trust: Trust, sender: Option<Attestation>) -> Delivery {
-    let Arrived {
-        frame,
-        datagram,
-        context: _,
-        received,
-    } = arrived;
-    Delivery {
-        frame: *frame,
-        trust,
-        sender,
-        source: datagram.source,
-        truncated: datagram.truncated_control,
-        received: *received,
     }
 }

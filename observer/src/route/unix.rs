@@ -112,7 +112,7 @@ impl UnixRoute {
             let mark = Some(mark).filter(|_| !arrived.is_overdue(self.base.filled));
             match self.identify(&arrived, mark) {
                 Sender::Known(sender) => {
-                    let delivery = delivery(&arrived, sender);
+                    let delivery = arrived.delivery(Trust::SocketMode, sender);
                     self.base.settled.push_back(Ok(delivery));
                 }
                 Sender::Pending(mark) => self.parked.keep(arrived, mark),
@@ -125,12 +125,12 @@ impl UnixRoute {
     fn settle(&mut self, arrived: &Arrived<()>) -> Option<Delivery> {
         let mark = self.ring.mark(self.base.attestor.program());
         match self.identify(arrived, mark) {
-            Sender::Known(sender) => Some(delivery(arrived, sender)),
+            Sender::Known(sender) => Some(arrived.delivery(Trust::SocketMode, sender)),
             Sender::Pending(mark) => {
                 count(&mut self.base.counts.parked);
                 let oldest = self.parked.push(*arrived, mark)?;
                 match self.identify(&oldest, None) {
-                    Sender::Known(sender) => Some(delivery(&oldest, sender)),
+                    Sender::Known(sender) => Some(oldest.delivery(Trust::SocketMode, sender)),
                     Sender::Pending(_) => None,
                 }
             }
@@ -288,22 +288,5 @@ impl Route for UnixRoute {
 
     fn expedite(&mut self) {
         self.coalescing.expedite();
-    }
-}
-
-fn delivery(arrived: &Arrived<()>, sender: Option<Attestation>) -> Delivery {
-    let Arrived {
-        frame,
-        datagram,
-        context: (),
-        received,
-    } = arrived;
-    Delivery {
-        frame: *frame,
-        trust: Trust::SocketMode,
-        sender,
-        source: datagram.source,
-        truncated: datagram.truncated_control,
-        received: *received,
     }
 }
