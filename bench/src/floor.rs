@@ -1,7 +1,6 @@
 //! The floor: a process that does nothing but receive datagrams with
 //! `SCM_CREDENTIALS`. It blocks in the receive itself, looks at no content,
-//! and keeps nothing; with `--latency` it also reads the clock once a receive
-//! and keeps the time that each datagram was on its way.
+//! and keeps nothing; with `--lines` it writes one for each datagram.
 
 use std::io::{self, Write as _};
 use std::mem;
@@ -15,8 +14,6 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::PassCred;
 use observer_common::frame::FRAME_LEN;
 use serde::{Deserialize, Serialize};
-
-use crate::clock;
 
 /// Datagrams that one `recvmmsg` takes at most; the observer's number.
 const BATCH: usize = 64;
@@ -38,9 +35,9 @@ pub struct Args {
     #[arg(long)]
     batch: bool,
 
-    /// Measure how long each datagram was on its way
+    /// Write a line for each datagram, as the observer does
     #[arg(long)]
-    latency: bool,
+    lines: bool,
 }
 
 /// What a floor prints at its end.
@@ -48,18 +45,13 @@ pub struct Args {
 pub struct Tally {
     /// Datagrams of a frame's length that came with credentials.
     pub received: u64,
-    /// Of each, with `--latency`.
-    pub latencies_ns: Vec<u64>,
 }
 
 /// Receives until [`STOP`] comes.
 pub fn execute(args: &Args) -> Result<()> {
     let socket = UnixDatagram::bind(&args.socket)?;
     setsockopt(&socket, PassCred, &true)?;
-    let mut tally = Tally {
-        received: 0,
-        latencies_ns: Vec::with_capacity(if args.latency { 1 << 20 } else { 0 }),
-    };
+    let mut tally = Tally { received: 0 };
     let mut buffers = Buffers::new();
     let mut messages = buffers.messages(if args.batch { BATCH } else { 1 });
     loop {
@@ -68,7 +60,6 @@ pub fn execute(args: &Args) -> Result<()> {
         } else {
             receive(socket.as_raw_fd(), &mut messages[0])?
         };
-        let now_ns = if args.latency { clock::now_ns() } else { 0 };
         for (message, frame) in messages.iter_mut().zip(buffers.frames.iter()).take(count) {
             if message.msg_len as usize == STOP.len() {
                 serde_json::to_writer(io::stdout(), &tally)?;
@@ -79,13 +70,19 @@ pub fn execute(args: &Args) -> Result<()> {
             ensure!(message.msg_len as usize == FRAME_LEN, "no frame");
             ensure!(credentials > 0, "no SCM_CREDENTIALS");
             tally.received += 1;
-            if args.latency {
-                let [.., a, b, c, d, _, _, _, _] = *frame;
-                let sent = u32::from_le_bytes([a, b, c, d]);
-                tally.latencies_ns.push(clock::since(sent, now_ns));
+            if args.lines {
+                write_line(frame)?;
             }
         }
     }
+}
+
+/// What the reader of the observer's lines looks for.
+fn write_line(frame: &[u8; FRAME_LEN]) -> Result<()> {
+    let [.., a, b, c, d, _, _, _, _] = *frame;
+    let payload = u32::from_le_bytes([a, b, c, d]);
+    let line = format!("{{\"event\":\"beat\",\"payload\":{payload}}}\n");
+    Ok(io::stdout().write_all(line.as_bytes())?)
 }
 
 /// Where datagrams and their control data go.

@@ -7,16 +7,19 @@ use serde::Serialize;
 /// Figures of one measurement, by name.
 pub type Figures = BTreeMap<&'static str, f64>;
 
-/// What is compared with the floor of the same case.
-const RATIOS: [(&str, &str); 4] = [
-    ("beats_per_s", "beats_per_s_ratio"),
-    ("cpu_ns_per_beat", "cpu_ns_per_beat_ratio"),
-    ("send_cpu_ns", "send_cpu_ns_ratio"),
-    ("cpu_percent", "cpu_percent_ratio"),
+/// What is compared with what in the same case: a figure, the subject that it
+/// is compared with, and the name of the ratio.
+const RATIOS: [(&str, &str, &str); 5] = [
+    ("beats_per_s", FLOOR, "beats_per_s_ratio"),
+    ("cpu_ns_per_beat", FLOOR, "cpu_ns_per_beat_ratio"),
+    ("send_cpu_ns", FLOOR, "send_cpu_ns_ratio"),
+    ("cpu_ns_per_beat", PEER, "cpu_ns_per_beat_peer_ratio"),
+    ("p50_us", LATENCY_FLOOR, "p50_us_ratio"),
 ];
 
-/// The floor that ratios are to.
 const FLOOR: &str = "floor: recvmsg";
+const LATENCY_FLOOR: &str = "floor: recvmsg, write";
+const PEER: &str = "varta-watch";
 
 /// One round of one subject in one case.
 #[derive(Debug, Serialize)]
@@ -112,21 +115,22 @@ fn of_rounds(name: &str, mut values: Vec<f64>) -> f64 {
 }
 
 fn add_ratios(medians: &mut [Median]) {
-    let floors: Vec<(&str, String, Figures)> = medians
-        .iter()
-        .filter(|median| median.subject == FLOOR)
-        .map(|median| (median.topic, median.case.clone(), median.figures.clone()))
-        .collect();
-    for median in medians {
-        let floor = floors
+    for (figure, reference, ratio) in RATIOS {
+        let references: Vec<(&str, String, f64)> = medians
             .iter()
-            .find(|(topic, case, _)| *topic == median.topic && *case == median.case);
-        let Some((_, _, floor)) = floor else {
-            continue;
-        };
-        for (figure, ratio) in RATIOS {
-            if let (Some(value), Some(floor)) = (median.figures.get(figure), floor.get(figure)) {
-                median.figures.insert(ratio, value / floor);
+            .filter(|median| median.subject == reference)
+            .filter_map(|median| {
+                let value = *median.figures.get(figure)?;
+                Some((median.topic, median.case.clone(), value))
+            })
+            .collect();
+        for median in &mut *medians {
+            let of_case = references
+                .iter()
+                .find(|(topic, case, _)| *topic == median.topic && *case == median.case);
+            if let (Some((_, _, reference)), Some(value)) = (of_case, median.figures.get(figure)) {
+                let value = value / reference;
+                median.figures.insert(ratio, value);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// What both comparisons can be given.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The observer's release binary
     #[arg(long, value_name = "FILE")]
@@ -18,11 +18,19 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub varta_metrics: PathBuf,
 
+    /// Another release binary of the observer, to be compared with
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+
+    /// Compare by these only [default: all]
+    #[arg(long, value_name = "TOPIC", value_enum)]
+    pub topic: Vec<Topic>,
+
     /// Folder that the results go to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 
-    /// Rounds, of which the median is taken [default: 5; floods: 1]
+    /// Rounds, of which the median is taken [default: 3; floods: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: Option<u32>,
 
@@ -33,6 +41,21 @@ pub struct Args {
     /// One short round of less: whether it works, not what it costs
     #[arg(long)]
     pub quick: bool,
+}
+
+/// One of the comparisons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Topic {
+    Saturated,
+    Paced,
+    Idle,
+    Stalls,
+}
+
+impl Args {
+    pub fn has_topic(&self, topic: Topic) -> bool {
+        self.topic.is_empty() || self.topic.contains(&topic)
+    }
 }
 
 /// What is measured, for how long.
@@ -73,9 +96,10 @@ impl Pacing {
     }
 }
 
-const SLOW: Pacing = Pacing::new(10, 1000);
-const MIDDLE: Pacing = Pacing::new(100, 100);
-const FAST: Pacing = Pacing::new(200, 10);
+/// 100, 1,000 and 10,000 beats a second: what hosts have.
+const SLOW: Pacing = Pacing::new(10, 100);
+const MIDDLE: Pacing = Pacing::new(10, 10);
+const FAST: Pacing = Pacing::new(10, 1);
 
 const PACES: [(Pacing, Duration); 3] = [
     (SLOW, Duration::from_secs(4)),
@@ -101,7 +125,7 @@ impl Plan {
         }
         Self {
             is_quick: false,
-            rounds: args.rounds.unwrap_or(5),
+            rounds: args.rounds.unwrap_or(3),
             queues: &[10, 512],
             agents: &[1, 256, 4096],
             saturated: Duration::from_secs(1),

@@ -104,8 +104,9 @@ impl Receiver {
             socket,
             scratch,
         };
-        // A floor's one line is read at its end.
-        let stdout = receiver.child.stdout.take_if(|_| !subject.is_floor());
+        // The one line of a floor that writes no others is read at its end.
+        let is_read = terms.reports != Reports::Nobody;
+        let stdout = receiver.child.stdout.take_if(|_| is_read);
         receiver.reader = stdout.map(Reader::start).transpose()?;
         receiver.wait_until_ready()?;
         Ok(receiver)
@@ -200,6 +201,15 @@ impl Receiver {
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(PATIENCE))?;
         socket.send_to(STOP, &self.socket)?;
+        if let Some(reader) = self.reader.take() {
+            self.wait()?;
+            let reported = reader.join()?;
+            return Ok(Remains {
+                accepted: Some(reported.beats),
+                latencies_ns: reported.latencies_ns,
+                ..Remains::default()
+            });
+        }
         let mut line = String::new();
         let mut stdout = self.child.stdout.take().context("stdout is piped")?;
         stdout.read_to_string(&mut line)?;
@@ -207,7 +217,6 @@ impl Receiver {
         let tally: Tally = serde_json::from_str(&line)?;
         Ok(Remains {
             accepted: Some(tally.received),
-            latencies_ns: tally.latencies_ns,
             ..Remains::default()
         })
     }

@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::arena::Arena;
 use crate::machine::Machine;
 use crate::outcome::{Figures, Record, Sample};
-use crate::plan::{Args, Plan};
+use crate::plan::{Args, Plan, Topic};
 use crate::subject::{Programs, Subject};
 use crate::table::{self, Layout};
 
@@ -31,15 +31,26 @@ struct Bench {
     ours_failed: bool,
 }
 
+/// What [`compare`] compares by, and how.
+type Scenario = fn(&mut Bench, u32) -> Result<()>;
+
+const TOPICS: [(Topic, Scenario); 4] = [
+    (Topic::Saturated, saturated::round),
+    (Topic::Paced, paced::round),
+    (Topic::Idle, idle::round),
+    (Topic::Stalls, stalls::round),
+];
+
 /// `observer-bench compare`
 pub fn compare(args: &Args) -> Result<()> {
     let machine = Machine::describe();
     let mut bench = Bench::new(args, Plan::compare(args))?;
     for round in 0..bench.plan.rounds {
-        saturated::round(&mut bench, round)?;
-        paced::round(&mut bench, round)?;
-        idle::round(&mut bench, round)?;
-        stalls::round(&mut bench, round)?;
+        for (topic, measure) in TOPICS {
+            if args.has_topic(topic) {
+                measure(&mut bench, round)?;
+            }
+        }
     }
     let layouts = [
         saturated::LAYOUT,
@@ -62,14 +73,8 @@ pub fn flood(args: &Args) -> Result<()> {
 
 impl Bench {
     fn new(args: &Args, plan: Plan) -> Result<Self> {
-        let Args {
-            observer,
-            varta,
-            varta_metrics,
-            ..
-        } = args;
         Ok(Self {
-            programs: Programs::new(observer.clone(), varta.clone(), varta_metrics.clone())?,
+            programs: Programs::new(args)?,
             // Before there are threads: they would stay behind.
             arena: Arena::enter()?,
             plan,
@@ -107,6 +112,9 @@ impl Bench {
         let (later, sooner) = turns.split_at(first);
         progress(&format!("round {}: {topic}: {case}", round + 1));
         for &(subject, term) in sooner.iter().chain(later) {
+            if !self.programs.knows(subject) {
+                continue;
+            }
             let (case, subject_name) = (case.to_owned(), name(subject, term));
             if let Some(reason) = self.programs.lacks(subject) {
                 if round == 0 {

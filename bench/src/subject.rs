@@ -1,4 +1,4 @@
-//! What is compared: two floors, varta-watch, and the observer.
+//! What is compared: floors, varta-watch, and the observer.
 //!
 //! **varta-watch 0.2.0** is the published crate, as `cargo install --locked`
 //! builds it, once with its default features and once with
@@ -20,7 +20,8 @@
 //! **The observer** is the release binary with `--attest require`. "Bare" is
 //! `--events notable` and no limit of the rate of beats; "full" adds the audit
 //! trail, metrics at a TCP port as varta-watch has them, and a JSON line for
-//! every event. Nobody scrapes either of the two.
+//! every event. Nobody scrapes either of the two. A **baseline** is another
+//! release binary of it, such as one of the tree before a change.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -28,6 +29,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+
+use crate::plan::Args;
 
 /// An agent is never silent for that long, unless stalls are the point: a day.
 pub const NEVER_MS: u64 = 24 * 60 * 60 * 1000;
@@ -42,12 +45,16 @@ pub enum Subject {
     Recvmsg,
     /// A loop around `recvmmsg`.
     Recvmmsg,
+    /// A loop around `recvmsg` that writes a line for each datagram.
+    RecvmsgLine,
     /// varta-watch, default features.
     Varta,
     /// varta-watch with its metrics.
     VartaMetrics,
     /// The observer, one of its two ways in.
     Observer(Ingest, Extras),
+    /// Another build of it, bare.
+    Baseline(Ingest),
 }
 
 /// How datagrams reach the observer.
@@ -90,7 +97,7 @@ pub struct Terms {
 
 impl Subject {
     /// All, as they take turns.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Recvmsg,
         Self::Recvmmsg,
         Self::Varta,
@@ -99,6 +106,28 @@ impl Subject {
         Self::Observer(Ingest::Socket, Extras::Full),
         Self::Observer(Ingest::Ring, Extras::Bare),
         Self::Observer(Ingest::Ring, Extras::Full),
+        Self::Baseline(Ingest::Socket),
+        Self::Baseline(Ingest::Ring),
+    ];
+
+    /// Those that are compared at a pace, as they take turns: first what the
+    /// observing costs, and then with a line for each beat.
+    pub const PACED: [(Self, Reports); 12] = [
+        (Self::Recvmsg, Reports::Nobody),
+        (Self::Varta, Reports::Nobody),
+        (
+            Self::Observer(Ingest::Socket, Extras::Bare),
+            Reports::Nobody,
+        ),
+        (Self::Baseline(Ingest::Socket), Reports::Nobody),
+        (Self::Observer(Ingest::Ring, Extras::Bare), Reports::Nobody),
+        (Self::Baseline(Ingest::Ring), Reports::Nobody),
+        (Self::RecvmsgLine, Reports::Pipe),
+        (Self::Varta, Reports::Pipe),
+        (Self::Observer(Ingest::Socket, Extras::Bare), Reports::Pipe),
+        (Self::Baseline(Ingest::Socket), Reports::Pipe),
+        (Self::Observer(Ingest::Ring, Extras::Bare), Reports::Pipe),
+        (Self::Observer(Ingest::Socket, Extras::Full), Reports::Pipe),
     ];
 
     /// Those of the flood.
@@ -114,6 +143,7 @@ impl Subject {
         match self {
             Self::Recvmsg => "floor: recvmsg",
             Self::Recvmmsg => "floor: recvmmsg",
+            Self::RecvmsgLine => "floor: recvmsg, write",
             Self::Varta => "varta-watch",
             Self::VartaMetrics => "varta-watch, metrics",
             Self::Observer(Ingest::Socket, Extras::Bare) => "observer, socket",
@@ -122,12 +152,14 @@ impl Subject {
             Self::Observer(Ingest::Ring, Extras::Bare) => "observer, ring",
             Self::Observer(Ingest::Ring, Extras::Full) => "observer, ring, full",
             Self::Observer(Ingest::Ring, Extras::Refuse) => "observer, ring, --refuse kernel",
+            Self::Baseline(Ingest::Socket) => "baseline, socket",
+            Self::Baseline(Ingest::Ring) => "baseline, ring",
         }
     }
 
     /// Whether it only receives, and knows no agents.
     pub fn is_floor(self) -> bool {
-        matches!(self, Self::Recvmsg | Self::Recvmmsg)
+        matches!(self, Self::Recvmsg | Self::Recvmmsg | Self::RecvmsgLine)
     }
 
     pub fn is_peer(self) -> bool {
@@ -135,7 +167,7 @@ impl Subject {
     }
 
     pub fn is_observer(self) -> bool {
-        matches!(self, Self::Observer(..))
+        matches!(self, Self::Observer(..) | Self::Baseline(_))
     }
 }
 
@@ -143,24 +175,39 @@ impl Subject {
 #[derive(Debug)]
 pub struct Programs {
     observer: PathBuf,
+    baseline: Option<PathBuf>,
     varta: PathBuf,
     varta_metrics: PathBuf,
     help: String,
 }
 
 impl Programs {
-    pub fn new(observer: PathBuf, varta: PathBuf, varta_metrics: PathBuf) -> Result<Self> {
-        for program in [&observer, &varta, &varta_metrics] {
+    pub fn new(args: &Args) -> Result<Self> {
+        let Args {
+            observer,
+            baseline,
+            varta,
+            varta_metrics,
+            ..
+        } = args.clone();
+        let programs = [&observer, &varta, &varta_metrics];
+        for program in programs.into_iter().chain(&baseline) {
             ensure!(program.is_file(), "no program {}", program.display());
         }
         let help = Command::new(&observer).args(["run", "--help"]).output()?;
         let help = String::from_utf8(help.stdout)?;
         Ok(Self {
             observer,
+            baseline,
             varta,
             varta_metrics,
             help,
         })
+    }
+
+    /// Whether a subject is to be measured at all.
+    pub fn knows(&self, subject: Subject) -> bool {
+        self.baseline.is_some() || !matches!(subject, Subject::Baseline(_))
     }
 
     /// Why there will be no figures of a subject.
@@ -205,8 +252,9 @@ impl Programs {
         scratch: &Path,
     ) -> Result<Command> {
         match subject {
-            Subject::Recvmsg => floor(&[], terms, socket),
-            Subject::Recvmmsg => floor(&["--batch"], terms, socket),
+            Subject::Recvmsg => floor(&[], socket),
+            Subject::Recvmmsg => floor(&["--batch"], socket),
+            Subject::RecvmsgLine => floor(&["--lines"], socket),
             Subject::Varta => Ok(varta(&self.varta, terms, socket, scratch)),
             Subject::VartaMetrics => {
                 let mut command = varta(&self.varta_metrics, terms, socket, scratch);
@@ -217,8 +265,14 @@ impl Programs {
                 }
                 Ok(command)
             }
+            Subject::Baseline(ingest) => {
+                let baseline = self.baseline.as_ref().context("no baseline")?;
+                let mut command = self.run(baseline, ingest, Extras::Bare, terms);
+                command.arg("--socket").arg(socket);
+                Ok(command)
+            }
             Subject::Observer(ingest, extras) => {
-                let mut command = self.run(ingest, extras, terms);
+                let mut command = self.run(&self.observer, ingest, extras, terms);
                 command.arg("--socket").arg(socket);
                 if extras == Extras::Full {
                     self.add_audit(&mut command, scratch)?;
@@ -228,8 +282,8 @@ impl Programs {
         }
     }
 
-    fn run(&self, ingest: Ingest, extras: Extras, terms: Terms) -> Command {
-        let mut command = Command::new(&self.observer);
+    fn run(&self, program: &Path, ingest: Ingest, extras: Extras, terms: Terms) -> Command {
+        let mut command = Command::new(program);
         command.args(["run", "--threshold-ms", &terms.threshold_ms.to_string()]);
         command.arg("--json");
         if ingest == Ingest::Ring {
@@ -261,12 +315,9 @@ impl Programs {
     }
 }
 
-fn floor(flags: &[&str], terms: Terms, socket: &Path) -> Result<Command> {
+fn floor(flags: &[&str], socket: &Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("floor").arg("--socket").arg(socket).args(flags);
-    if terms.reports == Reports::Pipe {
-        command.arg("--latency");
-    }
     Ok(command)
 }
 

@@ -3,6 +3,7 @@
 //! heard while somebody floods.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -27,7 +28,7 @@ pub(crate) struct Args {
     #[arg(value_enum)]
     part: Option<Part>,
 
-    /// Rounds of each comparison, of which the median is taken [default: 5;
+    /// Rounds of each comparison, of which the median is taken [default: 3;
     /// floods: 1]
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
@@ -35,6 +36,14 @@ pub(crate) struct Args {
     /// How long each flood lasts, in seconds [default: 20]
     #[arg(long, value_name = "S")]
     seconds: Option<u64>,
+
+    /// Compare also with this release binary of the observer, as of another tree
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+
+    /// Compare by these only: saturated, paced, idle, stalls [default: all]
+    #[arg(long, value_name = "TOPIC")]
+    topic: Vec<String>,
 
     /// Comparisons in one short round: whether they work, not what things cost
     #[arg(long)]
@@ -116,6 +125,8 @@ fn command(workspace: &Workspace, args: &Args, verb: &str) -> Command {
         part: _,
         rounds,
         seconds,
+        baseline,
+        topic,
         quick,
         criterion: _,
     } = args;
@@ -135,6 +146,12 @@ fn command(workspace: &Workspace, args: &Args, verb: &str) -> Command {
     }
     if let Some(seconds) = seconds {
         bench.args(["--seconds", &seconds.to_string()]);
+    }
+    if let Some(baseline) = baseline {
+        bench.arg("--baseline").arg(baseline);
+    }
+    for topic in topic {
+        bench.args(["--topic", topic]);
     }
     if *quick {
         bench.arg("--quick");

@@ -11,7 +11,7 @@ use crate::load::{Crew, Pace, Spec};
 use crate::outcome::{Figures, float, percentile};
 use crate::plan::Pacing;
 use crate::receiver::Receiver;
-use crate::subject::{Extras, NEVER_MS, Reports, Subject, Terms};
+use crate::subject::{NEVER_MS, Reports, Subject, Terms};
 use crate::table::{Column, Layout};
 
 const TOPIC: &str = "Paced";
@@ -19,10 +19,12 @@ const TOPIC: &str = "Paced";
 pub const LAYOUT: Layout = Layout {
     topic: TOPIC,
     columns: &[
-        Column("CPU %", "cpu_percent", 3),
-        Column("× floor", "cpu_percent_ratio", 2),
-        Column("wake-ups/s", "wakeups_per_s", 0),
+        Column("receiver ns/beat", "cpu_ns_per_beat", 0),
+        Column("× floor", "cpu_ns_per_beat_ratio", 2),
+        Column("× varta-watch", "cpu_ns_per_beat_peer_ratio", 2),
+        Column("wake-ups/beat", "wakeups_per_beat", 2),
         Column("p50 µs", "p50_us", 0),
+        Column("× floor", "p50_us_ratio", 2),
         Column("p99 µs", "p99_us", 0),
         Column("max µs", "max_us", 0),
         Column("missing", "max_missing", 0),
@@ -30,44 +32,29 @@ pub const LAYOUT: Layout = Layout {
     absent: "–",
 };
 
-/// Those that need not report beats run twice: once without, for what the
-/// observing costs, and once with a report of each, for how soon it comes.
-fn turns() -> Vec<(Subject, Reports)> {
-    Subject::ALL
-        .into_iter()
-        .flat_map(|subject| {
-            let is_optional =
-                matches!(subject, Subject::Varta | Subject::Observer(_, Extras::Bare));
-            let unreported = is_optional.then_some((subject, Reports::Nobody));
-            unreported.into_iter().chain([(subject, Reports::Pipe)])
-        })
-        .collect()
-}
-
 fn name(subject: Subject, reports: Reports) -> String {
-    let unreported = if reports == Reports::Nobody {
-        ", beats not reported"
-    } else {
-        ""
-    };
-    format!("{}{unreported}", subject.name())
+    let is_reported = reports == Reports::Pipe && !subject.is_floor();
+    let suffix = if is_reported { ", a line a beat" } else { "" };
+    format!("{}{suffix}", subject.name())
 }
 
+/// At one length of the queue: none is ever full.
 pub fn round(bench: &mut Bench, round: u32) -> Result<()> {
-    for &queue in bench.plan.queues {
-        bench.arena.set_queue_length(queue)?;
-        for &(pacing, time) in bench.plan.paces {
-            let (rate, agents) = (pacing.rate(), pacing.agents);
-            let case = format!("{rate} beats/s of {agents} agents, max_dgram_qlen {queue}");
-            let at = At {
-                topic: TOPIC,
-                case: &case,
-                round,
-            };
-            bench.take_turns(at, &turns(), name, |bench, subject, reports| {
-                measure(bench, subject, reports, pacing, time)
-            })?;
-        }
+    let Some(&queue) = bench.plan.queues.first() else {
+        return Ok(());
+    };
+    bench.arena.set_queue_length(queue)?;
+    for &(pacing, time) in bench.plan.paces {
+        let (rate, agents) = (pacing.rate(), pacing.agents);
+        let case = format!("{rate} beats/s of {agents} agents, max_dgram_qlen {queue}");
+        let at = At {
+            topic: TOPIC,
+            case: &case,
+            round,
+        };
+        bench.take_turns(at, &Subject::PACED, name, |bench, subject, reports| {
+            measure(bench, subject, reports, pacing, time)
+        })?;
     }
     Ok(())
 }
@@ -102,14 +89,14 @@ fn measure(
     receiver.usage_after_drain()?;
     let remains = receiver.stop()?;
     crew.leave()?;
-    let seconds = time.as_secs_f64();
+    let beats = float(sent.sent());
     let mut figures = Figures::from([
-        ("cpu_percent", float(used.cpu_ns) / 1e7 / seconds),
-        ("wakeups_per_s", float(used.wakeups) / seconds),
+        ("cpu_ns_per_beat", float(used.cpu_ns) / beats),
+        ("wakeups_per_beat", float(used.wakeups) / beats),
     ]);
     figures.extend(remains.counted());
     if let Some(accepted) = remains.accepted {
-        let expected = float(sent.sent()) + f64::from(pacing.agents);
+        let expected = beats + f64::from(pacing.agents);
         figures.insert("max_missing", expected - float(accepted));
     }
     // Beats before the start all come at once: they are not paced.
