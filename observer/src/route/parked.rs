@@ -21,8 +21,8 @@ use crate::ebpf::Mark;
 use crate::judge::Trust;
 use crate::transport::Datagram;
 
-/// How long a frame waits for its record, nanoseconds; after this it counts as
-/// lost.
+/// How long a frame waits for its record, attended nanoseconds; after this it
+/// counts as lost.
 pub(crate) const PARK_NS: u64 = 100_000_000;
 
 /// How often the ring is looked at while a frame waits, nanoseconds.
@@ -34,9 +34,10 @@ const MAX_PARKED: usize = 1024;
 
 /// How many times what the socket's queue holds may wait. Where the ring
 /// delivers and leaves datagrams to the socket when it fills up, a queue full
-/// may be received for each of two windows of the ring before the records of
-/// the first are read.
-const QUEUES_PARKED: usize = 4;
+/// may have to be received for each of two windows of the ring before the
+/// records of the first are read. As much again may wait by then: beyond half
+/// of the bound nothing is received that need not be ([`Parked::has_room`]).
+const QUEUES_PARKED: usize = 6;
 
 /// Frames that wait, longest first, and the place up to which the ring has to be
 /// read before it is certain that one has no record.
@@ -74,6 +75,13 @@ impl<C> Parked<C> {
         oldest.map(|(oldest, _)| oldest)
     }
 
+    /// Whether there is room for frames that could as well stay in the socket
+    /// for now. A frame that is decided at once for want of room would be taken
+    /// for a forgery.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.len() < self.limit / 2
+    }
+
     /// All that wait, each to be decided or to be kept.
     pub(super) fn take(&mut self) -> VecDeque<(Arrived<C>, Mark)> {
         std::mem::take(&mut self.waiting)
@@ -108,9 +116,10 @@ impl<C> Arrived<C> {
         }
     }
 
-    /// Whether its record counts as lost.
+    /// Whether its record counts as lost: not for the time in which the
+    /// observer did not look for it.
     pub(super) fn is_overdue(&self, now: Now) -> bool {
-        let waited = now.observer_ns.saturating_sub(self.received.observer_ns);
+        let waited = now.attended_ns.saturating_sub(self.received.attended_ns);
         waited > PARK_NS
     }
 }

@@ -106,6 +106,13 @@ impl UnixRoute {
         delivered.max(usize::from(self.is_read_in_part))
     }
 
+    /// Whether what waits in the socket is to stay there until the ring has been
+    /// read further. Its senders wait meanwhile, and nobody else.
+    fn is_held_up(&self) -> bool {
+        let program = self.base.attestor.program();
+        !self.parked.has_room() && !self.ring.is_second(program, &self.join)
+    }
+
     /// Decides all parked frames whose records have been read by now.
     fn retry_parked(&mut self) {
         for (arrived, mark) in self.parked.take() {
@@ -183,7 +190,7 @@ impl Route for UnixRoute {
     }
 
     fn receive(&mut self, _socket: usize) -> bool {
-        if self.ring.is_first(self.base.attestor.program(), &self.join) {
+        if self.ring.is_first(self.base.attestor.program(), &self.join) || self.is_held_up() {
             return false;
         }
         match self.socket.receive() {
