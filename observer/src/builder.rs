@@ -18,6 +18,7 @@ use crate::observer::Observer;
 use crate::policy::{AttestMode, Ingest, Namespaces, OriginPolicy, Refuse, Senders};
 use crate::route::Routes;
 use crate::tracker::Tracker;
+use crate::waker::Waker;
 
 /// Default bound on the number of agents that are known.
 pub const DEFAULT_MAX_AGENTS: usize = 16_384;
@@ -73,6 +74,7 @@ pub struct Builder {
     max_beat_rate: u32,
     max_group_rate: Option<u32>,
     poll_interval: Duration,
+    waker: Option<Waker>,
 }
 
 impl Default for Builder {
@@ -103,6 +105,7 @@ impl Default for Builder {
             max_beat_rate: DEFAULT_MAX_BEAT_RATE,
             max_group_rate: None,
             poll_interval: DEFAULT_POLL_INTERVAL,
+            waker: None,
         }
     }
 }
@@ -313,6 +316,12 @@ impl Builder {
         self
     }
 
+    /// What ends the observer's waits from another thread. Default: nothing.
+    pub fn waker(mut self, waker: &Waker) -> Self {
+        self.waker = Some(waker.clone());
+        self
+    }
+
     /// Loads the eBPF programs, binds the sockets and starts to observe.
     ///
     /// The program is attached before the Unix socket has a name, and before
@@ -346,6 +355,6 @@ impl Builder {
         };
         let tracker = Tracker::new(self.max_agents, threshold_ns, self.origin_policy);
         let engine = Engine::new(Routes { unix, udp }, policy, tracker);
-        Ok(Observer::new(engine))
+        Observer::new(engine, self.waker.as_ref()).map_err(StartError::Wait)
     }
 }

@@ -82,12 +82,12 @@ impl Clock {
         deadline: Option<u64>,
     ) -> (Now, u64) {
         let sent = waited_ns.map(|waited| now.observer_ns.saturating_sub(waited));
-        let due = deadline
-            .map(|due| due.saturating_add(self.away_ns))
-            .map(|due| match now.observer_ns.saturating_sub(due) {
+        let due = deadline.map(|due| self.observed(due)).map(|due| {
+            match now.observer_ns.saturating_sub(due) {
                 ..=LONG_AWAY_NS => due,
                 _ => self.looked_ns,
-            });
+            }
+        });
         let since = [sent, due]
             .into_iter()
             .flatten()
@@ -102,11 +102,22 @@ impl Clock {
         (self.at(now.observer_ns), absence)
     }
 
+    /// The moment of `CLOCK_MONOTONIC` that the observer's clock shows as this,
+    /// nanoseconds.
+    pub(crate) fn monotonic(&self, observer_ns: u64) -> u64 {
+        self.started_ns.saturating_add(observer_ns)
+    }
+
+    /// When an attended moment comes, if the observer is not away again,
+    /// nanoseconds since the start.
+    pub(crate) fn observed(&self, attended_ns: u64) -> u64 {
+        attended_ns.saturating_add(self.away_ns)
+    }
+
     /// How long before `now` a moment of `CLOCK_MONOTONIC` was, nanoseconds; 0
     /// if it was after it.
     pub(crate) fn since_monotonic(&self, now: Now, moment_ns: u64) -> u64 {
-        let now_ns = self.started_ns.saturating_add(now.observer_ns);
-        now_ns.saturating_sub(moment_ns)
+        self.monotonic(now.observer_ns).saturating_sub(moment_ns)
     }
 
     fn at(&self, observer_ns: u64) -> Now {
@@ -155,7 +166,7 @@ pub(crate) fn since(stamp: Duration) -> u64 {
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds, the clock of `bpf_ktime_get_ns`.
-fn monotonic_ns() -> u64 {
+pub(crate) fn monotonic_ns() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();

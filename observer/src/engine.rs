@@ -7,7 +7,6 @@ mod refused;
 
 use std::collections::VecDeque;
 use std::io;
-use std::time::Duration;
 
 use observer_events::counters::{Counters, count};
 use observer_events::event::Event;
@@ -93,18 +92,8 @@ impl Engine {
     }
 
     fn next_of_routes(&mut self) -> Option<io::Result<Delivery>> {
-        let mut routes = self.routes.each_mut().into_iter();
+        let mut routes = self.routes.each_mut();
         routes.find_map(Route::next)
-    }
-
-    /// Takes a batch from each socket and reads the records that belong to it;
-    /// returns how much there was.
-    pub(crate) fn receive(&mut self) -> usize {
-        let now = self.clock.now();
-        for route in self.routes.each_mut() {
-            route.receive_rest(true);
-        }
-        self.finish_pass(now)
     }
 
     /// The present moment. A pass begins with it: the moment before anything is
@@ -115,10 +104,10 @@ impl Engine {
 
     /// Ends a pass, in which some sockets may have been received from: each has
     /// its turn in each pass, for one batch, and none waits for another that is
-    /// never empty. Returns how much there was.
+    /// never empty.
     ///
     /// No stall is judged by sockets that nobody looked at.
-    pub(crate) fn finish_pass(&mut self, now: Now) -> usize {
+    pub(crate) fn finish_pass(&mut self, now: Now) {
         let deadline = self.tracker.next_deadline();
         let is_due = deadline.is_some_and(|due| due <= now.attended_ns);
         for route in self.routes.each_mut() {
@@ -126,15 +115,13 @@ impl Engine {
         }
         self.stalls = 0;
         self.look(now, deadline);
-        let mut filled = 0_usize;
         for route in self.routes.each_mut() {
-            filled = filled.saturating_add(route.fill(self.now, is_due));
+            route.fill(self.now, is_due);
         }
         self.notify(false);
         if self.attestation.note_pass(self.now) {
             self.check_attestation();
         }
-        filled
     }
 
     /// Moves the clock on to a pass, and gives agents back the time in which the
@@ -143,7 +130,6 @@ impl Engine {
         let waited_ns = self
             .routes
             .each()
-            .into_iter()
             .filter_map(|route| route.waited_ns(&self.clock, now))
             .max();
         let (now, absence) = self.clock.look(now, waited_ns, deadline);
@@ -181,8 +167,7 @@ impl Engine {
     }
 
     fn next_settled(&mut self, route: usize) -> Option<io::Result<Delivery>> {
-        let mut routes = self.routes.each_mut();
-        routes.get_mut(route)?.base_mut().next_settled()
+        self.routes.each_mut().nth(route)?.base_mut().next_settled()
     }
 
     /// Puts in line what is to be reported of refused and throttled senders now,
@@ -213,26 +198,35 @@ impl Engine {
     /// How many frames wait for their records.
     pub(crate) fn parked(&self) -> usize {
         let parked = self.routes.each().map(Route::parked);
-        parked.into_iter().fold(0, usize::saturating_add)
+        parked.fold(0, usize::saturating_add)
     }
 
-    /// How long until something is to be done without further input.
-    pub(crate) fn until_due(&self) -> Option<Duration> {
-        let now = self.clock.now();
-        let stall = self
-            .tracker
-            .next_deadline()
-            .map(|deadline| deadline.saturating_sub(now.attended_ns));
-        let routes = self.routes.each().map(|route| route.next_due(now));
-        let others = [self.refusals.next_due(), self.attestation.next_due()];
-        routes
-            .into_iter()
-            .chain(others)
-            .flatten()
-            .map(|due| due.saturating_sub(now.observer_ns))
-            .chain(stall)
-            .min()
-            .map(Duration::from_nanos)
+    /// Whether there is more to be read without waiting.
+    pub(crate) fn has_more(&self) -> bool {
+        self.routes.each().any(Route::has_more)
+    }
+
+    /// Whether there is nothing to be read now, as far as rings say. If so, the
+    /// programs have been asked to wake the observer.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.routes.each().all(Route::may_wait)
+    }
+
+    /// When something is to be done without further input, in nanoseconds of
+    /// `CLOCK_MONOTONIC`.
+    pub(crate) fn next_due(&self) -> Option<u64> {
+        let stall = self.tracker.next_deadline();
+        let stall = stall.map(|deadline| self.clock.observed(deadline));
+        let routes = self.routes.each().map(|route| route.next_due(self.now));
+        let others = [self.refusals.next_due(), self.attestation.next_due(), stall];
+        let due = routes.chain(others).flatten().min();
+        due.map(|due| self.clock.monotonic(due))
+    }
+
+    /// Puts an error in line.
+    pub(crate) fn note_io_error(&mut self, error: io::Error) {
+        let report = self.io_error(error);
+        self.ready.push_back(report);
     }
 
     pub(crate) fn io_error(&mut self, error: io::Error) -> Report {
@@ -247,7 +241,7 @@ impl Engine {
     /// waited when it became so has been read.
     fn next_stall(&mut self) -> Option<Report> {
         let due = self.tracker.next_deadline()?;
-        let mut routes = self.routes.each().into_iter();
+        let mut routes = self.routes.each();
         let is_read = routes.all(|route| route.read_as_of() >= due);
         if !is_read || self.is_waiting_for_records(due) || self.stalls >= MOST_STALLS {
             return None;

@@ -86,11 +86,13 @@ mod judge;
 mod lsm;
 mod observer;
 mod policy;
+mod poller;
 mod route;
 mod sockopt;
+mod stream;
 mod tracker;
 mod transport;
-mod wake;
+mod waker;
 
 /// What this host can attest.
 pub mod probe {
@@ -115,6 +117,7 @@ pub use observer::Observer;
 pub use observer_events::{self as events, Counters, Event, Evidence, Notice, Observation, Report};
 pub use policy::{AttestMode, Ingest, Namespaces, OriginPolicy, Refuse, Senders};
 pub use transport::{BindError, FileKind, UdpError};
+pub use waker::Waker;
 
 /// What the benchmarks of this crate time one by one. Not for anybody else: it
 /// may change at any time.

@@ -2,28 +2,23 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
-use std::os::fd::AsFd as _;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use futures_core::Stream;
 use observer_events::agents::Agent;
 use observer_events::counters::{Counters, count};
 use observer_events::event::{Event, Via};
 use observer_events::snapshot::Snapshot;
 use observer_events::{Observation, Report};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::ebpf::Ring;
+use crate::clock::monotonic_ns;
 use crate::engine::Engine;
-use crate::route::{self, PARK_RETRY_NS, Route as _, Routes};
-use crate::wake::Wake;
-
-/// How many batches without a report are worked off before other tasks of the
-/// runtime get their turn.
-const BUDGET: usize = 16;
+use crate::poller::Poller;
+use crate::route::{PARK_RETRY_NS, Route as _, Routes};
+use crate::stream::Registered;
+use crate::waker::Waker;
 
 /// Says which agents are alive, which have stalled, and which beats were
 /// forged.
@@ -32,8 +27,15 @@ const BUDGET: usize = 16;
 /// and [`Observer::wait`], or as a [`Stream`](futures_core::Stream) in a tokio
 /// runtime.
 pub struct Observer {
-    engine: Engine,
-    wake: Wake,
+    pub(crate) engine: Engine,
+    pub(crate) poller: Poller,
+    /// Something has come, or is due, that no pass has been made for.
+    is_pass_due: bool,
+    /// Once what is at hand has been reported there is nothing else, as far as
+    /// was known when [`Observer::wait`] returned or nothing was found.
+    has_looked: bool,
+    /// With a tokio runtime, once the stream has been polled.
+    pub(crate) registered: Option<Registered>,
     /// Notices that [`Observer::poll`] passed over.
     notices_skipped: u64,
     /// [`Observer::drain`] has reported what was counted until then.
@@ -41,27 +43,66 @@ pub struct Observer {
 }
 
 impl Observer {
-    pub(crate) fn new(engine: Engine) -> Self {
-        Self {
+    pub(crate) fn new(engine: Engine, waker: Option<&Waker>) -> io::Result<Self> {
+        Ok(Self {
+            poller: Poller::new(&engine, waker)?,
             engine,
-            wake: Wake::default(),
+            is_pass_due: false,
+            has_looked: false,
+            registered: None,
             notices_skipped: 0,
             is_drained: false,
-        }
+        })
     }
 
     /// The next event or notice, if there is one now; never blocks.
     ///
-    /// A stall is judged only after all waiting input has been read.
+    /// A stall is judged only after all waiting input has been read. After
+    /// [`Observer::wait`] it reports what was waited for, and takes no system
+    /// call more to find that there is nothing else.
     pub fn observe(&mut self) -> Option<Report> {
+        loop {
+            if let Some(report) = self.next_at_hand() {
+                return Some(report);
+            }
+            if mem::take(&mut self.has_looked) {
+                return None;
+            }
+            self.look();
+        }
+    }
+
+    /// The next report of what is known to have come.
+    pub(crate) fn next_at_hand(&mut self) -> Option<Report> {
         loop {
             if let Some(report) = self.engine.next_at_hand() {
                 return Some(report);
             }
-            if self.engine.receive() == 0 {
-                return self.engine.next_at_hand();
+            if !mem::take(&mut self.is_pass_due) {
+                return None;
             }
+            self.pass();
         }
+    }
+
+    /// Receives once from each socket that may hold something.
+    fn pass(&mut self) {
+        let now = self.engine.start_pass();
+        self.poller.receive(&mut self.engine);
+        self.engine.finish_pass(now);
+        self.is_pass_due = self.poller.has_readable() || self.engine.has_more();
+    }
+
+    /// Finds out whether something has come, or is due. If not, whatever comes
+    /// makes the descriptor readable from now on.
+    fn look(&mut self) {
+        let looked = self.take_events().and_then(|()| self.prepare_wait(None));
+        if let Err(error) = looked {
+            self.engine.note_io_error(error);
+        }
+        let due = self.engine.next_due();
+        self.is_pass_due |= due.is_some_and(|due| due <= monotonic_ns());
+        self.has_looked = !self.is_pass_due;
     }
 
     /// The next event, if there is one now; never blocks. Notices are passed
@@ -90,6 +131,9 @@ impl Observer {
     pub fn drain(&mut self, until: Instant) -> io::Result<Option<Report>> {
         while !self.is_drained && Instant::now() < until {
             self.engine.expedite();
+            // Also of what wakes nobody.
+            self.take_events()?;
+            self.is_pass_due = true;
             if let Some(report) = self.observe() {
                 return Ok(Some(report));
             }
@@ -106,36 +150,38 @@ impl Observer {
     }
 
     /// Blocks until there may be something for [`Observer::observe`] to report,
-    /// or the time is up. It may return early.
+    /// the time is up, or a [`Waker`] wakes it. It may return early. To be called
+    /// once there is nothing left to observe.
     ///
     /// # Errors
-    /// What `ppoll` fails with, an interrupting signal included.
-    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
-        let now = self.engine.start_pass();
-        let mut timeout = timeout;
-        let mut sources = Vec::new();
-        for route in self.engine.routes.each() {
-            sources.extend(route.sockets());
-            match route.wake(now) {
-                route::Wake::Now => return Ok(()),
-                route::Wake::Clock { until, .. } => timeout = earlier(timeout, Some(until)),
-                route::Wake::Rings => {
-                    sources.extend(route.rings_to_poll().into_iter().map(Ring::as_fd));
-                }
-            }
-            // Such a ring cannot be waited for.
-            if route.base().attestor.rings().any(Ring::has_busy) {
-                timeout = earlier(timeout, Some(Duration::from_nanos(PARK_RETRY_NS)));
-            }
+    /// What `epoll_wait` fails with, an interrupting signal included.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.has_looked = true;
+        if self.prepare_wait(timeout)? {
+            self.is_pass_due = self.poller.wait()?;
         }
-        // After the rings have been chosen: what is in one that was left out is due.
-        let timeout = earlier(timeout, self.engine.until_due());
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        let mut sources: Vec<_> = sources
-            .into_iter()
-            .map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN))
-            .collect();
-        poll(&mut sources, timeout.as_ref())?;
+        Ok(())
+    }
+
+    /// Sees to it that whatever has to ends a wait; false if there is something
+    /// already.
+    pub(crate) fn prepare_wait(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        self.is_pass_due |= !self.engine.may_wait();
+        if self.is_pass_due {
+            return Ok(false);
+        }
+        let end = timeout.map(|timeout| {
+            let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+            monotonic_ns().saturating_add(timeout)
+        });
+        let due = self.engine.next_due();
+        self.poller.wake_by(due.into_iter().chain(end).min())?;
+        Ok(true)
+    }
+
+    /// Notes that something has come.
+    pub(crate) fn take_events(&mut self) -> io::Result<()> {
+        self.is_pass_due |= self.poller.look()?;
         Ok(())
     }
 
@@ -211,32 +257,10 @@ impl fmt::Debug for Observer {
     }
 }
 
-/// The stream never ends. A receive that fails is an
-/// [`Event::Io`](observer_events::Event::Io) in it.
-///
-/// # Panics
-/// Outside of a tokio runtime that drives I/O and time.
-impl Stream for Observer {
-    type Item = Report;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Report>> {
-        let Self { engine, wake, .. } = self.get_mut();
-        for _ in 0..BUDGET {
-            if let Some(report) = engine.next_at_hand() {
-                return Poll::Ready(Some(report));
-            }
-            match wake.poll_pass(engine, cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Some(engine.io_error(error))),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+/// Readable once there may be something to observe, if there was nothing the
+/// last time: an event loop of another kind can wait for it.
+impl AsFd for Observer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
     }
-}
-
-/// The shorter of two times; `None`: without end.
-fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
-    one.into_iter().chain(other).min()
 }

@@ -10,7 +10,7 @@
 //! 2. *next*: [`Route::next`] gives each frame with its sender;
 //! 3. *read as of*: [`Route::read_as_of`] says what may be concluded from there
 //!    being no more;
-//! 4. *wake*: [`Route::wake`] and [`Route::next_due`] say what to wait for.
+//! 4. *wait*: [`Route::may_wait`] and [`Route::next_due`] say for how long.
 
 mod backlog;
 mod base;
@@ -27,7 +27,6 @@ mod window;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
 
 use observer_common::frame::FRAME_LEN;
 use observer_events::event::Attestation;
@@ -42,7 +41,6 @@ pub(crate) use self::parked::{PARK_NS, PARK_RETRY_NS};
 pub(crate) use self::udp::{UdpRoute, UdpSource};
 pub(crate) use self::unix::UnixRoute;
 use crate::clock::{Clock, Now};
-use crate::ebpf::Ring;
 use crate::judge::Trust;
 
 /// A way in.
@@ -70,9 +68,8 @@ pub(crate) trait Route: Send {
     fn waited_ns(&self, clock: &Clock, now: Now) -> Option<u64>;
 
     /// Reads the records of what was received, and what the ring delivers by
-    /// itself; returns how much there was. `is_due`: someone is to be judged
-    /// by there being no more.
-    fn fill(&mut self, now: Now, is_due: bool) -> usize;
+    /// itself. `is_due`: someone is to be judged by there being no more.
+    fn fill(&mut self, now: Now, is_due: bool);
 
     /// The next frame whose sender is settled, or a receive that failed.
     fn next(&mut self) -> Option<io::Result<Delivery>>;
@@ -81,8 +78,16 @@ pub(crate) trait Route: Send {
     /// then has been read, in attended nanoseconds.
     fn read_as_of(&self) -> u64;
 
-    /// What the route waits for, beside its sockets.
-    fn wake(&self, now: Now) -> Wake;
+    /// Whether a ring holds more that can be read without waiting.
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    /// Whether there is nothing to be read from a ring now. If so, its program
+    /// has been asked to wake the observer.
+    fn may_wait(&self) -> bool {
+        true
+    }
 
     /// How many frames wait for their records.
     fn parked(&self) -> usize;
@@ -96,33 +101,22 @@ pub(crate) trait Route: Send {
     /// When something is to be done without further input, in nanoseconds since
     /// the start.
     fn next_due(&self, now: Now) -> Option<u64> {
+        self.base_due(now)
+    }
+
+    /// The same as far as it is alike for all routes.
+    fn base_due(&self, now: Now) -> Option<u64> {
         let retry = (self.parked() > 0 || self.has_unread())
             .then(|| now.observer_ns.saturating_add(PARK_RETRY_NS));
         let counted = self.base().throttled.next_due();
         retry.into_iter().chain(counted).min()
     }
 
-    /// The rings to poll, once [`Route::wake`] has said so. One in which a
-    /// record is still being written is readable all the time
-    /// (`ringbuf_map_poll`) and is not among them.
-    fn rings_to_poll(&self) -> Vec<&Ring>;
-
     /// A sender whose datagrams the program dropped, if one is to be reported
     /// now, or any with `all`.
     fn next_throttled(&mut self, now: Now, all: bool) -> Option<Notice> {
         self.base_mut().next_throttled(now, all)
     }
-}
-
-/// What a route waits for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Wake {
-    /// It has something now.
-    Now,
-    /// For a time, and then each interval: it looks at its ring by the clock.
-    Clock { until: Duration, interval: Duration },
-    /// For its rings, which are readable once there is something.
-    Rings,
 }
 
 /// A frame whose sender is settled: all that will be known of it.
@@ -155,18 +149,26 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    /// How many there are.
+    /// How many there are at most.
     pub(crate) const COUNT: usize = 2;
 
-    /// Each of them.
-    pub(crate) fn each(&self) -> [&dyn Route; Self::COUNT] {
+    /// Each that is in use.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &dyn Route> {
         let Self { unix, udp } = self;
-        [unix, udp]
+        let used = Self::used(udp);
+        let all: [&dyn Route; Self::COUNT] = [unix, udp];
+        all.into_iter().take(used)
     }
 
-    /// Each of them, to change it.
-    pub(crate) fn each_mut(&mut self) -> [&mut dyn Route; Self::COUNT] {
+    /// Each that is in use, to change it.
+    pub(crate) fn each_mut(&mut self) -> impl Iterator<Item = &mut dyn Route> {
         let Self { unix, udp } = self;
-        [unix, udp]
+        let used = Self::used(udp);
+        let all: [&mut dyn Route; Self::COUNT] = [unix, udp];
+        all.into_iter().take(used)
+    }
+
+    fn used(udp: &UdpRoute) -> usize {
+        if udp.is_used() { Self::COUNT } else { 1 }
     }
 }

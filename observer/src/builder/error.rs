@@ -1,5 +1,6 @@
 //! Why an observer cannot start.
 
+use std::io;
 use std::net::SocketAddr;
 
 use observer_common::listener::{MAX_DEVICES, MAX_LISTENERS};
@@ -79,6 +80,9 @@ pub enum StartError {
     /// No tier of attestation works for UDP, and the policy demands one.
     #[error("udp: {0}")]
     CannotAttestUdp(CannotAttest),
+    /// There is no descriptor left to wait with.
+    #[error("cannot wait for the sockets: {0}")]
+    Wait(io::Error),
     /// The socket cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),

@@ -37,7 +37,7 @@ impl Lost {
     fn read(routes: &Routes) -> Self {
         let sum = |loss| {
             let each = routes.each().map(|route| route.base().attestor.loss(loss));
-            each.into_iter().fold(0, u64::saturating_add)
+            each.fold(0, u64::saturating_add)
         };
         Self {
             ring_full: sum(Loss::RingFull),

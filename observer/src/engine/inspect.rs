@@ -98,7 +98,7 @@ impl Engine {
 
     fn sum(&self, count: impl Fn(&Base) -> u64) -> u64 {
         let each = self.routes.each().map(|route| count(route.base()));
-        each.into_iter().fold(0, u64::saturating_add)
+        each.fold(0, u64::saturating_add)
     }
 }
 

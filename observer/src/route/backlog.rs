@@ -30,7 +30,7 @@ impl Backlog {
     /// It is read when it was seen empty, and also when more was read than
     /// can have waited: a flood that never lets it be empty hides nothing.
     pub(super) fn note(&mut self, at: u64, batch: Batch, limit: usize) {
-        if batch.is_drained() {
+        if batch.is_drained {
             self.read_as_of = at;
             self.next = None;
             return;
@@ -58,9 +58,13 @@ mod tests {
     use crate::transport::BATCH;
 
     const LIMIT: usize = 512;
-    const FULL: Batch = Batch { received: BATCH };
+    const FULL: Batch = Batch {
+        received: BATCH,
+        is_drained: false,
+    };
     const NOT_FULL: Batch = Batch {
         received: BATCH - 1,
+        is_drained: true,
     };
 
     #[test]

@@ -28,11 +28,6 @@ impl Coalescing {
         }
     }
 
-    /// Time between two looks.
-    pub(super) fn interval(&self) -> Duration {
-        Duration::from_nanos(self.interval_ns)
-    }
-
     /// When to look next, in nanoseconds since the start; `None`: when the
     /// program says so.
     pub(super) fn next_ns(&self) -> Option<u64> {

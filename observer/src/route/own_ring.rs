@@ -184,11 +184,12 @@ impl OwnRing {
         self.taken.pop_front()
     }
 
-    /// When the oldest datagram was sent that waits in the ring, nanoseconds of
-    /// `CLOCK_MONOTONIC`. One that was passed while it was being written does
+    /// When the oldest datagram was sent that waits to be delivered, nanoseconds
+    /// of `CLOCK_MONOTONIC`. One that was passed while it was being written does
     /// not count: it was its sender that was away.
-    pub(super) fn oldest_taken_ns(program: Option<&LoadedProgram>) -> Option<u64> {
-        let record = program?.ring.oldest()?;
+    pub(super) fn oldest_taken_ns(&self, program: Option<&LoadedProgram>) -> Option<u64> {
+        let program = program.filter(|_| self.is_ordered)?;
+        let record = program.ring.oldest()?;
         (record.fate == Fate::Taken as u8).then_some(record.time_ns)
     }
 }

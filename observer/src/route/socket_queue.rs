@@ -66,9 +66,8 @@ impl<S: Bounded> SocketQueue<S> {
     /// # Errors
     /// As [`Receiver::receive`]; it has had its turn all the same.
     pub(super) fn receive(&mut self) -> io::Result<Batch> {
-        let nothing = Batch { received: 0 };
         self.unread = 0..0;
-        self.batch = Some(nothing);
+        self.batch = Some(Batch::NONE);
         let batch = self.receiver.receive(self.socket.as_fd())?;
         self.unread = 0..batch.received;
         self.batch = Some(batch);

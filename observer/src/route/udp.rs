@@ -16,9 +16,9 @@ use super::base::Base;
 use super::join::Join;
 use super::parked::{Arrived, Parked};
 use super::socket_queue::SocketQueue;
-use super::{Delivery, Route, Wake};
+use super::{Delivery, Route};
 use crate::clock::{Clock, Now};
-use crate::ebpf::{Attestor, Mark, Ring};
+use crate::ebpf::{Attestor, Mark};
 use crate::policy::Network;
 use crate::transport::{Payload, Receiver, UdpSocket, Way};
 
@@ -66,6 +66,11 @@ impl UdpRoute {
             parked: Parked::new(0),
             turn: 0,
         }
+    }
+
+    /// Whether there are any listeners.
+    pub(crate) fn is_used(&self) -> bool {
+        !self.sockets.is_empty()
     }
 
     /// What the listeners are bound to, in the order in which they were asked
@@ -212,7 +217,7 @@ impl Route for UdpRoute {
             return true;
         };
         match queue.receive() {
-            Ok(batch) => batch.is_drained(),
+            Ok(batch) => batch.is_drained,
             Err(error) => {
                 self.base.settled.push_back(Err(error));
                 true
@@ -237,7 +242,7 @@ impl Route for UdpRoute {
         waited.max().flatten()
     }
 
-    fn fill(&mut self, now: Now, _is_due: bool) -> usize {
+    fn fill(&mut self, now: Now, _is_due: bool) {
         self.base.filled = now;
         let batches = self.sockets.iter().filter_map(|(_, queue)| queue.batch());
         let received = batches.fold(0_usize, |sum, batch| sum.saturating_add(batch.received));
@@ -253,7 +258,6 @@ impl Route for UdpRoute {
             queue.settle(now.attended_ns);
         }
         self.retry_parked();
-        received
     }
 
     fn next(&mut self) -> Option<io::Result<Delivery>> {
@@ -272,21 +276,8 @@ impl Route for UdpRoute {
         self.sockets_read_as_of().unwrap_or(u64::MAX)
     }
 
-    fn wake(&self, _now: Now) -> Wake {
-        Wake::Rings
-    }
-
     fn parked(&self) -> usize {
         self.parked.len()
-    }
-
-    /// Those with something in them are read by the clock ([`Route::next_due`]):
-    /// a flood of sends that fail wakes nobody for each.
-    fn rings_to_poll(&self) -> Vec<&Ring> {
-        let rings = self.base.attestor.rings();
-        rings
-            .filter(|ring| ring.is_quiet() && !ring.has_busy())
-            .collect()
     }
 
     fn has_unread(&self) -> bool {

@@ -13,9 +13,9 @@ use super::join::{Hint, Join, Otherwise};
 use super::own_ring::{OwnRing, Readers};
 use super::parked::{Arrived, Parked};
 use super::socket_queue::SocketQueue;
-use super::{Delivery, Route, Wake};
+use super::{Delivery, Route};
 use crate::clock::{Clock, Now};
-use crate::ebpf::{Attestor, Mark, Ring, from_credentials};
+use crate::ebpf::{Attestor, Mark, from_credentials};
 use crate::judge::Trust;
 use crate::transport::{BoundSocket, Payload, Receiver};
 
@@ -66,12 +66,12 @@ impl UnixRoute {
         &self.join
     }
 
-    /// Reads the ring; returns how many datagrams it delivered.
+    /// Reads the ring.
     ///
     /// While they come fast the ring is looked at by the clock, and not as
     /// often as this is called; but what was received by the socket has its
     /// record, and whose stall is due has not been heard of by either.
-    fn read_ring(&mut self, now: Now, is_due: bool) -> usize {
+    fn read_ring(&mut self, now: Now, is_due: bool) {
         let Self {
             base,
             socket,
@@ -103,7 +103,6 @@ impl UnixRoute {
         let program = base.attestor.program();
         self.is_read_in_part =
             ring.is_second(program, join) || records > 0 && !ring.is_read_to_mark(program);
-        delivered.max(usize::from(self.is_read_in_part))
     }
 
     /// Whether what waits in the socket is to stay there until the ring has been
@@ -194,7 +193,7 @@ impl Route for UnixRoute {
             return false;
         }
         match self.socket.receive() {
-            Ok(batch) => batch.is_drained(),
+            Ok(batch) => batch.is_drained,
             Err(error) => {
                 self.base.settled.push_back(Err(error));
                 true
@@ -213,23 +212,22 @@ impl Route for UnixRoute {
     /// A record of a datagram that was taken is no mere attempt: its time
     /// is that of a datagram.
     fn waited_ns(&self, clock: &Clock, now: Now) -> Option<u64> {
-        let sent_ns = OwnRing::oldest_taken_ns(self.base.attestor.program());
+        let sent_ns = self.ring.oldest_taken_ns(self.base.attestor.program());
         let in_ring = sent_ns.map(|sent_ns| clock.since_monotonic(now, sent_ns));
         self.socket.waited_ns().max(in_ring)
     }
 
-    fn fill(&mut self, now: Now, is_due: bool) -> usize {
+    fn fill(&mut self, now: Now, is_due: bool) {
         self.base.filled = now;
         let received = self.socket.batch().map_or(0, |batch| batch.received);
         self.base.counts.datagrams = self.base.counts.datagrams.saturating_add(received as u64);
-        let delivered = self.read_ring(now, is_due);
+        self.read_ring(now, is_due);
         // By what was read before this, of which nothing has been judged yet: a
         // datagram may wait for long where the queue is long, and its record as
         // long as it.
         self.join.expire(self.socket.read_as_of());
         self.socket.settle(now.attended_ns);
         self.retry_parked();
-        received.saturating_add(delivered)
     }
 
     fn next(&mut self) -> Option<io::Result<Delivery>> {
@@ -258,35 +256,25 @@ impl Route for UnixRoute {
         self.socket.read_as_of().min(self.ring.read_as_of())
     }
 
+    fn has_more(&self) -> bool {
+        self.is_read_in_part
+    }
+
     /// The order matters where the ring wakes the observer: the program is
     /// asked to, the ring was empty after that, and only then is it waited for.
-    fn wake(&self, now: Now) -> Wake {
-        if self.is_read_in_part {
-            return Wake::Now;
-        }
-        if let Some(next_ns) = self.coalescing.next_ns() {
-            return Wake::Clock {
-                until: Duration::from_nanos(next_ns.saturating_sub(now.observer_ns)),
-                interval: self.coalescing.interval(),
-            };
-        }
-        if self.ring.taken() == 0 && self.base.attestor.arm_wakeup() {
-            Wake::Rings
-        } else {
-            Wake::Now
-        }
+    fn may_wait(&self) -> bool {
+        let is_read_by_the_clock = self.coalescing.next_ns().is_some();
+        let is_empty = || self.ring.taken() == 0 && self.base.attestor.arm_wakeup();
+        !self.is_read_in_part && (is_read_by_the_clock || is_empty())
+    }
+
+    fn next_due(&self, now: Now) -> Option<u64> {
+        let look = self.coalescing.next_ns();
+        look.into_iter().chain(self.base_due(now)).min()
     }
 
     fn parked(&self) -> usize {
         self.parked.len()
-    }
-
-    /// Also one that has something in it by now: it was empty after the program
-    /// had been asked to wake the observer, so what came since may have found
-    /// that done, and wakes nobody again.
-    fn rings_to_poll(&self) -> Vec<&Ring> {
-        let rings = self.base.attestor.rings();
-        rings.filter(|ring| !ring.has_busy()).collect()
     }
 
     fn has_unread(&self) -> bool {

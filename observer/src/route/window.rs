@@ -30,7 +30,7 @@ impl Window {
     /// received once it was seen empty, or once more came than can wait.
     pub(super) fn note_received(&mut self, batch: Batch, limit: usize) {
         self.received = self.received.saturating_add(batch.received);
-        self.is_drained |= batch.is_drained() || self.received > limit;
+        self.is_drained |= batch.is_drained || self.received > limit;
     }
 
     /// Whether datagrams of this window that the ring delivers may be judged.
@@ -53,9 +53,13 @@ mod tests {
     use crate::transport::BATCH;
 
     const LIMIT: usize = 11;
-    const FULL: Batch = Batch { received: BATCH };
+    const FULL: Batch = Batch {
+        received: BATCH,
+        is_drained: false,
+    };
     const NOT_FULL: Batch = Batch {
         received: BATCH - 1,
+        is_drained: true,
     };
 
     /// A join in which a record waits, of a datagram that went to the socket.

@@ -22,25 +22,26 @@ use self::source::{SOURCE_LEN, Source};
 /// How many datagrams one system call takes at most.
 pub(crate) const BATCH: usize = 64;
 
-/// [`BATCH`] as `recvmmsg` wants it.
-const BATCH_LEN: libc::c_uint = 64;
-
-const _: () = assert!(BATCH_LEN as usize == BATCH);
+/// How many it is asked for where few came the last time: what is prepared for
+/// more is memory that a CPU has to fetch first when beats are rare.
+const FEW: usize = 4;
 
 /// What one receive took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// How many datagrams, [`BATCH`] at most.
     pub received: usize,
+    /// Nothing waited in the socket when these had been taken: they are fewer
+    /// than were asked for, and `recvmmsg` stops early for no other reason.
+    pub is_drained: bool,
 }
 
 impl Batch {
-    /// Whether nothing waited in the socket when these had been taken:
-    /// `recvmmsg` stops early for no other reason.
-    #[must_use]
-    pub fn is_drained(self) -> bool {
-        self.received < BATCH
-    }
+    /// Nothing.
+    pub(crate) const NONE: Self = Self {
+        received: 0,
+        is_drained: true,
+    };
 }
 
 /// One received datagram.
@@ -77,6 +78,8 @@ pub struct Receiver {
     sources: Option<Box<[Source; BATCH]>>,
     results: [Received; BATCH],
     received: usize,
+    /// The last receive took all that it asked for.
+    was_full: bool,
 }
 
 /// A control buffer, aligned as the kernel's headers are.
@@ -120,6 +123,7 @@ impl Receiver {
             sources,
             results: [Received::default(); BATCH],
             received: 0,
+            was_full: false,
         }
     }
 
@@ -129,15 +133,29 @@ impl Receiver {
     /// What `recvmmsg` fails with, other than "would block" and "interrupted".
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<Batch> {
         self.received = 0;
+        let batch = if self.was_full {
+            self.receive_most::<BATCH>(socket)
+        } else {
+            self.receive_most::<FEW>(socket)
+        }?;
+        self.received = batch.received;
+        self.was_full = !batch.is_drained;
+        Ok(batch)
+    }
+
+    /// Takes `N` at most.
+    fn receive_most<const N: usize>(&mut self, socket: BorrowedFd<'_>) -> io::Result<Batch> {
         loop {
-            match self.receive_once(socket) {
+            match self.receive_once::<N>(socket) {
                 Ok(received) => {
-                    self.received = received;
-                    return Ok(Batch { received });
+                    return Ok(Batch {
+                        received,
+                        is_drained: received < N,
+                    });
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
-                    io::ErrorKind::WouldBlock => return Ok(Batch { received: 0 }),
+                    io::ErrorKind::WouldBlock => return Ok(Batch::NONE),
                     _ => return Err(error),
                 },
             }
@@ -183,24 +201,25 @@ impl Receiver {
 
     /// The headers are built anew each time: about 200 ns for a batch, and no
     /// pointer outlives the call.
-    fn receive_once(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+    fn receive_once<const N: usize>(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        const { assert!(N <= BATCH) };
         let Self {
             payloads,
             controls,
             sources,
             results,
-            received: _,
+            ..
         } = self;
-        let mut buffers = payloads.each_mut().map(|payload| libc::iovec {
-            iov_base: payload.as_mut_ptr().cast(),
-            iov_len: FRAME_LEN,
-        });
-        let mut headers = [EMPTY_HEADER; BATCH];
-        for ((header, buffer), control) in headers
+        let mut buffers = [EMPTY_BUFFER; N];
+        let mut headers = [EMPTY_HEADER; N];
+        for (((header, buffer), payload), control) in headers
             .iter_mut()
             .zip(&mut buffers)
+            .zip(payloads.iter_mut())
             .zip(controls.iter_mut())
         {
+            buffer.iov_base = payload.as_mut_ptr().cast();
+            buffer.iov_len = FRAME_LEN;
             header.msg_hdr.msg_iov = ptr::from_mut(buffer);
             header.msg_hdr.msg_iovlen = 1;
             header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
@@ -214,7 +233,8 @@ impl Receiver {
             header.msg_hdr.msg_name = ptr::from_mut(source).cast();
             header.msg_hdr.msg_namelen = SOURCE_LEN;
         }
-        // SAFETY: `headers` holds `BATCH` headers. Each points to one iovec
+        let length = libc::c_uint::try_from(N).unwrap_or_default();
+        // SAFETY: `headers` holds `length` headers. Each points to one iovec
         // of this frame, a payload buffer of `FRAME_LEN` bytes and a control
         // buffer of `CONTROL_LEN` bytes, and to none or to `SOURCE_LEN` bytes
         // for a name; all are distinct, borrowed mutably and live until the
@@ -223,7 +243,7 @@ impl Receiver {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 headers.as_mut_ptr(),
-                BATCH_LEN,
+                length,
                 libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC,
                 ptr::null_mut(),
             )
@@ -241,6 +261,12 @@ impl Receiver {
         Ok(received)
     }
 }
+
+/// A buffer for nothing.
+const EMPTY_BUFFER: libc::iovec = libc::iovec {
+    iov_base: ptr::null_mut(),
+    iov_len: 0,
+};
 
 /// A header that asks for nothing.
 const EMPTY_HEADER: libc::mmsghdr = libc::mmsghdr {

@@ -27,7 +27,7 @@ fn receive_all(socket: BorrowedFd<'_>) -> Vec<Datagram> {
     loop {
         let batch = receiver.receive(socket).expect("receives");
         all.extend((0..batch.received).map(|index| receiver.get(index).expect("received")));
-        if batch.is_drained() {
+        if batch.is_drained {
             return all;
         }
     }
