@@ -309,7 +309,7 @@ impl fmt::Debug for Comm {
 /// The name itself where it is UTF-8, with U+FFFD for what is not.
 impl Serialize for Comm {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&String::from_utf8_lossy(self.as_bytes()))
+        serializer.serialize_str(&String::from_utf8_lossy(self.as_bytes()))
     }
 }
 

@@ -4,8 +4,6 @@
 //! it out: formatting never fails and never waits. What is ready at once is
 //! collected first and leaves in one write.
 
-use bytes::BytesMut;
-
 use crate::report::Report;
 
 mod human;
@@ -49,7 +47,7 @@ pub enum Format {
 #[derive(Debug)]
 pub struct Formatter {
     format: Format,
-    buffer: BytesMut,
+    buffer: Vec<u8>,
 }
 
 impl Formatter {
@@ -58,7 +56,7 @@ impl Formatter {
     pub fn new(format: Format) -> Self {
         Self {
             format,
-            buffer: BytesMut::new(),
+            buffer: Vec::new(),
         }
     }
 
@@ -74,7 +72,7 @@ impl Formatter {
 
     /// What is to be written. The owner takes off the front what it has
     /// written; there is no bound but the owner's diligence.
-    pub fn buffer(&mut self) -> &mut BytesMut {
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
 }

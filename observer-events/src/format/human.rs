@@ -1,17 +1,17 @@
 //! Reports as lines for a person.
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt::{self, Display};
+use std::io::Write as _;
 use std::net::SocketAddr;
 
 use anstyle::{AnsiColor, Style};
-use bytes::BytesMut;
 
 use super::plain::Plain;
 use crate::event::{Attestation, AuthFailureCause, BeatOrigin, Event, Status, Via};
 use crate::report::{Limit, Notice, Observation, Report};
 
 /// Appends one line: when, what, which pid, and the particulars.
-pub(super) fn write(buffer: &mut BytesMut, report: &Report, color: bool) {
+pub(super) fn write(buffer: &mut Vec<u8>, report: &Report, color: bool) {
     let Line {
         observer_ns,
         label,
@@ -24,14 +24,15 @@ pub(super) fn write(buffer: &mut BytesMut, report: &Report, color: bool) {
         Report::Notice(notice) => Line::from(notice),
     };
     let style = if color { style } else { Style::new() };
-    // Writing to memory cannot fail: `BytesMut` grows.
-    let _ = writeln!(
+    // Writing to memory cannot fail.
+    writeln!(
         buffer,
         "{style}{time}  {label:<10}  {pid:>7}  {text}{from}{style:#}",
         time = Seconds(observer_ns),
         pid = Or(pid, "-"),
         from = Source(source),
-    );
+    )
+    .unwrap_or_default();
 }
 
 const ROUTINE: Style = Style::new().dimmed();

@@ -3,7 +3,6 @@
 use std::fmt::Display;
 use std::io;
 
-use bytes::{BufMut as _, BytesMut};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
@@ -12,16 +11,16 @@ use crate::event::Event;
 use crate::report::Observation;
 
 /// Appends one line.
-pub(super) fn write(buffer: &mut BytesMut, report: &impl Serialize) {
+pub(super) fn write(buffer: &mut Vec<u8>, report: &impl Serialize) {
     let before = buffer.len();
-    let mut serializer = serde_json::Serializer::with_formatter(buffer.writer(), Ascii);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *buffer, Ascii);
     if report.serialize(&mut serializer).is_err() {
         // A buffer in memory takes everything and no value here refuses to be
         // serialised; should one ever do, half a line must not go out.
         buffer.truncate(before);
         return;
     }
-    buffer.put_u8(b'\n');
+    buffer.push(b'\n');
 }
 
 impl Serialize for Event {
@@ -155,6 +154,10 @@ impl Formatter for Ascii {
         writer: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
+        // As nearly all are.
+        if fragment.bytes().all(|byte| is_plain(char::from(byte))) {
+            return writer.write_all(fragment.as_bytes());
+        }
         for piece in fragment.split_inclusive(|c: char| !is_plain(c)) {
             let mut chars = piece.chars();
             match chars.next_back() {

@@ -365,7 +365,7 @@ fn a_formatter_collects_whole_lines() {
     for _ in 0..3 {
         formatter.report(&auth_failure(AuthFailureCause::Unattested, None));
     }
-    let text = String::from_utf8(formatter.buffer().to_vec()).unwrap();
+    let text = String::from_utf8(formatter.buffer().clone()).unwrap();
     assert_eq!(text.lines().count(), 3);
     assert!(text.ends_with("}\n"));
 }

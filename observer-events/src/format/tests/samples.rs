@@ -10,7 +10,7 @@ use crate::report::{Evidence, Observation};
 pub(super) fn render(format: Format, report: &Report) -> String {
     let mut formatter = Formatter::new(format);
     formatter.report(report);
-    String::from_utf8(formatter.buffer().to_vec()).unwrap()
+    String::from_utf8(formatter.buffer().clone()).unwrap()
 }
 
 pub(super) fn human(report: &Report) -> String {
