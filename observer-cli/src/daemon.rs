@@ -8,17 +8,15 @@ mod process;
 mod rank;
 mod recorder;
 
-use std::future::poll_fn;
 use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 use jiff::Timestamp;
-use observer::Observer;
+use observer::{Observer, Waker};
 use observer_audit::{Counts, Trail};
 use observer_events::Counters;
 use serde::Serialize;
-use tokio::time::{Interval, MissedTickBehavior};
 
 use self::losses::{Losses, Lost};
 use self::pipeline::Pipeline;
@@ -28,7 +26,6 @@ use crate::flags::Run;
 use crate::log::Log;
 use crate::output::{Failure, Output, Plan};
 use crate::serve::{Request, Serving};
-use crate::signals::Shutdown;
 use crate::stream::Stream;
 use crate::trail;
 
@@ -43,7 +40,7 @@ const EVENTS_WAITING: Plan = Plan {
     incidents: 3 << 20,
     reserve: 1 << 20,
 };
-/// How often losses are looked at.
+/// How often losses are looked at that are not logged yet.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The observer with its outputs and its listeners for requests.
@@ -54,11 +51,8 @@ pub(crate) struct Daemon {
     log: Log,
     serving: Serving,
     losses: Losses,
-    tick: Interval,
-    /// Something happened since the losses were last looked at. What can be
-    /// lost is lost of what comes in or goes out: when nothing does, nothing
-    /// ticks.
-    is_active: bool,
+    /// Used by whoever has something for this thread beside beats.
+    waker: Waker,
     process: Process,
 }
 
@@ -86,10 +80,9 @@ impl Daemon {
         observer: Observer,
         trail: Option<Trail>,
         serving: Serving,
+        waker: Waker,
     ) -> anyhow::Result<Self> {
-        let mut tick = tokio::time::interval(LOOK_EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (output, failure) = Output::start(Stream::Stdout, EVENTS_WAITING)?;
+        let (output, failure) = Output::start(Stream::Stdout, EVENTS_WAITING, Some(waker.clone()))?;
         Ok(Self {
             losses: Losses::new(),
             process: Process::new(args, &observer),
@@ -97,8 +90,7 @@ impl Daemon {
             failure,
             log: log.clone(),
             serving,
-            tick,
-            is_active: true,
+            waker,
         })
     }
 
@@ -106,30 +98,31 @@ impl Daemon {
     ///
     /// # Errors
     /// If stdout fails, or is not read at the end.
-    pub(crate) async fn serve(&mut self, shutdown: &mut Shutdown) -> anyhow::Result<()> {
+    pub(crate) fn serve(&mut self) -> anyhow::Result<()> {
         loop {
-            tokio::select! {
-                biased;
-                signal = shutdown.requested() => {
+            if self.waker.was_used() {
+                if let Some(signal) = self.serving.signal() {
                     tracing::info!("{signal}: stopping");
                     return self.drain();
                 }
-                error = self.failure.happened() => return Err(stdout_failed(error)),
-                _ = self.tick.tick(), if self.is_active => self.log_losses(),
-                request = self.serving.next() => self.respond(request),
-                result = poll_fn(|cx| self.pipeline.collect(cx)) => {
-                    self.is_active = true;
-                    // Signals are noticed only when the runtime has its turn,
-                    // which a socket that is never empty would deny it.
-                    if result?.is_full() {
-                        tokio::task::yield_now().await;
-                    }
+                if let Some(error) = self.failure.reason() {
+                    return Err(stdout_failed(error));
                 }
+                while let Some(request) = self.serving.request() {
+                    self.respond(request);
+                }
+            }
+            let is_all_collected = !self.pipeline.collect();
+            let look = self.look_for_losses();
+            if is_all_collected {
+                self.pipeline.wait(look)?;
             }
         }
     }
 
-    fn log_losses(&mut self) {
+    /// Logs losses, as often as may be; returns when to look again for what is
+    /// left. While nothing is lost, nothing ticks.
+    fn look_for_losses(&mut self) -> Option<Duration> {
         let Pipeline {
             recorder, output, ..
         } = &mut self.pipeline;
@@ -139,7 +132,8 @@ impl Daemon {
             log: self.log.lost(),
             audit: audit.map_or(0, |counts| counts.audit_lost),
         });
-        self.is_active = !(recorder.retry() & is_logged);
+        let is_recorded = recorder.retry();
+        (!is_logged || !is_recorded).then_some(LOOK_EVERY)
     }
 
     /// Takes what has been received already, for [`DRAIN_TIME`] at most.
@@ -162,7 +156,7 @@ impl Daemon {
     /// # Errors
     /// `result`, or that the trail could not be closed.
     pub(crate) fn end(mut self, result: anyhow::Result<()>) -> anyhow::Result<()> {
-        self.log_losses();
+        self.look_for_losses();
         let Pipeline {
             observer,
             recorder,

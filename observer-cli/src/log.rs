@@ -35,7 +35,7 @@ impl Log {
     /// If there can be no thread that writes it.
     pub(crate) fn start() -> anyhow::Result<Self> {
         // A closed stderr is no reason to stop observing.
-        let (output, _failure) = Output::start(Stream::Stderr, LIMIT)?;
+        let (output, _failure) = Output::start(Stream::Stderr, LIMIT, None)?;
         let log = Self(output);
         let (filter, error) = filter();
         tracing_subscriber::fmt()

@@ -1,6 +1,11 @@
-//! An output: a bounded queue before stdout or stderr and a thread that writes,
-//! so that a reader that does not read delays nothing.
+//! An output: a bounded queue before stdout or stderr, so that a reader that
+//! does not read delays nothing.
+//!
+//! Whoever fills the queue writes it as far as that needs no waiting: waking
+//! another thread for each line costs several times what the line does. The
+//! rest is left to a thread that may wait.
 
+mod direct;
 mod shares;
 
 use std::collections::VecDeque;
@@ -11,8 +16,10 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use observer::Waker;
 use tokio::sync::oneshot;
 
+use self::direct::Direct;
 use self::shares::{Charges, Shares};
 use crate::stream::Stream;
 
@@ -30,32 +37,26 @@ pub(super) struct Output(Arc<Shared>);
 pub(super) struct Failure(oneshot::Receiver<io::Error>);
 
 impl Failure {
-    /// Waits until the stream fails. Not to be called again once it has.
-    pub(super) async fn happened(&mut self) -> io::Error {
-        let Self(failure) = self;
-        failure.await.unwrap_or_else(|_| thread_gone())
-    }
-
     /// Why the stream failed, if it did.
     pub(super) fn reason(&mut self) -> Option<io::Error> {
         let Self(failure) = self;
         match failure.try_recv() {
             Ok(error) => Some(error),
             Err(oneshot::error::TryRecvError::Empty) => None,
-            Err(oneshot::error::TryRecvError::Closed) => Some(thread_gone()),
+            Err(oneshot::error::TryRecvError::Closed) => {
+                Some(io::Error::other("the thread that writes has ended"))
+            }
         }
     }
 }
 
-fn thread_gone() -> io::Error {
-    io::Error::other("the thread that writes has ended")
-}
-
 struct Shared {
+    /// Where the stream can be written without waiting.
+    direct: Option<Direct>,
     /// Texts that found the queue full.
     lost: AtomicU64,
     queue: Mutex<Queue>,
-    /// There is something to write.
+    /// There is something for the thread to write.
     more: Condvar,
     /// Something has been written, or nothing will be any more.
     less: Condvar,
@@ -78,16 +79,24 @@ struct Queue {
 #[derive(Default)]
 struct Piece {
     text: Vec<u8>,
+    /// So many bytes of it have been written.
+    written: usize,
     charges: Charges,
 }
 
 impl Output {
-    /// Starts the thread; `plan` is how many bytes may wait.
+    /// Starts the thread; `plan` is how many bytes may wait. If the stream
+    /// fails, the waker wakes who has to know.
     ///
     /// # Errors
     /// If the thread cannot be started.
-    pub(super) fn start(stream: Stream, plan: Plan) -> anyhow::Result<(Self, Failure)> {
+    pub(super) fn start(
+        stream: Stream,
+        plan: Plan,
+        waker: Option<Waker>,
+    ) -> anyhow::Result<(Self, Failure)> {
         let shared = Arc::new(Shared {
+            direct: Direct::open(stream),
             lost: AtomicU64::new(0),
             queue: Mutex::new(Queue::new(plan)),
             more: Condvar::new(),
@@ -103,6 +112,9 @@ impl Output {
                 // At the end nobody waits for it any more.
                 failed.send(error).unwrap_or_default();
                 queue.fail();
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
             })
             .with_context(|| format!("cannot start the thread that writes to {name}"))?;
         Ok((Self(shared), Failure(failure)))
@@ -117,9 +129,13 @@ impl Output {
         }
     }
 
-    /// Wakes the thread: there is something to write.
+    /// Writes what is in the queue, or has the thread write what would have to
+    /// wait.
     pub(super) fn flush(&self) {
-        self.0.more.notify_one();
+        let Self(shared) = self;
+        if !shared.write_directly() {
+            shared.more.notify_one();
+        }
     }
 
     /// Texts lost so far.
@@ -147,12 +163,32 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Writes as much as can be without waiting; whether that was all. A stream
+    /// that fails is left to the thread, which reports it.
+    fn write_directly(&self) -> bool {
+        let Some(direct) = &self.direct else {
+            return false;
+        };
+        let mut queue = self.lock();
+        // What the thread has taken comes first.
+        if queue.taken > 0 || queue.has_failed {
+            return false;
+        }
+        while let Some(rest) = queue.next() {
+            let Ok(written) = direct.write_some(rest) else {
+                return false;
+            };
+            queue.note_written(written);
+        }
+        true
+    }
+
     /// Writes what comes, until that fails.
     fn write_all(&self, stream: Stream) -> io::Error {
         let mut piece = Piece::default();
         loop {
             self.take(&mut piece);
-            let mut rest = piece.text.as_slice();
+            let mut rest = piece.rest();
             while !rest.is_empty() {
                 match stream.write_some(rest) {
                     Ok(written) => {
@@ -168,9 +204,8 @@ impl Shared {
 
     /// Gives back a piece that was written, waits for another, and takes it.
     fn take(&self, piece: &mut Piece) {
-        piece.text.clear();
         let mut queue = self.lock();
-        queue.shares.release(&mut piece.charges);
+        queue.release(piece);
         let queue = self
             .more
             .wait_while(queue, |queue| queue.waiting.is_empty());
@@ -178,7 +213,7 @@ impl Shared {
         if let Some(next) = queue.waiting.pop_front() {
             queue.spare = std::mem::replace(piece, next);
         }
-        queue.taken = piece.text.len();
+        queue.taken = piece.rest().len();
         queue.bytes = queue.bytes.saturating_sub(queue.taken);
     }
 
@@ -217,7 +252,40 @@ impl Queue {
         true
     }
 
+    /// The oldest bytes that wait.
+    fn next(&self) -> Option<&[u8]> {
+        self.waiting.front().map(Piece::rest)
+    }
+
+    /// Notes that some of them were written.
+    fn note_written(&mut self, written: usize) {
+        self.bytes = self.bytes.saturating_sub(written);
+        if let Some(piece) = self.waiting.front_mut() {
+            piece.written = piece.written.saturating_add(written);
+        }
+        if self.next().is_some_and(<[u8]>::is_empty)
+            && let Some(mut piece) = self.waiting.pop_front()
+        {
+            self.release(&mut piece);
+            self.spare = piece;
+        }
+    }
+
+    /// Gives back the room of a piece that was written.
+    fn release(&mut self, piece: &mut Piece) {
+        self.shares.release(&mut piece.charges);
+        piece.text.clear();
+        piece.written = 0;
+    }
+
     fn length(&self) -> usize {
         self.bytes.saturating_add(self.taken)
+    }
+}
+
+impl Piece {
+    /// What of it has not been written.
+    fn rest(&self) -> &[u8] {
+        self.text.get(self.written..).unwrap_or_default()
     }
 }

@@ -1,14 +1,13 @@
 //! `observer run`: sets everything up, and ends it in order.
 
 use anyhow::Context as _;
-use observer::{Observer, probe, tier_name};
+use observer::{Observer, Waker, probe, tier_name};
 use observer_events::event::Via;
 
 use crate::daemon::{DRAIN_TIME, Daemon};
 use crate::flags::Run;
 use crate::log::Log;
 use crate::serve::Serving;
-use crate::signals::Shutdown;
 use crate::{priority, trail};
 
 /// Runs until SIGTERM or SIGINT.
@@ -17,28 +16,25 @@ use crate::{priority, trail};
 /// [`observer::StartError`], or what went wrong later.
 pub(crate) fn execute(args: &Run) -> anyhow::Result<()> {
     let log = Log::start()?;
-    let result = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")?
-        .block_on(observe(args, &log));
+    let result = observe(args, &log);
     log.drain(DRAIN_TIME);
     result
 }
 
-async fn observe(args: &Run, log: &Log) -> anyhow::Result<()> {
+fn observe(args: &Run, log: &Log) -> anyhow::Result<()> {
+    let waker = Waker::new().context("cannot wait for other threads")?;
     // Before the socket exists: whoever sees it may already send a signal.
-    let mut shutdown = Shutdown::new()?;
+    let serving = Serving::open(&args.serve, &waker)?;
+    // Of this thread only.
     priority::set(args.floods.priority)?;
-    let serving = Serving::open(&args.serve)?;
     // And before the first forgery that it would have to record.
     let trail = trail::open(args.audit_options(), args.cgroup())?;
-    let result = match args.builder().bind() {
+    let result = match args.builder().waker(&waker).bind() {
         Ok(observer) => {
             log_start(args, &observer);
-            let mut daemon = Daemon::new(args, log, observer, trail, serving)?;
+            let mut daemon = Daemon::new(args, log, observer, trail, serving, waker)?;
             log.write_line(format_args!("ready"));
-            let result = daemon.serve(&mut shutdown).await;
+            let result = daemon.serve();
             return daemon.end(result);
         }
         Err(error) => Err(error.into()),

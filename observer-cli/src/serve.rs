@@ -1,7 +1,8 @@
 //! Serves metrics to scrapers, and the status to `observer status` and
-//! `observer top`.
+//! `observer top`; and waits for signals.
 //!
-//! Serving has a thread and an event loop of its own. The observing thread
+//! All of this has a thread and an event loop of its own, so that nothing lies
+//! between the observing thread and the kernel. The observing thread
 //! only fills in a [`DaemonStatus`] when one is requested; it renders nothing
 //! and waits for no client. Requests wait in a queue of [`MAX_REQUESTS`]; one
 //! that finds it full gets the response 503.
@@ -12,11 +13,11 @@ mod listener;
 mod places;
 mod source;
 
-use std::future;
 use std::thread::{self, JoinHandle};
 
 use anyhow::Context as _;
-use tokio::runtime;
+use observer::Waker;
+use tokio::runtime::{self, Runtime};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::flags::Flags;
@@ -24,6 +25,7 @@ use self::http::Access;
 use self::listener::Listener;
 use self::source::Source;
 use crate::daemon_status::DaemonStatus;
+use crate::signals::Shutdown;
 
 /// How many requests wait for the observing thread at most.
 const MAX_REQUESTS: usize = 4;
@@ -35,20 +37,42 @@ pub(crate) struct Request {
     pub(crate) response: oneshot::Sender<DaemonStatus>,
 }
 
-/// The listeners for requests. They are closed when this is dropped.
+/// The observing thread's end of it. The listeners are closed when this is
+/// dropped.
 pub(crate) struct Serving {
     requests: mpsc::Receiver<Request>,
+    signal: oneshot::Receiver<&'static str>,
     /// Dropping it ends the thread.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// The thread's end.
+struct Server {
+    runtime: Runtime,
+    listeners: Vec<(Listener, Access)>,
+    source: Source,
+    shutdown: Shutdown,
+    signalled: oneshot::Sender<&'static str>,
+    stopped: oneshot::Receiver<()>,
+    waker: Waker,
+}
+
 impl Serving {
-    /// Opens the listeners that the flags name.
+    /// Catches signals, then opens the listeners that the flags name. For each
+    /// request and each signal the observing thread is woken.
     ///
     /// # Errors
-    /// If one cannot be opened.
-    pub(crate) fn open(flags: &Flags) -> anyhow::Result<Self> {
+    /// If a listener cannot be opened, or signals cannot be caught.
+    pub(crate) fn open(flags: &Flags, waker: &Waker) -> anyhow::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the event loop for signals and requests")?;
+        let shutdown = {
+            let _context = runtime.enter();
+            Shutdown::new()?
+        };
         let (sender, requests) = mpsc::channel(MAX_REQUESTS);
         let mut listeners = Vec::new();
         let token = flags.token()?;
@@ -59,26 +83,33 @@ impl Serving {
         if let Some(path) = &flags.control {
             listeners.push((Listener::for_control(path)?, Access::Control));
         }
-        let (stop, thread) = if listeners.is_empty() {
-            (None, None)
-        } else {
-            let (stop, stopped) = oneshot::channel();
-            let source = Source::new(sender);
-            (Some(stop), Some(start(listeners, source, stopped)?))
+        let (stop, stopped) = oneshot::channel();
+        let (signalled, signal) = oneshot::channel();
+        let server = Server {
+            runtime,
+            listeners,
+            source: Source::new(sender, waker.clone()),
+            shutdown,
+            signalled,
+            stopped,
+            waker: waker.clone(),
         };
         Ok(Self {
             requests,
-            stop,
-            thread,
+            signal,
+            stop: Some(stop),
+            thread: Some(server.start()?),
         })
     }
 
-    /// Waits for a request; for ever, if there is no listener.
-    pub(crate) async fn next(&mut self) -> Request {
-        match self.requests.recv().await {
-            Some(request) => request,
-            None => future::pending().await,
-        }
+    /// The next request, if there is one.
+    pub(crate) fn request(&mut self) -> Option<Request> {
+        self.requests.try_recv().ok()
+    }
+
+    /// The name of the signal to stop, once it has come.
+    pub(crate) fn signal(&mut self) -> Option<&'static str> {
+        self.signal.try_recv().ok()
     }
 }
 
@@ -89,30 +120,42 @@ impl Drop for Serving {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::warn!("the thread that serves metrics and status failed");
+            tracing::warn!("the thread for signals and requests failed");
         }
     }
 }
 
-fn start(
-    listeners: Vec<(Listener, Access)>,
-    source: Source,
-    stopped: oneshot::Receiver<()>,
-) -> anyhow::Result<JoinHandle<()>> {
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop for metrics and status")?;
-    thread::Builder::new()
-        .name("serve".into())
-        .spawn(move || {
-            runtime.block_on(async move {
-                for (listener, access) in listeners {
-                    tokio::spawn(listener.serve(access, source.clone()));
+impl Server {
+    fn start(self) -> anyhow::Result<JoinHandle<()>> {
+        thread::Builder::new()
+            .name("serve".into())
+            .spawn(move || self.run())
+            .context("cannot start the thread for signals and requests")
+    }
+
+    fn run(self) {
+        let Self {
+            runtime,
+            listeners,
+            source,
+            mut shutdown,
+            signalled,
+            mut stopped,
+            waker,
+        } = self;
+        runtime.block_on(async move {
+            for (listener, access) in listeners {
+                tokio::spawn(listener.serve(access, source.clone()));
+            }
+            tokio::select! {
+                signal = shutdown.requested() => {
+                    signalled.send(signal).unwrap_or_default();
+                    waker.wake();
                 }
-                // Sent or dropped: either ends it.
-                stopped.await.unwrap_or_default();
-            });
-        })
-        .context("cannot start the thread that serves metrics and status")
+                _ = &mut stopped => return,
+            }
+            // Sent or dropped: either ends it.
+            stopped.await.unwrap_or_default();
+        });
+    }
 }

@@ -1,7 +1,7 @@
 //! Stdout and stderr, whatever they are connected to.
 
 use std::io::{self, IsTerminal as _};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use anstream::{AutoStream, ColorChoice};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -27,6 +27,22 @@ impl Stream {
         }
     }
 
+    /// Its descriptor.
+    pub(crate) fn as_fd(self) -> BorrowedFd<'static> {
+        match self {
+            Self::Stdout => rustix::stdio::stdout(),
+            Self::Stderr => rustix::stdio::stderr(),
+        }
+    }
+
+    /// By which it can be opened once more.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Stdout => "/proc/self/fd/1",
+            Self::Stderr => "/proc/self/fd/2",
+        }
+    }
+
     /// Whether to write colours.
     pub(crate) fn color(self) -> bool {
         match self {
@@ -47,10 +63,7 @@ impl Stream {
     /// # Errors
     /// `BrokenPipe` where the reader is gone; or another error of the write.
     pub(crate) fn write_some(self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Stdout => write_some(io::stdout().as_fd(), bytes),
-            Self::Stderr => write_some(io::stderr().as_fd(), bytes),
-        }
+        write_some(self.as_fd(), bytes)
     }
 }
 

@@ -1,9 +1,10 @@
 //! A reader of stdout that does not read: what finds room in the queue then. And
 //! one that is gone.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use observer_tests::agent::Agent;
 use observer_tests::attacker::NOBODY;
 use observer_tests::observer::{Observer, PATIENCE, Remains, Setup, is};
 use observer_tests::prometheus::{get, metrics_port};
-use observer_tests::senders::{self, sleepers};
+use observer_tests::senders::{self, pulse, sleepers};
 use observer_tests::{need_kernel, observer_binary};
 use rustix::fs::{OFlags, fcntl_setfl};
 use serde_json::Value;
@@ -84,6 +85,11 @@ impl Unread {
 
     /// Reads at last, and stops it.
     fn read(self) -> (Vec<Value>, Remains) {
+        self.read_while(|| ())
+    }
+
+    /// The same; what is done meanwhile is read, too.
+    fn read_while(self, act: impl FnOnce()) -> (Vec<Value>, Remains) {
         fcntl_setfl(&self.stdout, OFlags::empty()).expect("a flag");
         let stdout = self.stdout;
         let reader = thread::spawn(move || {
@@ -92,6 +98,7 @@ impl Unread {
                 .map(|line| serde_json::from_str(&line.expect("text")).expect("JSON"))
                 .collect()
         });
+        act();
         let remains = self.observer.stop();
         (reader.join().expect("it reads"), remains)
     }
@@ -163,6 +170,63 @@ fn a_crowd_that_stalls_hides_no_other_stall() {
     };
     assert_eq!(count(SERVICE), 1);
     assert!((500..CROWD as usize).contains(&count(NOBODY)));
+}
+
+/// While there is room the observing thread writes by itself. When there is
+/// none, another waits for the reader, and no line overtakes another.
+#[test]
+fn lines_keep_their_order_whoever_writes_them() {
+    const PAUSED: u32 = 2_000;
+    need_kernel!();
+    let unread = Unread::start();
+    let mut agent = unread.sender(SERVICE);
+    let pid = agent.pid();
+    send(&mut agent, pid, PAUSED);
+    let beats = r#"observer_events_total{event="beat"}"#;
+    unread.wait(beats, f64::from(PAUSED));
+    let (events, remains) = unread.read_while(|| {
+        for _ in 0..10 {
+            send(&mut agent, pid, 1);
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    agent.finish_well();
+    assert_eq!(remains.counter("stdout_lost"), 0);
+    let times: Vec<u64> = events
+        .iter()
+        .filter(|event| is(event, "beat"))
+        .map(|beat| beat["observer_ns"].as_u64().expect("a time"))
+        .collect();
+    assert_eq!(times.len(), PAUSED as usize + 10);
+    assert!(times.is_sorted());
+}
+
+/// A thread that is woken for each line would cost more than the line.
+#[test]
+fn a_line_that_finds_room_wakes_no_other_thread() {
+    need_kernel!();
+    let observer = Setup::new(THRESHOLD_MS * 100).start();
+    let mut agent = pulse(&observer, 10, 50);
+    observer.expect_count("beats", 50, |event| is(event, "beat"));
+    agent.finish_well();
+    let woken = wake_ups(observer.pid(), "stdout");
+    assert!(woken <= 3, "the other thread was woken {woken} times");
+    assert!(observer.stop().status.success());
+}
+
+/// Voluntary context switches of the thread of this name.
+fn wake_ups(pid: u32, name: &str) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let mut paths = threads.map(|thread| thread.expect("a thread").path());
+    let is_named = |path: &PathBuf| {
+        fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    };
+    let path = paths.find(is_named).expect("a thread of the name");
+    let status = fs::read_to_string(path.join("status")).expect("it is there");
+    let count = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    count.expect("a count").trim().parse().expect("a number")
 }
 
 /// Whoever read the events is gone: the observer logs that and ends, rather

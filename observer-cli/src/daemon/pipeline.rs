@@ -1,11 +1,10 @@
 //! The way of a report: from the observer to the trail, the log and stdout.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::io;
+use std::mem;
+use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
-use futures_core::Stream as _;
+use anyhow::Context as _;
 use jiff::Timestamp;
 use observer::Observer;
 use observer_audit::Trail;
@@ -60,22 +59,35 @@ impl Pipeline {
         }
     }
 
-    /// Waits for reports and passes on those that are there.
-    pub(super) fn collect(&mut self, cx: &mut Context<'_>) -> Poll<anyhow::Result<Collected>> {
-        let mut collected = Collected(0);
-        while !collected.is_full() {
-            match Pin::new(&mut self.observer).poll_next(cx) {
-                Poll::Ready(Some(report)) => self.pass_on(&report),
-                Poll::Ready(None) => return Poll::Ready(Err(anyhow!("the event stream ended"))),
-                Poll::Pending if collected.0 == 0 => return Poll::Pending,
-                Poll::Pending => break,
-            }
-            collected.0 = collected.0.saturating_add(1);
+    /// Passes on the reports that are there, so many at a time that the caller
+    /// has its turn; returns whether there may be more.
+    pub(super) fn collect(&mut self) -> bool {
+        let mut collected = 0_usize;
+        while collected < BATCH {
+            let Some(report) = self.observer.observe() else {
+                break;
+            };
+            self.pass_on(&report);
+            collected = collected.saturating_add(1);
         }
-        if std::mem::take(&mut self.is_output_due) {
+        if mem::take(&mut self.is_output_due) {
             self.output.flush();
         }
-        Poll::Ready(Ok(collected))
+        collected == BATCH
+    }
+
+    /// Waits until there may be reports, something else for this thread to do,
+    /// or the time is up.
+    ///
+    /// # Errors
+    /// If that cannot be waited for.
+    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> anyhow::Result<()> {
+        match self.observer.wait(timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                Err(error).context("cannot wait for beats")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Passes on what has been received already, until this moment at most.
@@ -83,37 +95,31 @@ impl Pipeline {
     /// # Errors
     /// If the observer fails.
     pub(super) fn drain(&mut self, until: Instant) -> anyhow::Result<()> {
-        while let Some(report) = self.observer.drain(until)? {
-            self.pass_on(&report);
+        loop {
+            match self.observer.drain(until) {
+                Ok(Some(report)) => self.pass_on(&report),
+                Ok(None) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("cannot wait for beats"),
+            }
         }
-        Ok(())
     }
 
     /// To the trail first: it is the one that has to prove something.
     fn pass_on(&mut self, report: &Report) {
+        if is_beat(report) && !self.has_beats {
+            return;
+        }
         if let Some(incident) = self.recorder.record(report) {
             self.incidents.count(&incident, Timestamp::now());
         }
         if let Report::Notice(notice) = report {
             self.notices.log(notice);
         }
-        if is_beat(report) && !self.has_beats {
-            return;
-        }
         self.formatter.report(report);
         self.output.push(self.formatter.buffer(), rank(report));
         self.formatter.buffer().clear();
         self.is_output_due = true;
-    }
-}
-
-/// How many reports were collected.
-pub(super) struct Collected(usize);
-
-impl Collected {
-    /// There may be more.
-    pub(super) fn is_full(&self) -> bool {
-        self.0 >= BATCH
     }
 }
 

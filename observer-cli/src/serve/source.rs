@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use observer::Waker;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -20,13 +21,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(super) struct Source {
     requests: mpsc::Sender<Request>,
+    /// Wakes that thread.
+    waker: Waker,
     last: Arc<Mutex<Option<(Instant, DaemonStatus)>>>,
 }
 
 impl Source {
-    pub(super) fn new(requests: mpsc::Sender<Request>) -> Self {
+    pub(super) fn new(requests: mpsc::Sender<Request>, waker: Waker) -> Self {
         Self {
             requests,
+            waker,
             last: Arc::default(),
         }
     }
@@ -49,6 +53,7 @@ impl Source {
     pub(super) async fn status(&self, rows: usize) -> Option<DaemonStatus> {
         let (response, status) = oneshot::channel();
         self.requests.try_send(Request { rows, response }).ok()?;
+        self.waker.wake();
         timeout(PATIENCE, status).await.ok()?.ok()
     }
 }
@@ -61,7 +66,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_is_no_wait() {
         let (sender, mut requests) = mpsc::channel(1);
-        let source = Source::new(sender);
+        let source = Source::new(sender, Waker::new().unwrap());
         let other = source.clone();
         let first = tokio::spawn(async move { other.status(7).await.is_some() });
         tokio::task::yield_now().await;
