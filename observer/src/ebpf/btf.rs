@@ -1,5 +1,7 @@
 //! Reads field offsets from BTF, the kernel's own description of its types
-//! (`Documentation/bpf/btf.rst`, `include/uapi/linux/btf.h`, Linux 6.18).
+//! (`Documentation/bpf/btf.rst`, `include/uapi/linux/btf.h`, read in Linux 6.18
+//! and in the development tree of 7.1, whose files have 24 bits of members, 7
+//! bits of kinds, and a section about the kinds that they use).
 //!
 //! The observer needs fewer than twenty of some 150,000 types, once. Libraries
 //! build all of them, which takes a tenth of a second, and fifty megabytes that
@@ -10,22 +12,20 @@
 //! nevertheless: a damaged file is an error, never a panic, and the verifier or
 //! the self-test refuses wrong offsets.
 
+mod kind;
+mod sections;
+
+use std::ops::Range;
+
 use thiserror::Error;
 
-/// `BTF_MAGIC`
-pub(super) const MAGIC: u16 = 0xeb9f;
+pub(super) use self::sections::MAGIC;
 
-/// `BTF_VERSION`
-const VERSION: u8 = 1;
-
-/// Length of `struct btf_header`, as far as it is of interest.
-const HEADER_LEN: usize = 24;
+use self::kind::{Lengths, MEMBER_LEN};
+use self::sections::{Sections, VERSION};
 
 /// Length of `struct btf_type`.
 const TYPE_LEN: usize = 12;
-
-/// Length of `struct btf_member`.
-const MEMBER_LEN: usize = 12;
 
 /// Most modifiers of a type, and most anonymous structures within one another.
 /// A file with more is damaged: its types may refer to one another in a circle.
@@ -40,28 +40,16 @@ pub(super) enum BtfError {
     Version(u8),
     #[error("it ends too early")]
     Truncated,
-    #[error("type {id} is of kind {kind}, which is not known")]
+    #[error("type {id} is of kind {kind}, which is not known, and which it does not describe")]
     Kind { id: usize, kind: u32 },
-}
-
-/// The kinds that matter here (`BTF_KIND_*`).
-mod kind {
-    pub(super) const STRUCT: u32 = 4;
-    pub(super) const UNION: u32 = 5;
-    pub(super) const TYPEDEF: u32 = 8;
-    pub(super) const VOLATILE: u32 = 9;
-    pub(super) const CONST: u32 = 10;
-    pub(super) const RESTRICT: u32 = 11;
-    pub(super) const FUNC: u32 = 12;
-    pub(super) const TYPE_TAG: u32 = 18;
 }
 
 /// The types of a BTF file.
 #[derive(Debug)]
 pub(super) struct Btf {
     bytes: Vec<u8>,
-    /// Where the strings begin.
-    strings: usize,
+    /// Where the strings are.
+    strings: Range<usize>,
     /// Where each type begins; type 1 is the first, 0 is `void`.
     types: Vec<usize>,
 }
@@ -112,23 +100,12 @@ impl Btf {
     /// # Errors
     /// If the bytes are no BTF, or are damaged.
     pub(super) fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
-        if at(&bytes, 0).map(u16::from_ne_bytes) != Some(MAGIC) {
-            return Err(BtfError::Magic);
-        }
-        let [version] = at(&bytes, 2).ok_or(BtfError::Truncated)?;
-        if version != VERSION {
-            return Err(BtfError::Version(version));
-        }
-        let number = |offset| word(&bytes, offset).ok_or(BtfError::Truncated);
-        let header = number(4)?;
-        let section = |offset: usize| -> Result<usize, BtfError> {
-            let start = index(header).checked_add(index(number(offset)?));
-            start.ok_or(BtfError::Truncated)
-        };
-        let (types, strings) = (section(8)?, section(16)?);
-        let end = types.checked_add(index(number(12)?));
-        let end = end.filter(|&end| end <= bytes.len() && index(header) >= HEADER_LEN);
-        let types = walk(&bytes, types, end.ok_or(BtfError::Truncated)?)?;
+        let Sections {
+            types,
+            strings,
+            layout,
+        } = Sections::of(&bytes)?;
+        let types = walk(&bytes, types, bytes.get(layout).unwrap_or_default())?;
         Ok(Self {
             bytes,
             strings,
@@ -239,8 +216,8 @@ impl Btf {
 
     /// Whether the string at an offset is this one.
     fn is_named(&self, offset: u32, name: &str) -> bool {
-        let start = self.strings.checked_add(index(offset));
-        let string = start.and_then(|start| self.bytes.get(start..));
+        let strings = self.bytes.get(self.strings.clone());
+        let string = strings.and_then(|strings| strings.get(index(offset)..));
         string
             .and_then(|string| string.strip_prefix(name.as_bytes()))
             .is_some_and(|rest| rest.first() == Some(&0))
@@ -273,17 +250,20 @@ impl Structure<'_> {
     }
 }
 
-/// Where each type begins.
-fn walk(bytes: &[u8], start: usize, end: usize) -> Result<Vec<usize>, BtfError> {
+/// Where each type begins, by what is known of kinds and what the file's layout
+/// section says of others.
+fn walk(bytes: &[u8], section: Range<usize>, layout: &[u8]) -> Result<Vec<usize>, BtfError> {
+    let Range { start, end } = section;
     let mut types = Vec::new();
     let mut offset = start;
     while offset < end {
         let found = read_type(bytes, offset).ok_or(BtfError::Truncated)?;
         types.push(offset);
-        let details = details_len(found).ok_or(BtfError::Kind {
+        let lengths = Lengths::of(found.kind, layout).ok_or(BtfError::Kind {
             id: types.len(),
             kind: found.kind,
         })?;
+        let details = lengths.total(found.members).ok_or(BtfError::Truncated)?;
         offset = found
             .details
             .checked_add(details)
@@ -298,35 +278,17 @@ fn walk(bytes: &[u8], start: usize, end: usize) -> Result<Vec<usize>, BtfError> 
 fn read_type(bytes: &[u8], offset: usize) -> Option<Type> {
     let word = |number: usize| word(bytes, offset.checked_add(number)?);
     let info = word(4)?;
-    // `BTF_INFO_VLEN`, `BTF_INFO_KIND`, `BTF_INFO_KFLAG`
+    // `BTF_INFO_VLEN`, `BTF_INFO_KIND`, `BTF_INFO_KFLAG`. The kernel writes
+    // zeros to the bits that older versions do not use
+    // (`btf_check_meta`, `kernel/bpf/btf.c`).
     Some(Type {
         details: offset.checked_add(TYPE_LEN)?,
         name: word(0)?,
-        kind: info >> 24 & 0x1f,
-        members: index(info & 0xffff),
+        kind: info >> 24 & 0x7f,
+        members: index(info & 0x00ff_ffff),
         has_bit_fields: info >> 31 == 1,
         value: word(8)?,
     })
-}
-
-/// Length of what follows `struct btf_type`, by the numbers of its kinds;
-/// `None` if the kind is unknown, and so where the next type begins.
-fn details_len(found: Type) -> Option<usize> {
-    let each = match found.kind {
-        // Pointer, forward, typedef, volatile, const, restrict, function,
-        // float, type tag.
-        2 | 7..=12 | 16 | 18 => return Some(0),
-        // Integer, variable, declaration tag.
-        1 | 14 | 17 => return Some(4),
-        // Array.
-        3 => return Some(12),
-        // Enumeration, prototype.
-        6 | 13 => 8,
-        // Structure, union, data section, enumeration of 64 bits.
-        4 | 5 | 15 | 19 => MEMBER_LEN,
-        _ => return None,
-    };
-    found.members.checked_mul(each)
 }
 
 fn word(bytes: &[u8], offset: usize) -> Option<u32> {

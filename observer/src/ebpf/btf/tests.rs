@@ -107,7 +107,7 @@ fn a_damaged_file_is_an_error() {
     let unknown = BtfError::Kind { id: 1, kind: 31 };
     assert_eq!(parse(&|bytes| bytes[24 + 7] = 31), Err(unknown));
     // Lengths and offsets beyond the end, or beyond all numbers.
-    for at in [4, 8, 12] {
+    for at in [4, 8, 12, 16, 20] {
         let damage = |bytes: &mut Vec<u8>| bytes[at..at + 4].fill(0xff);
         assert_eq!(parse(&damage), Err(BtfError::Truncated), "{at}");
     }
@@ -139,9 +139,10 @@ fn whatever_the_bytes_no_look_up_panics() {
         let types = (0..20)
             .filter_map(|_| random.int_in_range(24..=4000).ok())
             .collect();
+        let bytes_len = bytes.len();
         let btf = Btf {
             bytes,
-            strings: 4096,
+            strings: 4096..bytes_len,
             types,
         };
         for structure in ["", "a", "list_head"] {
