@@ -6,6 +6,17 @@ use btfparse::{Offset, TypeInformation, TypeVariant};
 use super::*;
 use crate::ebpf::KERNEL_BTF;
 
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "the numbers are a test's own, and small"
+)]
+mod generated;
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "the numbers are a test's own, and small"
+)]
+mod generator;
+
 fn types() -> Vec<u8> {
     fs::read(KERNEL_BTF).expect("this kernel shows its types")
 }
