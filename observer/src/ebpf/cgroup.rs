@@ -46,7 +46,7 @@ pub enum CgroupError {
 pub struct Cgroup {
     directory: OwnedFd,
     path: PathBuf,
-    is_root: bool,
+    inode: u64,
 }
 
 impl Cgroup {
@@ -80,7 +80,7 @@ impl Cgroup {
         Ok(Self {
             directory,
             path: path.to_owned(),
-            is_root: inode == ROOT_INODE,
+            inode,
         })
     }
 
@@ -94,7 +94,20 @@ impl Cgroup {
     /// not seen.
     #[must_use]
     pub fn is_root(&self) -> bool {
-        self.is_root
+        self.inode == ROOT_INODE
+    }
+
+    /// Inode of the directory, which is the id that the kernel gives the cgroup.
+    pub(super) fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// Where the hierarchy is mounted from its root, or from that of the cgroup
+    /// namespace: what `/proc` says of cgroups is below it.
+    pub(super) fn shown_whole() -> Option<PathBuf> {
+        let mounts = mounts().ok()?;
+        let mut cgroups = mounts.split(|&byte| byte == b'\n').filter_map(parse);
+        Some(cgroups.find(|mount| mount.is_whole)?.point)
     }
 
     /// The directory at which the file system that it lies in is mounted: all

@@ -13,6 +13,7 @@ use thiserror::Error;
 use self::resolve::resolve;
 use super::kfunc::Kfuncs;
 use super::namespace::PidNamespace;
+use super::program::{KernelError, Proof};
 
 /// Where the kernel shows its own BTF (`CONFIG_DEBUG_INFO_BTF`).
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -57,6 +58,8 @@ pub(crate) struct KernelTypes {
     path: PathBuf,
     /// The offsets, without what is the observer's own.
     offsets: OnceLock<Result<Offsets, Arc<LayoutError>>>,
+    /// What is proved of them.
+    proof: OnceLock<Result<Proof, Arc<KernelError>>>,
 }
 
 /// What was found in a BTF file.
@@ -81,7 +84,35 @@ impl KernelTypes {
         Self {
             path,
             offsets: OnceLock::new(),
+            proof: OnceLock::new(),
         }
+    }
+
+    /// These, with a task's flags where the id of its process is: so a record
+    /// shows them.
+    ///
+    /// # Errors
+    /// As [`KernelTypes::layout`].
+    pub(super) fn with_flags_for_pid(&self) -> Result<Self, Arc<LayoutError>> {
+        let mut offsets = self.offsets()?.clone();
+        offsets.task.task_tgid = offsets.task.task_flags;
+        Ok(Self {
+            path: self.path.clone(),
+            offsets: OnceLock::from(Ok(offsets)),
+            proof: OnceLock::new(),
+        })
+    }
+
+    /// What is proved of the fields that the programs read of senders: tried out
+    /// on this kernel, once, when it is first asked for.
+    ///
+    /// # Errors
+    /// If no program can be loaded, or one is wrong about a sender.
+    pub(super) fn proof(&self) -> Result<&Proof, KernelError> {
+        let proof = self.proof.get_or_init(|| Proof::of(self).map_err(Arc::new));
+        proof
+            .as_ref()
+            .map_err(|error| KernelError::Proof(Arc::clone(error)))
     }
 
     /// The offsets, for an observer in this pid namespace, which is so many

@@ -7,7 +7,6 @@
 use std::fs;
 use std::io::{self, Read as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use aya::programs::{ProgramError, ProgramType};
@@ -16,6 +15,7 @@ use observer_common::gate::Gate;
 use observer_events::event::Via;
 use rustix::thread::{CapabilitySet, capabilities};
 
+use super::namespace::{INITIAL_PID_NS, in_initial_user_namespace, inode};
 use super::program::{LoadedProgram, Plan};
 use super::{
     Cgroup, DEFAULT_RING_BYTES, KernelError, KernelTypes, Traffic, UdpTraffic, btf,
@@ -32,12 +32,6 @@ pub use report::{
     Btf, Capabilities, CgroupRoot, Descriptors, Helpers, HostReport, Lockdown, Support, Tier,
 };
 
-/// Inode of the initial pid namespace (`PROC_PID_INIT_INO`,
-/// `include/linux/proc_ns.h`).
-const INITIAL_PID_NS: u64 = 0xEFFF_FFFC;
-/// Inode of the initial user namespace (`PROC_USER_INIT_INO`, likewise).
-const INITIAL_USER_NS: u64 = 0xEFFF_FFFD;
-
 /// Finds out what this host allows. Loads programs where the kernel lets it,
 /// and leaves nothing behind. `btf`: the file with the kernel's types.
 #[must_use]
@@ -50,7 +44,7 @@ pub fn probe(btf: &Path) -> HostReport {
         lockdown: lockdown(),
         btf: read_btf(btf),
         capabilities: effective_capabilities(),
-        initial_user_ns: inode("/proc/self/ns/user").map(|inode| inode == INITIAL_USER_NS),
+        initial_user_ns: in_initial_user_namespace(),
         unprivileged_bpf_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),
         socket_filter: support(is_program_supported(ProgramType::SocketFilter)),
         helpers: Helpers {
@@ -198,10 +192,6 @@ fn try_out_udp(loopback: SocketAddr, types: &KernelTypes) -> Tier {
             error: Some(error.to_string()),
         },
     }
-}
-
-fn inode(path: &str) -> Option<u64> {
-    fs::metadata(path).ok().map(|metadata| metadata.ino())
 }
 
 fn number(path: &str) -> Option<u64> {

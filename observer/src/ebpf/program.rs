@@ -4,6 +4,7 @@ mod error;
 mod link;
 mod load;
 mod plan;
+mod proof;
 mod self_test;
 
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use zerocopy::transmute;
 pub use self::error::KernelError;
 pub(super) use self::plan::Plan;
 pub(crate) use self::plan::{DEFAULT_RING_BYTES, DELIVERING_RING_BYTES, Traffic, UdpTraffic};
+pub(super) use self::proof::Proof;
 
 use self::error::system;
 use self::link::UDP_BTF_V6;

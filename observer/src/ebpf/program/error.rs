@@ -68,6 +68,10 @@ pub enum KernelError {
         /// What the system said.
         error: io::Error,
     },
+    /// What a program reads of senders was found to be wrong, or could not be
+    /// tried out.
+    #[error(transparent)]
+    Proof(Arc<Self>),
     /// The program's record of the observer itself is wrong or missing.
     #[error("the eBPF program fails its self-test: {0}")]
     SelfTest(String),

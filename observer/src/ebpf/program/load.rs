@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, ProgramArray};
 use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, SocketFilter};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use observer_common::record::{Program, Record};
+use observer_common::record::Program;
 use zerocopy::IntoBytes as _;
 
 use super::error::{KernelError, system};
@@ -23,41 +23,39 @@ use crate::ebpf::wakeup::Wakeup;
 const UNIX_HELPER_RUN: &str = "unix_helper_run";
 
 impl LoadedProgram {
-    /// Loads a program and tests it on a datagram of the observer's own.
+    /// Loads a program and tests it on a datagram of the observer's own. What it
+    /// reads of a sender has been proved by then ([`KernelTypes::proof`]).
     ///
-    /// The program is needed to learn the depth of the observer's pid
-    /// namespace, which `/proc` does not show in a container. Below the initial
-    /// namespace it is loaded once more, with the depth as a constant.
+    /// [`KernelTypes::proof`]: crate::ebpf::KernelTypes
     pub(in crate::ebpf) fn load(plan: &Plan<'_>) -> Result<Self, KernelError> {
         let namespace = PidNamespace::of_self().map_err(KernelError::Namespace)?;
-        let (program, own) = Self::load_at(plan, &namespace, 0)?;
-        let level = u32::from(own.level);
-        if level == 0 {
-            self_test::check(plan.program, &own, &namespace)?;
-            return Ok(program);
-        }
-        // Detached before the next is attached.
-        drop(program);
-        let (program, own) = Self::load_at(plan, &namespace, level)?;
-        self_test::check(plan.program, &own, &namespace)?;
+        let level = match plan.program {
+            Program::UnixBtf | Program::UdpBtf => plan.types.proof()?.level,
+            // Its program does not ask for it.
+            Program::UnixHelper => 0,
+        };
+        let mut program = Self::load_at(plan, &namespace, level)?;
+        let (truth, own) = match plan.traffic {
+            Traffic::Unix { .. } => program.record_by_unix(&namespace)?,
+            Traffic::Udp(UdpTraffic { listeners, .. }) => {
+                program.record_by_udp(listeners, &namespace)?
+            }
+        };
+        self_test::check(plan.program, &truth, &own)?;
         Ok(program)
     }
 
-    /// The program, and its record of the observer.
-    fn load_at(
+    /// The program, for an observer so many levels below the initial pid
+    /// namespace.
+    pub(super) fn load_at(
         plan: &Plan<'_>,
         namespace: &PidNamespace,
         level: u32,
-    ) -> Result<(Self, Record), KernelError> {
+    ) -> Result<Self, KernelError> {
         let link = link(plan, namespace, level)?;
         let mut ebpf = load_object(&link, plan.ring_bytes)?;
         load_programs(&mut ebpf, link.name, plan.traffic)?;
-        let mut program = Self::take_maps(ebpf, link.name, plan)?;
-        let own = match plan.traffic {
-            Traffic::Unix { .. } => program.record_by_unix()?,
-            Traffic::Udp(UdpTraffic { listeners, .. }) => program.record_by_udp(listeners)?,
-        };
-        Ok((program, own))
+        Self::take_maps(ebpf, link.name, plan)
     }
 
     fn take_maps(mut ebpf: Ebpf, name: &'static str, plan: &Plan<'_>) -> Result<Self, KernelError> {

@@ -1,28 +1,37 @@
-//! The self-test: a program has to name the observer as the sender of datagrams
-//! that the observer sends to itself.
+//! The self-test: a program has to describe the observer as the sender of
+//! datagrams that the observer sends to itself, in all that is known of it.
+
+pub(super) mod truth;
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::process;
+use std::thread;
 
 use observer_common::frame::FRAME_LEN;
 use observer_common::record::{Program, Record};
 
+use self::truth::{Stat, Truth};
 use super::LoadedProgram;
 use super::error::{KernelError, system};
 use super::load::socket_filter;
 use crate::ebpf::namespace::PidNamespace;
 
 impl LoadedProgram {
-    /// What the program writes when the observer sends to itself.
-    pub(super) fn record_by_unix(&mut self) -> Result<Record, KernelError> {
-        let (sender, receiver) = UnixDatagram::pair().map_err(system("socketpair"))?;
-        socket_filter(&mut self.ebpf, self.name)?.attach(&receiver)?;
-        let frame = probe();
-        sender.send(&frame).map_err(system("send to self"))?;
-        self.find(&frame, 0)
-            .ok_or_else(|| KernelError::SelfTest("it wrote no record".into()))
+    /// What the program writes when the observer sends to itself, and what is
+    /// known of the thread that sent.
+    pub(super) fn record_by_unix(
+        &mut self,
+        namespace: &PidNamespace,
+    ) -> Result<(Truth, Record), KernelError> {
+        let pair = Pair::attached_to(self)?;
+        let sent = pair.send_by_thread(namespace)?;
+        let record = self.find(&sent.frame, 0);
+        let record = record.ok_or_else(|| KernelError::SelfTest("it wrote no record".into()))?;
+        Ok((sent.truth, record))
     }
 
     /// What the program writes when the observer sends to each of its
@@ -30,7 +39,9 @@ impl LoadedProgram {
     pub(super) fn record_by_udp(
         &mut self,
         listeners: &[SocketAddr],
-    ) -> Result<Record, KernelError> {
+        namespace: &PidNamespace,
+    ) -> Result<(Truth, Record), KernelError> {
+        let truth = Truth::of_this_thread(namespace);
         let mut found = Err(KernelError::SelfTest("there is no listener".into()));
         for &listener in listeners {
             if !self.sees(listener) {
@@ -44,7 +55,7 @@ impl LoadedProgram {
             });
             found = Ok(record?);
         }
-        found
+        Ok((truth.unless_moved(), found?))
     }
 
     /// What it writes when the observer sends to this listener; `None` also if
@@ -66,7 +77,7 @@ impl LoadedProgram {
 
     /// The record of this datagram, among those of others that were sent at the
     /// same time.
-    fn find(&mut self, frame: &[u8; FRAME_LEN], source_port: u16) -> Option<Record> {
+    pub(super) fn find(&mut self, frame: &[u8; FRAME_LEN], source_port: u16) -> Option<Record> {
         let mark = self.ring.mark();
         self.ring.begin_look();
         let mut found = None;
@@ -81,8 +92,91 @@ impl LoadedProgram {
     }
 }
 
+/// A socket that is sent to, with a program attached, and one to send by.
+pub(super) struct Pair {
+    sender: UnixDatagram,
+    receiver: UnixDatagram,
+}
+
+/// A datagram that was sent, and by whom.
+pub(super) struct SentByThread {
+    pub(super) frame: [u8; FRAME_LEN],
+    pub(super) truth: Truth,
+    /// `task_struct.flags`, as `/proc` showed them before and after.
+    pub(super) flags: Option<u32>,
+    /// It was sent by a thread of its own, which is not the process's first.
+    pub(super) is_thread: bool,
+}
+
+impl Pair {
+    pub(super) fn attached_to(program: &mut LoadedProgram) -> Result<Self, KernelError> {
+        let (sender, receiver) = UnixDatagram::pair().map_err(system("socketpair"))?;
+        for socket in [&sender, &receiver] {
+            socket
+                .set_nonblocking(true)
+                .map_err(system("set_nonblocking"))?;
+        }
+        let name = program.name;
+        socket_filter(&mut program.ebpf, name)?.attach(&receiver)?;
+        Ok(Self { sender, receiver })
+    }
+
+    pub(super) fn sender(&self) -> BorrowedFd<'_> {
+        self.sender.as_fd()
+    }
+
+    /// Sends in a thread whose id is not the process's, or in this one where no
+    /// thread can be started.
+    pub(super) fn send_by_thread(
+        &self,
+        namespace: &PidNamespace,
+    ) -> Result<SentByThread, KernelError> {
+        let send = |is_thread| self.send_here(namespace, is_thread);
+        let sent = thread::scope(|scope| {
+            let thread = thread::Builder::new().name("self-test".into());
+            match thread.spawn_scoped(scope, || send(true)) {
+                Ok(thread) => thread.join().unwrap_or_else(|_| send(false)),
+                Err(_) => send(false),
+            }
+        });
+        sent.map_err(system("send to self"))
+    }
+
+    fn send_here(&self, namespace: &PidNamespace, is_thread: bool) -> io::Result<SentByThread> {
+        let frame = probe();
+        let before = Truth::of_this_thread(namespace);
+        let flags = || Stat::of("thread-self").and_then(|stat| stat.flags);
+        let flags_before = flags();
+        self.sender.send(&frame)?;
+        let flags_after = flags();
+        self.drain();
+        Ok(SentByThread {
+            frame,
+            truth: before.unless_moved(),
+            flags: flags_before.filter(|_| flags_before == flags_after),
+            is_thread,
+        })
+    }
+
+    /// Sends once the other end does not receive any more: an error is what is
+    /// to be expected.
+    pub(super) fn send_after_shutdown(&self, frame: &[u8; FRAME_LEN]) -> io::Result<()> {
+        self.receiver.shutdown(Shutdown::Read)?;
+        match self.sender.send(frame) {
+            Ok(_) => Err(io::Error::other("a socket that was shut down received")),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Makes room: a socket's queue may hold a single datagram.
+    pub(super) fn drain(&self) {
+        let mut buffer = [0; FRAME_LEN];
+        while self.receiver.recv(&mut buffer).is_ok() {}
+    }
+}
+
 /// Bytes that nobody else sends. No listener receives them: none is open yet.
-fn probe() -> [u8; FRAME_LEN] {
+pub(super) fn probe() -> [u8; FRAME_LEN] {
     let mut frame = [0; FRAME_LEN];
     let (words, _) = frame.as_chunks_mut::<8>();
     for word in words {
@@ -91,24 +185,18 @@ fn probe() -> [u8; FRAME_LEN] {
     frame
 }
 
-/// Compares the record with what the observer is. A program that is wrong here
-/// is wrong about every sender: its offsets do not fit this kernel.
-pub(super) fn check(
-    program: Program,
-    own: &Record,
-    namespace: &PidNamespace,
-) -> Result<(), KernelError> {
-    let expected = [
-        ("pid", own.pid, process::id()),
-        ("own pid", own.own_pid, process::id()),
-        ("pid namespace", own.pid_ns_inode, namespace.inode),
-        ("program", own.program.into(), program as u32),
-    ];
-    for (what, found, expected) in expected {
-        if found != expected {
-            let finding = format!("{what} is {found}, should be {expected}");
-            return Err(KernelError::SelfTest(finding));
-        }
+/// Compares a program's record with what its sender is. A program that is wrong
+/// here is wrong about every sender: its offsets do not fit this kernel.
+pub(super) fn check(program: Program, truth: &Truth, record: &Record) -> Result<(), KernelError> {
+    let found = record.program;
+    if found != program as u8 {
+        let finding = format!("program is {found}, should be {}", program as u8);
+        return Err(KernelError::SelfTest(finding));
     }
-    Ok(())
+    compare(&truth.as_seen_by(program), record)
+}
+
+/// Compares a record with what its sender is.
+pub(super) fn compare(truth: &Truth, record: &Record) -> Result<(), KernelError> {
+    truth.compare(record).map_err(KernelError::SelfTest)
 }

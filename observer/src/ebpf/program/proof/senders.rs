@@ -1,0 +1,310 @@
+//! Senders of which everything is known, and what their records prove.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::process;
+
+use observer_common::frame::FRAME_LEN;
+use observer_common::record::{COMM_LEN, Record};
+use rustix::thread::{CapabilitySet, capabilities};
+
+use super::child::{Child, Ids, Role};
+use super::{Field, FieldProof};
+use crate::ebpf::namespace::{PidNamespace, inode};
+use crate::ebpf::program::LoadedProgram;
+use crate::ebpf::program::error::KernelError;
+use crate::ebpf::program::self_test::truth::{STEADY_FLAGS, Stat, Truth, padded};
+use crate::ebpf::program::self_test::{Pair, compare, probe};
+
+/// User and group ids of nobody: no distribution gives out any from here on.
+const FIRST_ID: u32 = 0x8000_0000;
+
+/// The cgroup id that other fields hold by chance: that of the root.
+const ROOT_CGROUP: u64 = 1;
+
+const WITHOUT_IDS: &str = "this process has not CAP_SETUID and CAP_SETGID, so nobody could send \
+                           whose ids differ from one another";
+
+/// Why a field is not proved; `Ok`: it is.
+type Finding = Result<(), String>;
+
+/// Who sends, and what has been found of the fields so far.
+pub(super) struct Senders {
+    program: LoadedProgram,
+    pair: Pair,
+    namespace: PidNamespace,
+    level: u32,
+    fields: Vec<FieldProof>,
+}
+
+/// A child that has sent, and has ended.
+struct Sent {
+    pid: u32,
+    /// Of its pid namespace, if it could be read.
+    namespace: Option<u32>,
+    stat: Option<Stat>,
+    comm: [u8; COMM_LEN],
+    frame: [u8; FRAME_LEN],
+}
+
+impl Senders {
+    pub(super) fn new(
+        program: LoadedProgram,
+        pair: Pair,
+        namespace: PidNamespace,
+        level: u32,
+    ) -> Self {
+        Self {
+            program,
+            pair,
+            namespace,
+            level,
+            fields: Vec::new(),
+        }
+    }
+
+    /// Has them send, and compares.
+    pub(super) fn compare(mut self) -> Result<Vec<FieldProof>, KernelError> {
+        let own = Truth {
+            level: Some(self.level),
+            // In its place are the flags.
+            host_pid: None,
+            ..Truth::of_this_thread(&self.namespace)
+        };
+        self.thread()?;
+        self.stranger(&own)?;
+        self.nested(&own)?;
+        self.after_shutdown()?;
+        Ok(self.fields)
+    }
+
+    /// A thread of this process that is not its first: its id is not the
+    /// process's.
+    fn thread(&mut self) -> Result<(), KernelError> {
+        let sent = self.pair.send_by_thread(&self.namespace)?;
+        let truth = Truth {
+            host_pid: None,
+            level: Some(self.level),
+            ..sent.truth
+        };
+        let record = self.record(&sent.frame)?;
+        compare(&truth, &record)?;
+        compare_flags(sent.flags, &record)?;
+        // All bits, of which some come and go: nothing else is likely to be so.
+        let flags = match sent.flags {
+            Some(flags) if flags == record.host_pid && flags != 0 => Ok(()),
+            Some(_) => Err("they changed meanwhile".into()),
+            None => Err("/proc does not show them".into()),
+        };
+        self.found(Field::TaskFlags, flags);
+        self.found(Field::Pid, Ok(()));
+        self.found(Field::PidNamespace, Ok(()));
+        self.found(
+            Field::Tid,
+            match (sent.is_thread, truth.host_tid) {
+                (true, Some(_)) => Ok(()),
+                (true, None) => Err("ids in the initial pid namespace are not known here".into()),
+                (false, _) => Err("no thread could be started".into()),
+            },
+        );
+        self.found(
+            Field::CgroupId,
+            match truth.cgroup_id {
+                Some(ROOT_CGROUP) => Err(
+                    "the id of the root cgroup, in which this process is, is 1, \
+                                      as many numbers are"
+                        .into(),
+                ),
+                Some(_) => Ok(()),
+                None => Err("no cgroup2 file system shows this process's cgroup".into()),
+            },
+        );
+        Ok(())
+    }
+
+    /// A process with ids, a name and a start of its own.
+    fn stranger(&mut self, own: &Truth) -> Result<(), KernelError> {
+        let ids = own.uid.and_then(|_| unused_ids());
+        let mut is_proved = ids.map(|_| ()).ok_or_else(|| WITHOUT_IDS.to_owned());
+        let mut sent = self.child(0, ids);
+        if let (Some(_), Err(error)) = (ids, &sent) {
+            is_proved = Err(error.clone());
+            sent = self.child(0, None);
+        }
+        let sent = match sent {
+            Ok(sent) => sent,
+            Err(error) => {
+                for field in [Field::Uid, Field::Gid, Field::StartTime, Field::Comm] {
+                    self.found(field, Err(error.clone()));
+                }
+                return Ok(());
+            }
+        };
+        let ids = ids.filter(|_| is_proved.is_ok());
+        let record = self.record(&sent.frame)?;
+        let truth = Truth {
+            uid: ids.map_or(own.uid, |ids| ids.users.first().copied()),
+            gid: ids.map_or(own.gid, |ids| ids.groups.first().copied()),
+            start: sent.stat.and_then(|stat| stat.start),
+            ..self.truth_of(&sent, own)
+        };
+        compare(&truth, &record)?;
+        compare_flags(sent.stat.and_then(|stat| stat.flags), &record)?;
+        self.found(Field::Uid, is_proved.clone());
+        self.found(Field::Gid, is_proved);
+        let start = truth.start.map(|_| ());
+        self.found(
+            Field::StartTime,
+            start.ok_or_else(|| "/proc does not show it".into()),
+        );
+        self.found(Field::Comm, Ok(()));
+        Ok(())
+    }
+
+    /// A process in a pid namespace of its own, as its first.
+    fn nested(&mut self, own: &Truth) -> Result<(), KernelError> {
+        // Who may not make one in its own user namespace may be allowed to make
+        // one of these as well.
+        let sent = self
+            .child(libc::CLONE_NEWPID, None)
+            .or_else(|_| self.child(libc::CLONE_NEWPID | libc::CLONE_NEWUSER, None));
+        let sent = match sent {
+            Ok(sent) => sent,
+            Err(error) => {
+                self.found(
+                    Field::Level,
+                    Err(format!("no pid namespace could be had: {error}")),
+                );
+                return Ok(());
+            }
+        };
+        let record = self.record(&sent.frame)?;
+        let truth = Truth {
+            own_pid: 1,
+            namespace: sent.namespace,
+            level: Some(self.level.saturating_add(1)),
+            ..self.truth_of(&sent, own)
+        };
+        compare(&truth, &record)?;
+        if record.pid_ns_inode == self.namespace.inode {
+            return Err(wrong("two pid namespaces have one number".into()));
+        }
+        self.found(Field::Level, Ok(()));
+        Ok(())
+    }
+
+    /// Once nobody receives any more, nothing may be recorded.
+    fn after_shutdown(&mut self) -> Result<(), KernelError> {
+        let frame = probe();
+        let finding = match self.pair.send_after_shutdown(&frame) {
+            Ok(()) if self.program.find(&frame, 0).is_some() => {
+                return Err(wrong("it does not see that a socket was shut down".into()));
+            }
+            Ok(()) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
+        self.found(Field::SocketShutdown, finding);
+        Ok(())
+    }
+
+    /// What is known of a child that shares with this process what it did not
+    /// change.
+    fn truth_of(&self, sent: &Sent, own: &Truth) -> Truth {
+        let is_initial = self.namespace.is_initial();
+        Truth {
+            pid: sent.pid,
+            own_pid: sent.pid,
+            host_tid: is_initial.then_some(sent.pid),
+            comm: Some(sent.comm),
+            start: sent.stat.and_then(|stat| stat.start),
+            ..own.clone()
+        }
+    }
+
+    /// Has a child send.
+    fn child(&self, namespaces: libc::c_int, ids: Option<Ids>) -> Result<Sent, String> {
+        // A process may have its children made in another namespace than its
+        // own (`unshare`).
+        if inode("/proc/thread-self/ns/pid_for_children") != Some(self.namespace.inode.into()) {
+            return Err("children of this process are in another pid namespace".into());
+        }
+        let comm = random_name();
+        let frame = probe();
+        let role = Role {
+            namespaces,
+            ids,
+            comm: &comm,
+            socket: self.pair.sender(),
+            frame: &frame,
+        };
+        let started = Child::start(&role);
+        let child = started.map_err(|error| format!("no child could be started: {error}"))?;
+        let pid = child.pid();
+        let namespace = inode(format!("/proc/{pid}/ns/pid"));
+        let stat = Stat::of(&pid.to_string());
+        child.send()?;
+        self.pair.drain();
+        Ok(Sent {
+            pid,
+            namespace: namespace.and_then(|inode| inode.try_into().ok()),
+            stat,
+            comm,
+            frame,
+        })
+    }
+
+    fn record(&mut self, frame: &[u8; FRAME_LEN]) -> Result<Record, KernelError> {
+        let record = self.program.find(frame, 0);
+        record.ok_or_else(|| wrong("it wrote no record".into()))
+    }
+
+    fn found(&mut self, field: Field, finding: Finding) {
+        self.fields.push(FieldProof {
+            field,
+            unproven: finding.err(),
+        });
+    }
+}
+
+fn wrong(finding: String) -> KernelError {
+    KernelError::SelfTest(finding)
+}
+
+/// Compares the flags, which are in the record for the pid, as far as they do
+/// not come and go.
+fn compare_flags(expected: Option<u32>, record: &Record) -> Result<(), KernelError> {
+    let found = record.host_pid & STEADY_FLAGS;
+    match expected.map(|flags| flags & STEADY_FLAGS) {
+        Some(expected) if expected != found => Err(wrong(format!(
+            "task flags are {found:#x}, should be {expected:#x}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Ids of nobody, each another; `None` where this process may not take them on.
+fn unused_ids() -> Option<Ids> {
+    let wanted = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    if !capabilities(None).ok()?.effective.contains(wanted) {
+        return None;
+    }
+    // Far from the end, where -1 means that an id stays as it is.
+    let [first, ..] = random().to_ne_bytes();
+    let id = |number: u32| {
+        FIRST_ID
+            .wrapping_add(u32::from(first) << 16)
+            .wrapping_add(number)
+    };
+    Some(Ids {
+        users: [id(0), id(1), id(2)],
+        groups: [id(3), id(4), id(5)],
+    })
+}
+
+/// A name that no other thread has.
+fn random_name() -> [u8; COMM_LEN] {
+    padded(format!("{:015x}", random()).as_bytes())
+}
+
+fn random() -> u64 {
+    RandomState::new().hash_one(process::id())
+}
