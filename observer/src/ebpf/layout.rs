@@ -2,21 +2,26 @@
 
 mod resolve;
 
+use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use observer_common::layout::{Access, Layout};
 use observer_common::listener::Network;
+use rustix::fs::{StatFs, statfs};
 use thiserror::Error;
 
 use self::resolve::resolve;
 use super::kfunc::Kfuncs;
 use super::namespace::PidNamespace;
-use super::program::{KernelError, Proof};
+use super::program::{Field, KernelError, Proof};
 
 /// Where the kernel shows its own BTF (`CONFIG_DEBUG_INFO_BTF`).
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// `SYSFS_MAGIC` (`include/uapi/linux/magic.h`)
+const SYSFS_MAGIC: u64 = 0x6265_6572;
 
 /// Why the offsets cannot be had.
 #[derive(Debug, Error)]
@@ -86,6 +91,29 @@ impl KernelTypes {
             offsets: OnceLock::new(),
             proof: OnceLock::new(),
         }
+    }
+
+    /// Whether the kernel shows them itself, and they are no file's.
+    pub(crate) fn are_the_kernels_own(&self) -> bool {
+        self.path == Path::new(KERNEL_BTF)
+    }
+
+    /// Why it is not proved that programs read a field where it is; `None`: it
+    /// is.
+    pub(crate) fn unproven(&self, field: Field) -> Option<String> {
+        match self.proof() {
+            Ok(proof) => proof.unproven(field).map(ToOwned::to_owned),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
+    /// Whether this kernel was built without types, and no other file was named.
+    /// Where `/sys` cannot be seen nobody knows.
+    pub(super) fn kernel_has_none(&self) -> bool {
+        let is_sysfs = |found: StatFs| u64::try_from(found.f_type) == Ok(SYSFS_MAGIC);
+        self.are_the_kernels_own()
+            && statfs("/sys/kernel").is_ok_and(is_sysfs)
+            && matches!(fs::exists(KERNEL_BTF), Ok(false))
     }
 
     /// These, with a task's flags where the id of its process is: so a record

@@ -21,6 +21,7 @@ pub use self::error::KernelError;
 pub(super) use self::plan::Plan;
 pub(crate) use self::plan::{DEFAULT_RING_BYTES, DELIVERING_RING_BYTES, Traffic, UdpTraffic};
 pub(super) use self::proof::Proof;
+pub use self::proof::{Field, FieldProof};
 
 use self::error::system;
 use self::link::UDP_BTF_V6;

@@ -21,7 +21,7 @@ use observer_common::gate::Gate;
 use observer_common::record::Program;
 use serde::Serialize;
 
-use self::senders::Senders;
+use self::senders::{Known, Senders};
 use super::LoadedProgram;
 use super::error::KernelError;
 use super::plan::{Plan, Traffic};
@@ -57,6 +57,10 @@ pub enum Field {
     CgroupId,
     /// What kind of task it is, by its flags.
     TaskFlags,
+    /// Whose work a worker of io_uring does.
+    IoWorkers,
+    /// Whether descriptors are attached to a datagram.
+    Descriptors,
     /// Whether the receiving socket was shut down.
     SocketShutdown,
 }
@@ -106,12 +110,26 @@ impl Proof {
         }
         let mut program = LoadedProgram::load_at(&plan, &namespace, level)?;
         let pair = Pair::attached_to(&mut program)?;
-        let fields = Senders::new(program, pair, namespace, level).compare()?;
+        let kernel = Known {
+            namespace,
+            level,
+            types_from_file: !types.are_the_kernels_own(),
+            shows_attached: types.show_attached(),
+        };
+        let fields = Senders::new(program, pair, kernel).compare()?;
         for FieldProof { field, unproven } in &fields {
             if let Some(reason) = unproven {
                 tracing::debug!("field {field:?} is not proved: {reason}");
             }
         }
         Ok(Self { level, fields })
+    }
+
+    /// Why a field is not proved; `None`: it is.
+    pub(in crate::ebpf) fn unproven(&self, field: Field) -> Option<&str> {
+        let proof = self.fields.iter().find(|proof| proof.field == field);
+        proof.map_or(Some("it was not looked at"), |proof| {
+            proof.unproven.as_deref()
+        })
     }
 }

@@ -4,7 +4,8 @@
 pub(super) mod truth;
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
@@ -13,6 +14,8 @@ use std::thread;
 
 use observer_common::frame::FRAME_LEN;
 use observer_common::record::{Program, Record};
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, send, sendmsg};
 
 use self::truth::{Stat, Truth};
 use super::LoadedProgram;
@@ -42,25 +45,42 @@ impl LoadedProgram {
         namespace: &PidNamespace,
     ) -> Result<(Truth, Record), KernelError> {
         let truth = Truth::of_this_thread(namespace);
+        let seen: Vec<SocketAddr> = listeners
+            .iter()
+            .copied()
+            .filter(|&listener| self.sees(listener))
+            .collect();
         let mut found = Err(KernelError::SelfTest("there is no listener".into()));
-        for &listener in listeners {
-            if !self.sees(listener) {
-                continue;
-            }
-            let record = self.record_by_listener(listener).ok_or_else(|| {
+        for &listener in &seen {
+            let record = self.record_by_listener(listener, Sending::AtOnce);
+            let record = record.ok_or_else(|| {
                 KernelError::SelfTest(format!(
                     "it wrote no record of a datagram to {listener}; does a firewall drop what \
                      goes there, or is the observer outside of the cgroup?"
                 ))
-            });
-            found = Ok(record?);
+            })?;
+            if record.corked != 0 {
+                return Err(KernelError::SelfTest(
+                    "it takes each send for a corked one".into(),
+                ));
+            }
+            found = Ok(record);
+        }
+        // Once, and not for each listener: the program's limits hold here too, and
+        // where they are low it has no record.
+        let corked = seen
+            .first()
+            .and_then(|&listener| self.record_by_listener(listener, Sending::InPieces));
+        if corked.is_some_and(|record| record.corked == 0) {
+            let finding = "it does not see that a send is corked";
+            return Err(KernelError::SelfTest(finding.into()));
         }
         Ok((truth.unless_moved(), found?))
     }
 
     /// What it writes when the observer sends to this listener; `None` also if
     /// that cannot be sent.
-    fn record_by_listener(&mut self, listener: SocketAddr) -> Option<Record> {
+    fn record_by_listener(&mut self, listener: SocketAddr, how: Sending) -> Option<Record> {
         let (any, loopback): (IpAddr, IpAddr) = match listener {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::LOCALHOST.into()),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::LOCALHOST.into()),
@@ -71,7 +91,17 @@ impl LoadedProgram {
         }
         let sender = UdpSocket::bind((any, 0)).ok()?;
         let frame = probe();
-        sender.send_to(&frame, destination).ok()?;
+        match how {
+            Sending::AtOnce => {
+                sender.send_to(&frame, destination).ok()?;
+            }
+            Sending::InPieces => {
+                sender.connect(destination).ok()?;
+                let (first, second) = frame.split_at(FRAME_LEN / 2);
+                send(&sender, first, SendFlags::MORE).ok()?;
+                send(&sender, second, SendFlags::empty()).ok()?;
+            }
+        }
         self.find(&frame, sender.local_addr().ok()?.port())
     }
 
@@ -131,12 +161,12 @@ impl Pair {
         &self,
         namespace: &PidNamespace,
     ) -> Result<SentByThread, KernelError> {
-        let send = |is_thread| self.send_here(namespace, is_thread);
+        let from = |is_thread| self.send_here(namespace, is_thread);
         let sent = thread::scope(|scope| {
             let thread = thread::Builder::new().name("self-test".into());
-            match thread.spawn_scoped(scope, || send(true)) {
-                Ok(thread) => thread.join().unwrap_or_else(|_| send(false)),
-                Err(_) => send(false),
+            match thread.spawn_scoped(scope, || from(true)) {
+                Ok(thread) => thread.join().unwrap_or_else(|_| from(false)),
+                Err(_) => from(false),
             }
         });
         sent.map_err(system("send to self"))
@@ -158,6 +188,20 @@ impl Pair {
         })
     }
 
+    /// Sends a datagram with a descriptor, which the program may drop.
+    pub(super) fn send_with_descriptor(&self, frame: &[u8; FRAME_LEN]) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [self.sender.as_fd()];
+        if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+            return Err(io::Error::other("there is no room for a descriptor"));
+        }
+        let payload = [IoSlice::new(frame)];
+        sendmsg(&self.sender, &payload, &mut control, SendFlags::NOSIGNAL)?;
+        self.drain();
+        Ok(())
+    }
+
     /// Sends once the other end does not receive any more: an error is what is
     /// to be expected.
     pub(super) fn send_after_shutdown(&self, frame: &[u8; FRAME_LEN]) -> io::Result<()> {
@@ -173,6 +217,14 @@ impl Pair {
         let mut buffer = [0; FRAME_LEN];
         while self.receiver.recv(&mut buffer).is_ok() {}
     }
+}
+
+/// How a datagram is sent by UDP.
+#[derive(Clone, Copy)]
+enum Sending {
+    AtOnce,
+    /// By two calls (`MSG_MORE`), between which another process could add to it.
+    InPieces,
 }
 
 /// Bytes that nobody else sends. No listener receives them: none is open yet.

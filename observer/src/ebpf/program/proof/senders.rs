@@ -4,8 +4,9 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::process;
 
 use observer_common::frame::FRAME_LEN;
-use observer_common::record::{COMM_LEN, Record};
+use observer_common::record::{COMM_LEN, Fate, Record};
 use rustix::thread::{CapabilitySet, capabilities};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::child::{Child, Ids, Role};
 use super::{Field, FieldProof};
@@ -31,9 +32,20 @@ type Finding = Result<(), String>;
 pub(super) struct Senders {
     program: LoadedProgram,
     pair: Pair,
-    namespace: PidNamespace,
-    level: u32,
+    known: Known,
     fields: Vec<FieldProof>,
+}
+
+/// What is known of this process and of what the program can see.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    pub(super) namespace: PidNamespace,
+    /// Depth of that.
+    pub(super) level: u32,
+    /// The types are not those that the kernel shows.
+    pub(super) types_from_file: bool,
+    /// The program sees descriptors that are attached.
+    pub(super) shows_attached: bool,
 }
 
 /// A child that has sent, and has ended.
@@ -47,17 +59,11 @@ struct Sent {
 }
 
 impl Senders {
-    pub(super) fn new(
-        program: LoadedProgram,
-        pair: Pair,
-        namespace: PidNamespace,
-        level: u32,
-    ) -> Self {
+    pub(super) fn new(program: LoadedProgram, pair: Pair, known: Known) -> Self {
         Self {
             program,
             pair,
-            namespace,
-            level,
+            known,
             fields: Vec::new(),
         }
     }
@@ -65,14 +71,19 @@ impl Senders {
     /// Has them send, and compares.
     pub(super) fn compare(mut self) -> Result<Vec<FieldProof>, KernelError> {
         let own = Truth {
-            level: Some(self.level),
+            level: Some(self.known.level),
             // In its place are the flags.
             host_pid: None,
-            ..Truth::of_this_thread(&self.namespace)
+            ..Truth::of_this_thread(&self.known.namespace)
         };
         self.thread()?;
         self.stranger(&own)?;
         self.nested(&own)?;
+        self.found(
+            Field::IoWorkers,
+            Err("no io_uring is set up to try it".into()),
+        );
+        self.with_descriptor()?;
         self.after_shutdown()?;
         Ok(self.fields)
     }
@@ -80,10 +91,10 @@ impl Senders {
     /// A thread of this process that is not its first: its id is not the
     /// process's.
     fn thread(&mut self) -> Result<(), KernelError> {
-        let sent = self.pair.send_by_thread(&self.namespace)?;
+        let sent = self.pair.send_by_thread(&self.known.namespace)?;
         let truth = Truth {
             host_pid: None,
-            level: Some(self.level),
+            level: Some(self.known.level),
             ..sent.truth
         };
         let record = self.record(&sent.frame)?;
@@ -151,12 +162,21 @@ impl Senders {
         compare_flags(sent.stat.and_then(|stat| stat.flags), &record)?;
         self.found(Field::Uid, is_proved.clone());
         self.found(Field::Gid, is_proved);
-        let start = truth.start.map(|_| ());
-        self.found(
-            Field::StartTime,
-            start.ok_or_else(|| "/proc does not show it".into()),
-        );
+        let start = self.start_time(&truth);
+        self.found(Field::StartTime, start);
         self.found(Field::Comm, Ok(()));
+        Ok(())
+    }
+
+    /// As long as a host never slept, the start by the monotonic clock, which is
+    /// beside it, is the same: with types from a file it could be that.
+    fn start_time(&self, truth: &Truth) -> Finding {
+        if truth.start.is_none() {
+            return Err("/proc does not show it".into());
+        }
+        if self.known.types_from_file && !has_slept() {
+            return Err("this host never slept, so its start by another clock is the same".into());
+        }
         Ok(())
     }
 
@@ -181,14 +201,32 @@ impl Senders {
         let truth = Truth {
             own_pid: 1,
             namespace: sent.namespace,
-            level: Some(self.level.saturating_add(1)),
+            level: Some(self.known.level.saturating_add(1)),
             ..self.truth_of(&sent, own)
         };
         compare(&truth, &record)?;
-        if record.pid_ns_inode == self.namespace.inode {
+        if record.pid_ns_inode == self.known.namespace.inode {
             return Err(wrong("two pid namespaces have one number".into()));
         }
         self.found(Field::Level, Ok(()));
+        Ok(())
+    }
+
+    /// A datagram with a descriptor is told from the others, none of which has one
+    /// ([`Senders::record`]).
+    fn with_descriptor(&mut self) -> Result<(), KernelError> {
+        if !self.known.shows_attached {
+            return Ok(());
+        }
+        let frame = probe();
+        let finding = match self.pair.send_with_descriptor(&frame) {
+            Ok(()) => match self.program.find(&frame, 0) {
+                Some(record) if record.fate == Fate::Descriptors as u8 => Ok(()),
+                _ => return Err(wrong("it does not see an attached descriptor".into())),
+            },
+            Err(error) => Err(error.to_string()),
+        };
+        self.found(Field::Descriptors, finding);
         Ok(())
     }
 
@@ -209,7 +247,7 @@ impl Senders {
     /// What is known of a child that shares with this process what it did not
     /// change.
     fn truth_of(&self, sent: &Sent, own: &Truth) -> Truth {
-        let is_initial = self.namespace.is_initial();
+        let is_initial = self.known.namespace.is_initial();
         Truth {
             pid: sent.pid,
             own_pid: sent.pid,
@@ -224,7 +262,8 @@ impl Senders {
     fn child(&self, namespaces: libc::c_int, ids: Option<Ids>) -> Result<Sent, String> {
         // A process may have its children made in another namespace than its
         // own (`unshare`).
-        if inode("/proc/thread-self/ns/pid_for_children") != Some(self.namespace.inode.into()) {
+        if inode("/proc/thread-self/ns/pid_for_children") != Some(self.known.namespace.inode.into())
+        {
             return Err("children of this process are in another pid namespace".into());
         }
         let comm = random_name();
@@ -254,7 +293,12 @@ impl Senders {
 
     fn record(&mut self, frame: &[u8; FRAME_LEN]) -> Result<Record, KernelError> {
         let record = self.program.find(frame, 0);
-        record.ok_or_else(|| wrong("it wrote no record".into()))
+        let record = record.ok_or_else(|| wrong("it wrote no record".into()))?;
+        if record.fate == Fate::Passed as u8 {
+            Ok(record)
+        } else {
+            Err(wrong("it sees descriptors where none is attached".into()))
+        }
     }
 
     fn found(&mut self, field: Field, finding: Finding) {
@@ -279,6 +323,21 @@ fn compare_flags(expected: Option<u32>, record: &Record) -> Result<(), KernelErr
         ))),
         _ => Ok(()),
     }
+}
+
+/// Whether the boot clock is ahead of the monotonic clock by more than a tick of
+/// `/proc`: it goes on while the host sleeps.
+fn has_slept() -> bool {
+    let monotonic = clock_gettime(ClockId::Monotonic);
+    let boot = clock_gettime(ClockId::Boottime);
+    let (seconds, nanoseconds) = (
+        boot.tv_sec.saturating_sub(monotonic.tv_sec),
+        boot.tv_nsec.saturating_sub(monotonic.tv_nsec),
+    );
+    i128::from(seconds)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanoseconds.into())
+        > 100_000_000
 }
 
 /// Ids of nobody, each another; `None` where this process may not take them on.

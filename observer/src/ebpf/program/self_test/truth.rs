@@ -257,10 +257,11 @@ mod tests {
 
     #[test]
     fn each_field_that_is_known_is_compared() {
+        type Change = fn(&mut Record);
         let truth = truth();
         let good = record_of(&truth);
         assert_eq!(truth.compare(&good), Ok(()));
-        let changes: [(&str, fn(&mut Record)); 11] = [
+        let changes: [(&str, Change); 11] = [
             ("pid is", |record| record.pid = 9),
             ("own pid", |record| record.own_pid = 9),
             ("host pid", |record| record.host_pid = 9),
