@@ -34,13 +34,15 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
             | StartError::CannotAttestListener(_)
             | StartError::TrustUnattested(_)
             | StartError::Attach(_)
-            | StartError::UsersUnknown(_),
+            | StartError::UsersUnknown(_)
+            | StartError::UsersUnproven { .. },
         ) => ExitCode::from(CANNOT_ATTEST),
         Some(
             StartError::NoConsent(_)
             | StartError::TooManyListeners(_)
             | StartError::TooManyDevices(_)
             | StartError::Device { .. }
+            | StartError::BelowMinTier { .. }
             | StartError::OverSecurityModule(_),
         ) => ExitCode::from(USAGE),
         _ => ExitCode::from(FAILURE),
@@ -51,8 +53,9 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
 fn advice(error: &StartError) -> Option<&'static str> {
     Some(match error {
         StartError::CannotAttest(_) => {
-            "run as root or with CAP_BPF and CAP_PERFMON, see `observer doctor`; `--attest prefer` \
-             would use SCM_CREDENTIALS, which a privileged sender can forge"
+            "run as root or with CAP_BPF and CAP_PERFMON, see `observer doctor`; `--tier helper` \
+             would know less of senders, and `--attest prefer` would use SCM_CREDENTIALS, which a \
+             privileged sender can forge"
         }
         StartError::CannotAttestUdp(_) => {
             "see `observer doctor`; --cgroup names another cgroup, and without --udp none is needed"
@@ -67,6 +70,10 @@ fn advice(error: &StartError) -> Option<&'static str> {
         }
         StartError::OverSecurityModule(_) => {
             "leave out --ingest ring and --refuse kernel, or allow them with --over-lsm"
+        }
+        StartError::UsersUnproven { .. } => {
+            "start it as root or with CAP_SETUID and CAP_SETGID besides, or leave out --btf, or \
+             --allow-uid and --allow-gid"
         }
         StartError::UsersUnknown(_) => "or leave out --allow-uid and --allow-gid",
         _ => return None,

@@ -54,6 +54,7 @@ pub struct Builder {
     threshold: Option<Duration>,
     attest: AttestMode,
     tier: Option<Via>,
+    min_tier: Option<Via>,
     max_agents: usize,
     /// `None`: as the way in needs it.
     ring_bytes: Option<u32>,
@@ -86,6 +87,7 @@ impl Default for Builder {
             threshold: None,
             attest: AttestMode::default(),
             tier: None,
+            min_tier: None,
             max_agents: DEFAULT_MAX_AGENTS,
             ring_bytes: None,
             btf: None,
@@ -149,9 +151,19 @@ impl Builder {
         self
     }
 
-    /// The one tier to use. Default: the strongest that this host allows.
+    /// The one tier to use. Default: the strongest that this host allows. Where
+    /// attestation is demanded, that is none weaker than the rights of this
+    /// process and the kernel allow: if [`Via::Btf`] should work and does not,
+    /// [`Builder::bind`] fails.
     pub fn tier(mut self, tier: Option<Via>) -> Self {
         self.tier = tier;
+        self
+    }
+
+    /// The weakest tier to use on any route, whatever the mode of attestation.
+    /// Default: none.
+    pub fn min_tier(mut self, tier: Option<Via>) -> Self {
+        self.min_tier = tier;
         self
     }
 
@@ -338,10 +350,12 @@ impl Builder {
             .ok_or(StartError::Incomplete("socket path"))?;
         let threshold_ns = self.threshold_ns()?;
         self.check_bounds()?;
+        self.check_min_tier()?;
         self.check_security_module()?;
         let options = AttestOptions {
             mode: self.attest,
             tier: self.tier,
+            min_tier: self.min_tier,
             ring_bytes: self.ring_size(),
             types: KernelTypes::at(self.btf.clone().unwrap_or_else(|| KERNEL_BTF.into())),
         };

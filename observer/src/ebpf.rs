@@ -31,8 +31,8 @@ pub use namespace::PidNamespace;
 pub use object::object_is_built_in;
 pub use program::KernelError;
 pub(crate) use program::{
-    DEFAULT_RING_BYTES, DELIVERING_RING_BYTES, LoadedProgram, Traffic, UdpTraffic,
+    DEFAULT_RING_BYTES, DELIVERING_RING_BYTES, Field, LoadedProgram, Traffic, UdpTraffic,
 };
 pub(crate) use ring::{Mark, Ring};
-pub(crate) use tier::AttestOptions;
+pub(crate) use tier::{AttestOptions, strength};
 pub use tier::{CannotAttest, tier_name};

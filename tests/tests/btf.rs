@@ -1,17 +1,17 @@
 //! `--btf`: types that are missing, damaged, or of another kernel. With each the
-//! next tier is used, the reason is logged, and nothing is left half-loaded.
+//! observer does not start, unless a weaker tier was agreed to: then the reason
+//! is logged, and nothing is left half-loaded.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use observer_tests::btf::{KERNEL_BTF, Types};
 use observer_tests::kernel::{self, HELPER_TIER};
 use observer_tests::need_kernel;
 use observer_tests::observer::{Observer, is};
 use observer_tests::privilege::{Binary, Privilege};
 use observer_tests::senders::sender;
 use tempfile::TempDir;
-
-const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// A file of types, and what the observer logs about it.
 struct Case {
@@ -129,18 +129,63 @@ fn useless_types_leave_the_next_tier_and_the_reason() {
     }
 }
 
+/// With and without a word on tiers: nobody agreed to a weaker one.
 #[test]
-fn useless_types_end_an_observer_that_must_use_them() {
+fn useless_types_end_an_observer_that_should_use_them() {
     need_kernel!();
     let folder = tempfile::tempdir().expect("a folder");
     for Case { name, btf, reason } in cases(&folder) {
-        let remains = start(&btf, &["--tier", "btf"])
-            .err()
-            .expect("it cannot start");
-        assert_eq!(remains.status.code(), Some(3), "{name}: {:#?}", remains.log);
-        let log = remains.log.join("\n");
-        assert!(log.contains(reason), "{name}: {log}");
+        for flags in [
+            &[][..],
+            &["--tier", "btf"],
+            &["--min-tier", "btf", "--attest", "prefer"],
+            &["--min-tier", "helper"],
+        ] {
+            let remains = start(&btf, flags).err().expect("it cannot start");
+            let context = format!("{name} {flags:?}: {:#?}", remains.log);
+            assert_eq!(remains.status.code(), Some(3), "{context}");
+            assert!(remains.log.join("\n").contains(reason), "{context}");
+            let warned = remains.log.iter().any(|line| line.contains("degraded"));
+            assert!(!warned, "{context}");
+        }
     }
+}
+
+/// Who says which tier it is to be has agreed to it.
+#[test]
+fn the_operator_may_choose_the_weaker_tier() {
+    need_kernel!();
+    if !kernel::is_at_least(HELPER_TIER) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    for Case { name, btf, .. } in cases(&folder) {
+        for flags in [
+            &["--tier", "helper"][..],
+            &["--attest", "prefer", "--min-tier", "helper"],
+        ] {
+            let observer =
+                start(&btf, flags).unwrap_or_else(|remains| panic!("{name}: {:#?}", remains.log));
+            assert_eq!(honest_beat(&observer)["sender"]["via"], "helper", "{name}");
+        }
+    }
+}
+
+/// The kernel's own types in the format that Linux 7.1 has, with kinds that came
+/// later still.
+#[test]
+fn types_of_later_kernels_are_read() {
+    need_kernel!();
+    let folder = tempfile::tempdir().expect("a folder");
+    let later = folder.path().join("later.btf");
+    fs::write(&later, Types::of_this_kernel().of_later_format()).expect("there is room");
+    let observer = start(&later, &[]).unwrap_or_else(|remains| panic!("{:#?}", remains.log));
+    assert_eq!(honest_beat(&observer)["sender"]["via"], "btf");
+    let degraded = observer
+        .log()
+        .into_iter()
+        .any(|line| line.contains("degraded"));
+    assert!(!degraded);
 }
 
 /// A copy of the kernel's own types is as good as they are.

@@ -307,6 +307,54 @@ fn each_privilege_has_its_tier() {
     }
 }
 
+/// Less than the operator demands is no start, whatever the mode, and a demand
+/// that contradicts another is a mistake.
+#[test]
+fn no_tier_below_the_weakest_is_used() {
+    need_kernel!();
+    let binary = Binary::new();
+    for (privilege, flags, code) in [
+        (Privilege::HELPER, &["--min-tier", "btf"][..], 3),
+        (
+            Privilege::NONE,
+            &["--min-tier", "helper", "--attest", "prefer"],
+            3,
+        ),
+        (
+            Privilege::HELPER,
+            &["--min-tier", "btf", "--attest", "prefer"],
+            3,
+        ),
+        (
+            Privilege::Root,
+            &["--min-tier", "btf", "--tier", "helper"],
+            2,
+        ),
+        (
+            Privilege::Root,
+            &["--min-tier", "helper", "--attest", "off"],
+            2,
+        ),
+    ] {
+        let remains = binary.start(privilege, flags).err();
+        let remains = remains.unwrap_or_else(|| panic!("{privilege:?} {flags:?} starts"));
+        let context = format!("{privilege:?} {flags:?}: {:#?}", remains.log);
+        assert_eq!(remains.status.code(), Some(code), "{context}");
+    }
+    for (privilege, flags, tier) in [
+        (Privilege::Root, &["--min-tier", "btf"][..], &BTF),
+        (Privilege::BTF, &["--min-tier", "helper"], &BTF),
+        (Privilege::HELPER, &["--min-tier", "helper"], &HELPER),
+    ] {
+        if tier.name == HELPER.name && !has_helper_tier() {
+            continue;
+        }
+        let started = binary.start(privilege, flags);
+        let observer = started.unwrap_or_else(|remains| panic!("{:#?}", remains.log));
+        assert_via(&observer, tier.name);
+    }
+}
+
 /// To attach to a cgroup takes one capability more, and no user but root can
 /// do without it.
 #[test]

@@ -1,10 +1,15 @@
 //! `--allow-uid` and `--allow-gid`: who may be an agent, by the kernel's
 //! record.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+
 use observer_tests::agent::Agent;
+use observer_tests::btf::{KERNEL_BTF, Types};
 use observer_tests::kernel::{self, HELPER_TIER, attested_loopback};
 use observer_tests::need_kernel;
 use observer_tests::observer::{Observer, Setup, is};
+use observer_tests::privilege::{Binary, Privilege};
 use observer_tests::senders::sender;
 
 const LONG: u64 = 60_000;
@@ -95,4 +100,63 @@ fn lists_need_the_tier_that_knows_users() {
         log.contains("--allow-uid") && log.contains("tier btf"),
         "{log}"
     );
+}
+
+/// With types from a file nothing but a proof says that the user in a record is
+/// the sender's. Who can change its ids can prove it.
+#[test]
+fn lists_with_types_from_a_file_need_a_proof() {
+    const WITH_IDS: Privilege = Privilege::Nobody(&["bpf", "perfmon", "setuid", "setgid"]);
+    need_kernel!();
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("it is ours");
+    let copy = folder.path().join("vmlinux.btf");
+    fs::copy(KERNEL_BTF, &copy).expect("there is room");
+    let copy = copy.display().to_string();
+    let binary = Binary::new();
+    for list in [["--allow-uid", "0"], ["--allow-gid", "0"]] {
+        let with_file = [&["--btf", &copy], &list[..]].concat();
+        for (privilege, flags, starts) in [
+            (Privilege::Root, &with_file[..], true),
+            (WITH_IDS, &with_file, true),
+            (Privilege::BTF, &with_file, false),
+            (Privilege::BTF, &list, true),
+            (Privilege::BTF, &with_file[..2], true),
+        ] {
+            let context = format!("{privilege:?} {flags:?}");
+            match binary.start(privilege, flags) {
+                Ok(_) => assert!(starts, "{context}"),
+                Err(remains) => {
+                    let log = remains.log.join("\n");
+                    assert!(!starts, "{context}: {log}");
+                    assert_eq!(remains.status.code(), Some(3), "{context}: {log}");
+                    assert!(log.contains("proof") && log.contains("CAP_SETUID"), "{log}");
+                }
+            }
+        }
+    }
+}
+
+/// What let a process of uid 1000 pass for root: a field that is elsewhere, and
+/// that reads 0 there.
+#[test]
+fn no_mistake_in_a_file_lets_a_stranger_in() {
+    need_kernel!();
+    let types = Types::of_this_kernel();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("vmlinux.btf");
+    for (structure, name, instead) in [
+        ("task_struct", "cred", "ptracer_cred"),
+        ("cred", "uid", "securebits"),
+        ("cred", "gid", "securebits"),
+    ] {
+        let (member, other) = (types.find(structure, name), types.find(structure, instead));
+        fs::write(&file, types.with(&member, other.bits)).expect("there is room");
+        let flags = ["--btf", &file.display().to_string(), "--allow-uid", "0"];
+        let remains = Binary::new().start(Privilege::Root, &flags).err();
+        let remains = remains.expect("a record names the wrong user");
+        assert_eq!(remains.status.code(), Some(3), "{:#?}", remains.log);
+        let log = remains.log.join("\n");
+        assert!(log.contains("self-test"), "{structure}.{name}: {log}");
+    }
 }

@@ -41,6 +41,19 @@ const TIERS: Choices<Via> = &[
     ),
 ];
 
+const MIN_TIERS: Choices<Via> = &[
+    (
+        "btf",
+        Via::Btf,
+        "Start only where senders are known by tier btf",
+    ),
+    (
+        "helper",
+        Via::Helper,
+        "Start only where the kernel names senders, by whichever tier",
+    ),
+];
+
 #[derive(Debug, Args)]
 #[group(skip)]
 #[command(next_help_heading = "Attestation")]
@@ -50,9 +63,13 @@ pub(super) struct Flags {
     pub(super) attest: AttestMode,
 
     /// Use this tier of attestation and no other [default: the strongest that
-    /// works]
+    /// is possible; with --attest require, none weaker if that does not work]
     #[arg(long, value_name = "TIER", value_parser = choice(TIERS), hide_short_help = true)]
     pub(super) tier: Option<Via>,
+
+    /// Use no weaker tier than this one, on no route and whatever --attest says
+    #[arg(long, value_name = "TIER", value_parser = choice(MIN_TIERS), hide_short_help = true)]
+    min_tier: Option<Via>,
 
     /// File with the running kernel's types (BTF), for kernels that do not
     /// show them [default: /sys/kernel/btf/vmlinux]
@@ -70,10 +87,15 @@ impl Flags {
         let Self {
             attest,
             tier,
+            min_tier,
             btf,
             ring_bytes,
         } = self;
-        let builder = builder.attest(*attest).tier(*tier).btf(btf.clone());
+        let builder = builder
+            .attest(*attest)
+            .tier(*tier)
+            .min_tier(*min_tier)
+            .btf(btf.clone());
         match *ring_bytes {
             Some(bytes) => builder.ring_bytes(bytes),
             None => builder,

@@ -4,10 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 
 use observer_common::listener::{MAX_DEVICES, MAX_LISTENERS};
+use observer_events::event::Via;
 use thiserror::Error;
 
 use super::MAX_RING_BYTES;
-use crate::ebpf::{CannotAttest, KernelError};
+use crate::ebpf::{CannotAttest, KernelError, tier_name};
 use crate::lsm::SecurityModule;
 use crate::transport::{BindError, UdpError};
 
@@ -71,6 +72,26 @@ pub enum StartError {
     /// Lists of users need a kernel record that names one.
     #[error("lists of users and groups need tier btf, for tier helper does not show users: {0}")]
     UsersUnknown(String),
+    /// Lists of users need a proof that records name the right ones, where the
+    /// kernel's types come from a file.
+    #[error(
+        "with types from a file, lists of users and groups need a proof that records name the \
+         right ones, and there is none for {ids} ids: {reason}"
+    )]
+    UsersUnproven {
+        /// Ids of what.
+        ids: &'static str,
+        /// Why there is none.
+        reason: String,
+    },
+    /// The tier that was asked for is weaker than the weakest that may be used.
+    #[error("tier {} is weaker than tier {}, the weakest to use", tier_name(*asked), tier_name(*min))]
+    BelowMinTier {
+        /// The tier that was asked for.
+        asked: Via,
+        /// The weakest to use.
+        min: Via,
+    },
     /// No tier of attestation works here, and the policy demands one.
     #[error(transparent)]
     CannotAttest(#[from] CannotAttest),

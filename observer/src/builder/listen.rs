@@ -86,21 +86,28 @@ impl Builder {
         let is_agreed = |&(_, network): &(_, Network)| network == Network::Unverified;
         let attestor = match Attestor::load(options, traffic) {
             Ok(attestor) => attestor,
-            Err(error) if error.is_for_ipv6_only() && closed.iter().all(is_agreed) => {
+            Err(error)
+                if error.is_for_ipv6_only()
+                    && closed.iter().all(is_agreed)
+                    && self.min_tier.is_none() =>
+            {
                 Attestor::without(&error)
             }
             Err(error) => return Err(StartError::CannotAttestUdp(error)),
         };
-        if self.attest != AttestMode::Require || attestor.via() == Via::Scm {
+        let demands_a_tier = self.attest == AttestMode::Require || self.min_tier.is_some();
+        if !demands_a_tier || attestor.via() == Via::Scm {
             return Ok(attestor);
         }
         for (listener, network) in closed {
             let address = listener.address();
             match network {
                 _ if attestor.attests(address) => {}
-                Network::Unverified => {}
+                Network::Unverified if self.min_tier.is_none() => {}
                 Network::Trusted => return Err(StartError::TrustUnattested(address)),
-                Network::Refused => return Err(StartError::CannotAttestListener(address)),
+                Network::Unverified | Network::Refused => {
+                    return Err(StartError::CannotAttestListener(address));
+                }
             }
         }
         Ok(attestor)

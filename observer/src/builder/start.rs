@@ -7,9 +7,12 @@ use observer_common::gate::Gate;
 use observer_events::event::Via;
 
 use super::{Builder, MAX_RING_BYTES, StartError};
-use crate::ebpf::{AttestOptions, Attestor, DEFAULT_RING_BYTES, DELIVERING_RING_BYTES, Traffic};
+use crate::ebpf::{
+    AttestOptions, Attestor, DEFAULT_RING_BYTES, DELIVERING_RING_BYTES, Field, KernelTypes,
+    Traffic, strength,
+};
 use crate::lsm::SecurityModule;
-use crate::policy::{Ingest, Namespaces, Refuse};
+use crate::policy::{AttestMode, Ingest, Namespaces, Refuse, Senders};
 use crate::route::UnixRoute;
 use crate::transport::{BoundSocket, SocketOptions};
 
@@ -31,7 +34,7 @@ impl Builder {
         };
         let mut attestor = Attestor::load(options, Traffic::Unix { gate })?;
         attestor.attach(unbound.as_fd())?;
-        self.check_users(&attestor)?;
+        self.check_users(&attestor, &options.types)?;
         let socket = unbound.bind(&SocketOptions {
             path,
             mode: self.socket_mode,
@@ -90,13 +93,49 @@ impl Builder {
     }
 
     /// Under tier `helper` no record names a user: every sender would be
-    /// refused.
-    pub(super) fn check_users(&self, attestor: &Attestor) -> Result<(), StartError> {
-        if self.senders.is_everyone() || attestor.via() != Via::Helper {
+    /// refused. And with types that are not the kernel's own, nothing but a
+    /// proof says that a record names the right one.
+    fn check_users(&self, attestor: &Attestor, types: &KernelTypes) -> Result<(), StartError> {
+        if self.senders.is_everyone() {
             return Ok(());
         }
-        let reason = attestor.degraded().unwrap_or("it was asked for");
-        Err(StartError::UsersUnknown(reason.to_owned()))
+        match attestor.via() {
+            Via::Scm => Ok(()),
+            Via::Helper => {
+                let reason = attestor.degraded().unwrap_or("it was asked for");
+                Err(StartError::UsersUnknown(reason.to_owned()))
+            }
+            Via::Btf if types.are_the_kernels_own() => Ok(()),
+            Via::Btf => self.check_proved(types),
+        }
+    }
+
+    /// The ids that the lists name have to be proved.
+    fn check_proved(&self, types: &KernelTypes) -> Result<(), StartError> {
+        let Senders { uids, gids } = &self.senders;
+        let lists = [(Field::Uid, "user", uids), (Field::Gid, "group", gids)];
+        for (field, ids, list) in lists {
+            let unproven = types.unproven(field).filter(|_| !list.is_empty());
+            if let Some(reason) = unproven {
+                return Err(StartError::UsersUnproven { ids, reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// A weaker tier than the weakest was asked for.
+    pub(super) fn check_min_tier(&self) -> Result<(), StartError> {
+        let Some(min) = self.min_tier else {
+            return Ok(());
+        };
+        let asked = match self.attest {
+            AttestMode::Off => Some(Via::Scm),
+            AttestMode::Require | AttestMode::Prefer => self.tier,
+        };
+        match asked.filter(|&asked| strength(asked) < strength(min)) {
+            Some(asked) => Err(StartError::BelowMinTier { asked, min }),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn ring_size(&self) -> u32 {

@@ -12,7 +12,7 @@ use observer_events::snapshot::ProgramRuns;
 use super::program::{KernelError, LoadedProgram, Plan, Traffic};
 use super::ring::Ring;
 use super::tier::{AttestOptions, CannotAttest};
-use crate::policy::{AttestMode, Network};
+use crate::policy::Network;
 use crate::transport::{Credentials, Way};
 
 /// Names the senders of one route's datagrams.
@@ -63,23 +63,27 @@ impl Attestor {
         options: &AttestOptions,
         traffic: Traffic<'_>,
     ) -> Result<Self, CannotAttest> {
-        let mut refusals = Vec::new();
-        for &via in options.tiers() {
+        let mut found = CannotAttest::untried();
+        for via in options.tiers() {
             match Self::load_tier(options, traffic, via) {
                 Ok(program) => {
                     return Ok(Self {
                         program: Some(program),
                         via,
-                        degraded: CannotAttest(refusals).reasons(),
+                        degraded: found.reasons(),
                     });
                 }
-                Err(error) => refusals.push((via, error)),
+                Err(error) => found.refusals.push((via, error)),
+            }
+            found.is_held = options.holds_to(via);
+            if found.is_held {
+                break;
             }
         }
-        let refusals = CannotAttest(refusals);
-        match options.mode {
-            AttestMode::Require => Err(refusals),
-            AttestMode::Prefer | AttestMode::Off => Ok(Self::without(&refusals)),
+        if options.may_do_without() {
+            Ok(Self::without(&found))
+        } else {
+            Err(found)
         }
     }
 
@@ -107,7 +111,7 @@ impl Attestor {
 
     /// Without a program, and so without knowledge of anyone.
     pub(crate) fn none() -> Self {
-        Self::without(&CannotAttest(Vec::new()))
+        Self::without(&CannotAttest::untried())
     }
 
     /// Sees to it that every datagram to the socket has a record. To be
