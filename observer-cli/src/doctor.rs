@@ -82,9 +82,9 @@ fn write_table(mut out: impl Write, report: &HostReport, color: bool) -> io::Res
         let (word, style) = appearance(state);
         let style = if color { style } else { Style::new() };
         let found = Plain(found);
-        writeln!(out, "{style}{word:<7}{style:#}  {check:<25}  {found}")?;
+        writeln!(out, "{style}{word:<8}{style:#}  {check:<25}  {found}")?;
         if let Some(action) = action {
-            writeln!(out, "{:>36}-> {}", "", Plain(action))?;
+            writeln!(out, "{:>37}-> {}", "", Plain(action))?;
         }
     }
     writeln!(out, "\n{}", verdict(report))
@@ -94,6 +94,7 @@ fn appearance(state: State) -> (&'static str, Style) {
     match state {
         State::Ok => ("ok", AnsiColor::Green.on_default()),
         State::Limited => ("limited", AnsiColor::Yellow.on_default()),
+        State::Unproven => ("unproven", AnsiColor::Yellow.on_default()),
         State::Missing => ("MISSING", AnsiColor::Red.on_default().bold()),
         State::Unknown => ("unknown", Style::new().dimmed()),
     }
@@ -104,6 +105,11 @@ fn verdict(report: &HostReport) -> String {
         Some(via) => format!(
             "tier {}: the kernel attests senders on this host",
             tier_name(via)
+        ),
+        None if report.tier() != Via::Scm => format!(
+            "tier btf should work here and does not: `observer run` will not start, unless it is \
+             told to use tier {}, which knows less (--tier)",
+            tier_name(report.tier())
         ),
         None => "no eBPF tier works: `observer run` will not start here; with --attest prefer it \
              would use tier scm, which a privileged sender can deceive"
@@ -133,13 +139,8 @@ mod tests {
             );
         }
         assert!(!table.contains('\x1b'));
-        assert!(table.contains(&format!(
-            "{}tier",
-            if json["can_attest"] == true {
-                ""
-            } else {
-                "no eBPF "
-            }
-        )));
+        let verdict = table.lines().last().unwrap();
+        let can_attest = verdict.ends_with("the kernel attests senders on this host");
+        assert_eq!(json["can_attest"], can_attest, "{verdict}");
     }
 }

@@ -19,7 +19,7 @@ use super::namespace::{INITIAL_PID_NS, in_initial_user_namespace, inode};
 use super::program::{LoadedProgram, Plan};
 use super::{
     Cgroup, DEFAULT_RING_BYTES, KernelError, KernelTypes, Traffic, UdpTraffic, btf,
-    object_is_built_in,
+    object_is_built_in, tier,
 };
 use crate::lsm::SecurityModule;
 use crate::transport::{BoundSocket, ClosedUdpListener};
@@ -27,6 +27,7 @@ use crate::transport::{BoundSocket, ClosedUdpListener};
 mod findings;
 mod report;
 
+pub use super::program::{Field, FieldProof};
 pub use findings::{Finding, State};
 pub use report::{
     Btf, Capabilities, CgroupRoot, Descriptors, Helpers, HostReport, Lockdown, Support, Tier,
@@ -52,7 +53,11 @@ pub fn probe(btf: &Path) -> HostReport {
             get_current_pid_tgid: helper(BpfHelper::BPF_FUNC_get_current_pid_tgid),
             get_ns_current_pid_tgid: helper(BpfHelper::BPF_FUNC_get_ns_current_pid_tgid),
         },
+        btf_expected: tier::btf_is_expected(&types),
         object_built_in: object_is_built_in(),
+        fields: types
+            .proof()
+            .map_or_else(|_| Vec::new(), |proof| proof.fields.clone()),
         tiers: vec![
             btf_tier.clone(),
             try_out(Via::Helper, Traffic::Unix { gate: Gate::OPEN }, &types),

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{Btf, Descriptors, HostReport, Lockdown};
 
 mod bpf;
+mod fields;
 mod tier;
 mod udp;
 
@@ -33,6 +34,8 @@ pub enum State {
     Ok,
     /// The observer works, but less well.
     Limited,
+    /// It may be as it should be, but this process could not prove it.
+    Unproven,
     /// Something that attestation needs is not there.
     Missing,
     /// It could not be found out.
@@ -61,6 +64,7 @@ impl HostReport {
             ),
         ]);
         findings.extend(self.tiers());
+        findings.extend(self.fields());
         findings.push(self.cgroup());
         findings.extend(self.udp_tiers());
         findings.extend(self.udp6_tier());

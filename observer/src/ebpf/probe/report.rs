@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use observer_events::event::Via;
 use serde::Serialize;
 
+use super::FieldProof;
 use crate::lsm::SecurityModule;
 
 /// What was found out about this host.
@@ -32,8 +33,16 @@ pub struct HostReport {
     pub helpers: Helpers,
     /// Whether this binary holds its eBPF programs.
     pub object_built_in: bool,
+    /// Whether tier `btf` should work: this process has the capabilities for it,
+    /// and the kernel does not lack types. Then `--attest require` uses no
+    /// weaker one without being told.
+    pub btf_expected: bool,
     /// The eBPF tiers, strongest first, each tried out.
     pub tiers: Vec<Tier>,
+    /// What was proved of the fields that tier `btf` reads of senders: senders of
+    /// which everything is known were compared with their records. Empty if
+    /// that tier does not work.
+    pub fields: Vec<FieldProof>,
     /// Where the program for UDP is attached; `None`: no cgroup2 file system
     /// is mounted.
     pub cgroup: Option<CgroupRoot>,
@@ -60,11 +69,11 @@ pub struct HostReport {
 }
 
 impl HostReport {
-    /// The strongest eBPF tier that works, which `--attest require` uses;
-    /// `None`: this host cannot attest.
+    /// The eBPF tier that `--attest require` uses: the strongest that works, if
+    /// that is the strongest that should. `None`: it does not start here.
     #[must_use]
     pub fn attested_tier(&self) -> Option<Via> {
-        strongest(&self.tiers)
+        strongest(&self.tiers).filter(|&via| via == Via::Btf || !self.btf_expected)
     }
 
     /// The strongest eBPF tier that works for UDP, which `--udp` with
@@ -77,7 +86,7 @@ impl HostReport {
     /// The tier that `--attest prefer` uses.
     #[must_use]
     pub fn tier(&self) -> Via {
-        self.attested_tier().unwrap_or(Via::Scm)
+        strongest(&self.tiers).unwrap_or(Via::Scm)
     }
 }
 

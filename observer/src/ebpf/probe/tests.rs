@@ -21,6 +21,11 @@ fn good() -> HostReport {
             get_ns_current_pid_tgid: Support::Yes,
         },
         object_built_in: true,
+        btf_expected: true,
+        fields: vec![FieldProof {
+            field: Field::Uid,
+            unproven: None,
+        }],
         tiers: tiers(None, None),
         cgroup: Some(CgroupRoot {
             path: "/sys/fs/cgroup".into(),
@@ -156,6 +161,7 @@ fn who_can_have_the_observer_wait_is_said() {
 fn the_second_tier_attests_too() {
     let report = HostReport {
         btf: Btf::Absent,
+        btf_expected: false,
         tiers: tiers(Some("no BTF"), None),
         ..good()
     };
@@ -163,6 +169,40 @@ fn the_second_tier_attests_too() {
     assert_eq!(find(&report, "btf").state, State::Limited);
     assert_eq!(find(&report, "tier_btf").state, State::Limited);
     assert_eq!(find(&report, "tier_helper").state, State::Ok);
+}
+
+/// Nobody asked for a weaker tier than the one that should work.
+#[test]
+fn a_tier_that_should_work_is_not_replaced_by_a_weaker_one() {
+    let report = HostReport {
+        tiers: tiers(Some("the types are damaged"), None),
+        ..good()
+    };
+    assert_eq!(report.attested_tier(), None);
+    assert_eq!(report.tier(), Via::Helper);
+    let finding = find(&report, "tier_btf");
+    assert_eq!(finding.state, State::Missing);
+    assert!(finding.action.is_some());
+}
+
+#[test]
+fn what_is_not_proved_is_said() {
+    let proof = |field, reason: Option<&str>| FieldProof {
+        field,
+        unproven: reason.map(Into::into),
+    };
+    let report = HostReport {
+        fields: vec![
+            proof(Field::Gid, Some("nobody could send")),
+            proof(Field::Comm, None),
+        ],
+        ..good()
+    };
+    assert_eq!(find(&report, "fields").found, "proved: comm");
+    let finding = find(&report, "field_gid");
+    assert_eq!(finding.state, State::Unproven);
+    assert_eq!(finding.found, "nobody could send");
+    assert!(finding.action.unwrap().contains("CAP_SETGID"));
 }
 
 #[test]
