@@ -178,6 +178,14 @@ impl KernelTypes {
         })
     }
 
+    /// Whether a program can see whose work a worker of io_uring does.
+    pub(super) fn follow_workers(&self) -> bool {
+        let offsets = self.offsets();
+        offsets.is_ok_and(|Offsets { task, .. }| {
+            task.access != Access::None as u32 && task.io_worker != 0
+        })
+    }
+
     /// The kernel functions that the programs may call.
     ///
     /// # Errors

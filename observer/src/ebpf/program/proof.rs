@@ -16,6 +16,7 @@
 
 mod child;
 mod senders;
+mod uring;
 
 use observer_common::gate::Gate;
 use observer_common::record::Program;
@@ -115,6 +116,7 @@ impl Proof {
             level,
             types_from_file: !types.are_the_kernels_own(),
             shows_attached: types.show_attached(),
+            follows_workers: types.follow_workers(),
         };
         let fields = Senders::new(program, pair, kernel).compare()?;
         for FieldProof { field, unproven } in &fields {

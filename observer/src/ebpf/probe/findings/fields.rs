@@ -57,6 +57,7 @@ fn remedy(field: Field) -> &'static str {
     match field {
         Field::Uid | Field::Gid => "run as root, or with CAP_SETUID and CAP_SETGID besides",
         Field::Level => "run as root, or let this user make user namespaces",
+        Field::IoWorkers => "let this user make an io_uring (kernel.io_uring_disabled, seccomp)",
         Field::StartTime => "use the kernel's own types",
         Field::CgroupId => "run in a cgroup of its own, as a systemd unit does",
         _ => "run as root in the initial pid namespace, with /proc mounted",

@@ -15,11 +15,16 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use observer_common::frame::FRAME_LEN;
 use observer_common::record::COMM_LEN;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::uring::Uring;
 
 /// The ids that a child takes on: real, effective and saved.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +40,8 @@ pub(super) struct Role<'a> {
     pub(super) namespaces: libc::c_int,
     /// `None`: it stays who it is.
     pub(super) ids: Option<Ids>,
+    /// `None`: it sends itself.
+    pub(super) uring: Option<Uring>,
     pub(super) comm: &'a [u8; COMM_LEN],
     pub(super) socket: BorrowedFd<'a>,
     pub(super) frame: &'a [u8; FRAME_LEN],
@@ -44,10 +51,16 @@ pub(super) struct Role<'a> {
 #[derive(Debug)]
 pub(super) struct Child {
     pid: libc::pid_t,
-    /// `None`: it was closed, and the child ends.
-    word: Option<UnixStream>,
+    /// Where it gets the word. Shut down, the child ends.
+    word: UnixStream,
     has_ended: bool,
 }
+
+/// How long a child may take.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
 
 /// How a child that could not play its role ends.
 const NO_IDS: libc::c_int = 2;
@@ -65,7 +78,7 @@ impl Child {
         drop(masked);
         Ok(Self {
             pid,
-            word: Some(word),
+            word,
             has_ended: false,
         })
     }
@@ -77,20 +90,27 @@ impl Child {
 
     /// Has it send, and waits until it has ended.
     pub(super) fn send(mut self) -> Result<(), String> {
-        if let Some(word) = self.word.take() {
-            rustix::io::write(&word, &[1]).map_err(|error| error.to_string())?;
-        }
+        rustix::io::write(&self.word, &[1]).map_err(|error| error.to_string())?;
         let status = self.wait().map_err(|error| error.to_string())?;
         match (libc::WIFEXITED(status), libc::WEXITSTATUS(status)) {
             (true, 0) => Ok(()),
             (true, NO_IDS) => Err("its ids could not be changed".into()),
             (true, _) => Err("it could not send".into()),
-            (false, _) => Err("a child was killed: does a seccomp filter forbid setresuid?".into()),
+            (false, _) => Err("it was killed: does a seccomp filter forbid what it did?".into()),
         }
     }
 
+    /// Waits until it has ended, and not without end: it is stopped by force if
+    /// it does nothing, as where the kernel's threads do not get to run.
     fn wait(&mut self) -> io::Result<libc::c_int> {
         self.has_ended = true;
+        // Its end of the pair is closed when it ends.
+        let mut ends = [PollFd::new(&self.word, PollFlags::empty())];
+        if !matches!(poll(&mut ends, Some(&PATIENCE)), Ok(1)) {
+            // SAFETY: no memory is passed, and nobody else waits for this child,
+            // so its pid is no other's yet.
+            unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        }
         let mut status = 0;
         loop {
             // SAFETY: the status is a local that lives until the call is over.
@@ -108,9 +128,9 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.word = None;
         if !self.has_ended {
-            // There is nobody to tell.
+            // There is nobody to tell, in either case.
+            let _result = self.word.shutdown(Shutdown::Write);
             let _status = self.wait();
         }
     }
@@ -136,6 +156,9 @@ impl Role<'_> {
         }
         if self.ids.is_some_and(|ids| !ids.take_on()) {
             return NO_IDS;
+        }
+        if let Some(uring) = self.uring {
+            return uring.send(self.socket, self.frame).map_or(NOT_SENT, |()| 0);
         }
         let flags = rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT;
         match rustix::net::send(self.socket, self.frame, flags) {
@@ -209,5 +232,103 @@ impl Drop for SignalMask {
         unsafe {
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut())
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    const FRAME: [u8; FRAME_LEN] = [7; FRAME_LEN];
+    const NAME: [u8; COMM_LEN] = *b"a child of ours\0";
+
+    fn sockets() -> (UnixDatagram, UnixDatagram) {
+        let (sender, receiver) = UnixDatagram::pair().unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        (sender, receiver)
+    }
+
+    fn role(socket: &UnixDatagram) -> Role<'_> {
+        Role {
+            namespaces: 0,
+            ids: None,
+            uring: None,
+            comm: &NAME,
+            socket: socket.as_fd(),
+            frame: &FRAME,
+        }
+    }
+
+    fn is_there(pid: u32) -> bool {
+        fs::exists(format!("/proc/{pid}")).unwrap()
+    }
+
+    #[test]
+    fn it_sends_when_told_and_leaves_nothing() {
+        let (sender, receiver) = sockets();
+        let child = Child::start(&role(&sender)).unwrap();
+        let pid = child.pid();
+        let mut buffer = [0; 64];
+        assert!(receiver.recv(&mut buffer).is_err(), "it had no word");
+        // Whoever waits for any child does not find it.
+        // SAFETY: no memory is passed.
+        let found = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) };
+        assert_ne!(found.unsigned_abs(), pid);
+        assert_eq!(child.send(), Ok(()));
+        assert_eq!(receiver.recv(&mut buffer).unwrap(), FRAME_LEN);
+        assert_eq!(buffer[..FRAME_LEN], FRAME);
+        assert!(!is_there(pid));
+    }
+
+    #[test]
+    fn without_a_word_it_ends_and_has_sent_nothing() {
+        let (sender, receiver) = sockets();
+        let child = Child::start(&role(&sender)).unwrap();
+        let pid = child.pid();
+        drop(child);
+        assert!(receiver.recv(&mut [0; 64]).is_err());
+        assert!(!is_there(pid));
+    }
+
+    /// A child that does nothing, as one in a frozen cgroup, holds nobody up.
+    #[test]
+    fn patience_has_an_end() {
+        let (sender, _receiver) = sockets();
+        let child = Child::start(&role(&sender)).unwrap();
+        let pid = child.pid();
+        // SAFETY: it is our own child, and has not been waited for.
+        unsafe { libc::kill(pid.cast_signed(), libc::SIGSTOP) };
+        let error = child.send().unwrap_err();
+        assert!(error.contains("killed"), "{error}");
+        assert!(!is_there(pid));
+    }
+
+    /// Signals are let in again, and a child's ids are its own.
+    #[test]
+    fn this_process_stays_as_it_was() {
+        let (sender, _receiver) = sockets();
+        let mask = || fs::read_to_string("/proc/thread-self/status").unwrap();
+        let lines = |text: String| -> Vec<String> {
+            let kept = ["SigBlk", "Uid", "Gid", "Name", "CapEff"];
+            text.lines()
+                .filter(|line| kept.iter().any(|name| line.starts_with(name)))
+                .map(Into::into)
+                .collect()
+        };
+        let before = lines(mask());
+        let ids = Ids {
+            users: [5, 6, 7],
+            groups: [8, 9, 10],
+        };
+        let child = Child::start(&Role {
+            ids: Some(ids),
+            ..role(&sender)
+        });
+        // Not as root it cannot.
+        let _sent = child.unwrap().send();
+        assert_eq!(lines(mask()), before);
     }
 }

@@ -4,11 +4,12 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::process;
 
 use observer_common::frame::FRAME_LEN;
-use observer_common::record::{COMM_LEN, Fate, Record};
+use observer_common::record::{COMM_LEN, Fate, Record, TaskKind};
 use rustix::thread::{CapabilitySet, capabilities};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::child::{Child, Ids, Role};
+use super::uring::Uring;
 use super::{Field, FieldProof};
 use crate::ebpf::namespace::{PidNamespace, inode};
 use crate::ebpf::program::LoadedProgram;
@@ -46,6 +47,8 @@ pub(super) struct Known {
     pub(super) types_from_file: bool,
     /// The program sees descriptors that are attached.
     pub(super) shows_attached: bool,
+    /// The program sees whose work a worker of io_uring does.
+    pub(super) follows_workers: bool,
 }
 
 /// A child that has sent, and has ended.
@@ -79,10 +82,7 @@ impl Senders {
         self.thread()?;
         self.stranger(&own)?;
         self.nested(&own)?;
-        self.found(
-            Field::IoWorkers,
-            Err("no io_uring is set up to try it".into()),
-        );
+        self.by_kernel_threads(&own)?;
         self.with_descriptor()?;
         self.after_shutdown()?;
         Ok(self.fields)
@@ -136,10 +136,10 @@ impl Senders {
     fn stranger(&mut self, own: &Truth) -> Result<(), KernelError> {
         let ids = own.uid.and_then(|_| unused_ids());
         let mut is_proved = ids.map(|_| ()).ok_or_else(|| WITHOUT_IDS.to_owned());
-        let mut sent = self.child(0, ids);
+        let mut sent = self.child(0, ids, None);
         if let (Some(_), Err(error)) = (ids, &sent) {
             is_proved = Err(error.clone());
-            sent = self.child(0, None);
+            sent = self.child(0, None, None);
         }
         let sent = match sent {
             Ok(sent) => sent,
@@ -185,8 +185,8 @@ impl Senders {
         // Who may not make one in its own user namespace may be allowed to make
         // one of these as well.
         let sent = self
-            .child(libc::CLONE_NEWPID, None)
-            .or_else(|_| self.child(libc::CLONE_NEWPID | libc::CLONE_NEWUSER, None));
+            .child(libc::CLONE_NEWPID, None, None)
+            .or_else(|_| self.child(libc::CLONE_NEWPID | libc::CLONE_NEWUSER, None, None));
         let sent = match sent {
             Ok(sent) => sent,
             Err(error) => {
@@ -209,6 +209,50 @@ impl Senders {
             return Err(wrong("two pid namespaces have one number".into()));
         }
         self.found(Field::Level, Ok(()));
+        Ok(())
+    }
+
+    /// Processes whose sends a kernel thread carries out. A worker of the polling
+    /// thread counts as that: every process that maps the io_uring sends by it.
+    fn by_kernel_threads(&mut self, own: &Truth) -> Result<(), KernelError> {
+        let mut finding = Ok(());
+        for (is_polled, by_worker, expected) in [
+            (true, false, TaskKind::SqPoll),
+            (false, true, TaskKind::IoWorker),
+            (true, true, TaskKind::SqPoll),
+        ] {
+            let uring = Uring {
+                is_polled,
+                by_worker,
+            };
+            let sent = match self.child(0, None, Some(uring)) {
+                Ok(sent) => sent,
+                Err(error) => {
+                    finding = Err(format!("no io_uring could be used: {error}"));
+                    break;
+                }
+            };
+            let record = self.record(&sent.frame)?;
+            let truth = Truth {
+                // The kernel's own thread has another id and name.
+                host_tid: None,
+                comm: None,
+                ..self.truth_of(&sent, own)
+            };
+            compare(&truth, &record)?;
+            if record.task_kind == expected as u8 {
+                continue;
+            }
+            if by_worker && !self.known.follows_workers {
+                finding = Err("this kernel shows no program whose work a worker does".into());
+                continue;
+            }
+            return Err(wrong(format!(
+                "task kind is {}, should be {}",
+                record.task_kind, expected as u8
+            )));
+        }
+        self.found(Field::IoWorkers, finding);
         Ok(())
     }
 
@@ -259,7 +303,12 @@ impl Senders {
     }
 
     /// Has a child send.
-    fn child(&self, namespaces: libc::c_int, ids: Option<Ids>) -> Result<Sent, String> {
+    fn child(
+        &self,
+        namespaces: libc::c_int,
+        ids: Option<Ids>,
+        uring: Option<Uring>,
+    ) -> Result<Sent, String> {
         // A process may have its children made in another namespace than its
         // own (`unshare`).
         if inode("/proc/thread-self/ns/pid_for_children") != Some(self.known.namespace.inode.into())
@@ -271,6 +320,7 @@ impl Senders {
         let role = Role {
             namespaces,
             ids,
+            uring,
             comm: &comm,
             socket: self.pair.sender(),
             frame: &frame,
