@@ -17,6 +17,7 @@
 mod child;
 mod senders;
 mod uring;
+mod values;
 
 use observer_common::gate::Gate;
 use observer_common::record::Program;

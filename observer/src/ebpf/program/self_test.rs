@@ -1,6 +1,7 @@
 //! The self-test: a program has to describe the observer as the sender of
 //! datagrams that the observer sends to itself, in all that is known of it.
 
+pub(super) mod stat;
 pub(super) mod truth;
 
 use std::hash::{BuildHasher as _, RandomState};
@@ -17,7 +18,8 @@ use observer_common::record::{Program, Record};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, send, sendmsg};
 
-use self::truth::{Stat, Truth};
+use self::stat::Stat;
+use self::truth::Truth;
 use super::LoadedProgram;
 use super::error::{KernelError, system};
 use super::load::socket_filter;

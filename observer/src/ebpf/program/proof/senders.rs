@@ -1,24 +1,18 @@
 //! Senders of which everything is known, and what their records prove.
 
-use std::hash::{BuildHasher as _, RandomState};
-use std::process;
-
 use observer_common::frame::FRAME_LEN;
 use observer_common::record::{COMM_LEN, Fate, Record, TaskKind};
-use rustix::thread::{CapabilitySet, capabilities};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::child::{Child, Ids, Role};
 use super::uring::Uring;
+use super::values::{has_slept, random_name, unused_ids};
 use super::{Field, FieldProof};
 use crate::ebpf::namespace::{PidNamespace, inode};
 use crate::ebpf::program::LoadedProgram;
 use crate::ebpf::program::error::KernelError;
-use crate::ebpf::program::self_test::truth::{STEADY_FLAGS, Stat, Truth, padded};
+use crate::ebpf::program::self_test::stat::Stat;
+use crate::ebpf::program::self_test::truth::{STEADY_FLAGS, Truth};
 use crate::ebpf::program::self_test::{Pair, compare, probe};
-
-/// User and group ids of nobody: no distribution gives out any from here on.
-const FIRST_ID: u32 = 0x8000_0000;
 
 /// The cgroup id that other fields hold by chance: that of the root.
 const ROOT_CGROUP: u64 = 1;
@@ -373,47 +367,4 @@ fn compare_flags(expected: Option<u32>, record: &Record) -> Result<(), KernelErr
         ))),
         _ => Ok(()),
     }
-}
-
-/// Whether the boot clock is ahead of the monotonic clock by more than a tick of
-/// `/proc`: it goes on while the host sleeps.
-fn has_slept() -> bool {
-    let monotonic = clock_gettime(ClockId::Monotonic);
-    let boot = clock_gettime(ClockId::Boottime);
-    let (seconds, nanoseconds) = (
-        boot.tv_sec.saturating_sub(monotonic.tv_sec),
-        boot.tv_nsec.saturating_sub(monotonic.tv_nsec),
-    );
-    i128::from(seconds)
-        .saturating_mul(1_000_000_000)
-        .saturating_add(nanoseconds.into())
-        > 100_000_000
-}
-
-/// Ids of nobody, each another; `None` where this process may not take them on.
-fn unused_ids() -> Option<Ids> {
-    let wanted = CapabilitySet::SETUID | CapabilitySet::SETGID;
-    if !capabilities(None).ok()?.effective.contains(wanted) {
-        return None;
-    }
-    // Far from the end, where -1 means that an id stays as it is.
-    let [first, ..] = random().to_ne_bytes();
-    let id = |number: u32| {
-        FIRST_ID
-            .wrapping_add(u32::from(first) << 16)
-            .wrapping_add(number)
-    };
-    Some(Ids {
-        users: [id(0), id(1), id(2)],
-        groups: [id(3), id(4), id(5)],
-    })
-}
-
-/// A name that no other thread has.
-fn random_name() -> [u8; COMM_LEN] {
-    padded(format!("{:015x}", random()).as_bytes())
-}
-
-fn random() -> u64 {
-    RandomState::new().hash_one(process::id())
 }
