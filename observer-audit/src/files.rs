@@ -174,6 +174,18 @@ impl Place {
         }
     }
 
+    /// The name of this open file in the folder, if it begins as this one does.
+    pub(crate) fn find(&self, file: &File) -> Option<String> {
+        let ours = rustix::fs::fstat(file).ok()?;
+        let names = self.endings().ok()?.into_iter();
+        let mut names = names.map(|ending| self.with(&ending));
+        let found = names.find(|name| {
+            rustix::fs::statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|there| (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino))
+        });
+        found.map(|name| name.to_string_lossy().into_owned())
+    }
+
     /// What other names in the folder add to this one.
     pub(crate) fn endings(&self) -> Result<Vec<String>, FileError> {
         let failed = |errno| FileError::new("list the folder of", &self.path, errno);

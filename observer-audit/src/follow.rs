@@ -86,7 +86,7 @@ impl Follower {
     fn open_next(&self) -> io::Result<Option<File>> {
         let rotated = self.next_seq.map(|next| rotated_path(&self.path, next));
         for path in rotated.iter().chain([&self.path]) {
-            match open(path, &self.path) {
+            match open(path) {
                 Ok(file) => return Ok(Some(file)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),

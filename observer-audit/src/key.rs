@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::mem;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
@@ -246,6 +246,13 @@ impl KeyFile {
         scrub(&mem::replace(&mut self.file, successor));
         Ok(())
     }
+}
+
+/// Where the successor of a key file is prepared, and may be left by a crash.
+pub(crate) fn successor_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(NEXT);
+    name.into()
 }
 
 /// Overwrites a key file that no name leads to any more. If that fails, its

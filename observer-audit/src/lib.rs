@@ -42,13 +42,19 @@
 //! holds K(n+1), and the trail ends with the seal of epoch n. At start all lines
 //! since the key file's position are verified with its key. What follows the
 //! last good line and has no line in it is a write that the crash interrupted:
-//! it is cut off, and a `repair` line records what it was. Anything else is
-//! tampering, and the trail is not continued.
+//! it is cut off, and a `repair` line records what it was. If the file is empty or
+//! missing, a file beside it may have had its name: one that leads on from the key
+//! file's position up to its own last byte is continued in a new file. Anything
+//! else is tampering, and the trail is not continued, unless somebody demands it
+//! ([`repair`]): then after the last line that verifies with the key at hand, with
+//! a `continuation` line that says what was found.
 //!
 //! What [`verify`] detects, given K(0):
 //!
 //! - Any line edited, inserted, removed or moved, in and across files, by
 //!   anyone who does not hold the key of the line's epoch.
+//! - Files that are missing, there twice, or of another trail, whatever their
+//!   names are.
 //! - Oldest files removed, unless a `retention` line records that the observer
 //!   removed them.
 //! - A tail cut off. A trail that was stopped ends with `stop` and a seal. One
@@ -107,8 +113,11 @@ mod options;
 mod queue;
 mod reader;
 mod recover;
+mod repair;
 pub mod report;
+mod sealed_file;
 mod segments;
+mod sources;
 mod trail;
 mod trail_file;
 mod trail_line;
@@ -121,6 +130,7 @@ pub use incident::{Incident, What};
 pub use key::{KeyError, generate};
 pub use options::Options;
 pub use recover::OpenError;
+pub use repair::{Repair, repair};
 pub use trail::{CloseError, Trail};
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::line::Position;
 use crate::trail_file::TrailFile;
 use crate::trail_line::TrailLine;
 
-use self::scan::{FileEnd, read_end};
+pub(crate) use self::scan::{FileEnd, read_end};
 
 /// Why a trail cannot be continued. None of these is passed over: an observer
 /// that is to keep a trail does not run without one.
@@ -29,8 +29,9 @@ pub enum OpenError {
     File(#[from] FileError),
     /// The trail is not as the observer left it.
     #[error(
-        "{file} does not continue as its key file says: {what}; it may have been tampered with. \
-         Keep it and the key file for `observer audit verify`, and begin a new trail with a new key"
+        "{file} does not continue as its key file says: {what}. It may have been tampered with, or \
+         moved or emptied by another program. `observer audit verify` shows what is missing, and \
+         `observer audit repair` goes on in a new file and keeps what there is"
     )]
     Tampered {
         /// The file.
@@ -52,8 +53,8 @@ pub(crate) struct Recovered {
     pub(crate) end: TrailEnd,
     /// Whether there is nothing before, or an ordered stop.
     pub(crate) is_clean: bool,
-    /// A line to write about what was cut off.
-    pub(crate) repair: Option<TrailLine>,
+    /// Lines to write about what was renamed or cut off.
+    pub(crate) lines: Vec<TrailLine>,
 }
 
 /// Where a trail is continued, and with which key.
@@ -88,15 +89,21 @@ pub(crate) fn recover(path: &Path, key: &Path) -> Result<Recovered, OpenError> {
         mut unsealed,
         is_sealed,
         is_clean,
+        previous,
         torn,
     } = end;
-    let repair = torn.map(|torn| torn.cut_off(&file)).transpose()?;
+    let mut lines = Vec::new();
+    if let Some(previous) = previous {
+        tracing::warn!("{}: a new file, after {previous}", file.path().display());
+        lines.push(TrailLine::Rotation { previous });
+    }
+    if let Some(torn) = torn {
+        lines.push(torn.cut_off(&file)?);
+    }
     if is_sealed {
         // The crash came between a seal and the key that follows it.
         file.sync()?;
-        state = state.after_seal(position.prev, position.seq.saturating_sub(1));
-        let next = key_file.prepare(state.clone())?;
-        key_file.commit(&next)?;
+        state = complete_seal(&mut key_file, &state, position)?;
         position = state.position;
         unsealed = 0;
     }
@@ -109,6 +116,18 @@ pub(crate) fn recover(path: &Path, key: &Path) -> Result<Recovered, OpenError> {
             unsealed,
         },
         is_clean,
-        repair,
+        lines,
     })
+}
+
+/// Has the key file follow the seal that ends before this position.
+pub(crate) fn complete_seal(
+    key_file: &mut KeyFile,
+    state: &KeyState,
+    after: Position,
+) -> Result<KeyState, FileError> {
+    let state = state.after_seal(after.prev, after.seq.saturating_sub(1));
+    let next = key_file.prepare(state.clone())?;
+    key_file.commit(&next)?;
+    Ok(state)
 }

@@ -19,7 +19,8 @@ use serde::Serialize;
 
 use crate::files::FileError;
 use crate::reader::{Lines, Next};
-use crate::segments::{open, segments};
+use crate::segments::open;
+use crate::sources::{claimed_first, compressor, expand};
 
 use self::incidents::Incidents;
 pub use self::line::Line;
@@ -36,6 +37,8 @@ const MAX_LISTED: usize = 10_000;
 pub struct Summary {
     /// Lines read.
     pub lines: u64,
+    /// Files that are compressed and were not read.
+    pub compressed: u64,
     /// Lines that are not of the observer's form.
     pub unreadable: u64,
     /// Incidents, those included that `repeat` lines count.
@@ -50,18 +53,29 @@ pub struct Summary {
     pub victims: Vec<Victim>,
 }
 
-/// Sums up the trail at this path, rotated files included.
+/// Sums up the trail at this path, rotated files included, or in this folder.
 ///
 /// # Errors
 /// If a file cannot be read, or there is none.
 pub fn summarize(path: &Path) -> Result<Summary, FileError> {
     let mut sums = Sums::default();
-    let files = segments(path)?;
+    let mut files = Vec::new();
+    for file in expand(&[path.to_owned()], &[])? {
+        let failed = |error| FileError::new("read", &file, error);
+        let opened = open(&file).map_err(failed)?;
+        if compressor(&opened).map_err(failed)?.is_some() {
+            sums.summary.compressed = sums.summary.compressed.saturating_add(1);
+            continue;
+        }
+        let first = claimed_first(&opened).map_err(failed)?;
+        files.push((first.unwrap_or(u64::MAX), file));
+    }
     if files.is_empty() {
         return Err(FileError::new("open", path, io::ErrorKind::NotFound));
     }
-    for file in files {
-        sums.file(&file, path)?;
+    files.sort();
+    for (_, file) in files {
+        sums.file(&file)?;
     }
     Ok(sums.finish())
 }
@@ -76,9 +90,9 @@ struct Sums {
 }
 
 impl Sums {
-    fn file(&mut self, path: &Path, trail: &Path) -> Result<(), FileError> {
+    fn file(&mut self, path: &Path) -> Result<(), FileError> {
         let failed = |error| FileError::new("read", path, error);
-        let mut lines = Lines::new(BufReader::new(open(path, trail).map_err(failed)?));
+        let mut lines = Lines::new(BufReader::new(open(path).map_err(failed)?));
         loop {
             match lines.advance().map_err(failed)? {
                 Next::Line => self.line(lines.line()),

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::segments::family;
 use crate::verify::{Fault, Input, Verification, verify};
 use crate::*;
 use observer_events::event::{Attestation, AuthFailureCause, TaskKind, Via};
@@ -13,7 +14,10 @@ mod content;
 mod crash;
 mod disk;
 mod hostile;
+mod moved;
+mod repaired;
 mod rotation;
+mod sources;
 mod tampering;
 
 /// A trail in a folder of its own.
@@ -65,6 +69,16 @@ impl Scene {
         trail.close("test", Duration::from_secs(10)).unwrap();
     }
 
+    /// Its files, by their names.
+    fn files(&self) -> Vec<PathBuf> {
+        let files = family(&self.options.file).unwrap().into_iter();
+        // The one that grows comes last.
+        let (growing, mut rotated): (Vec<_>, Vec<_>) =
+            files.partition(|file| *file == self.options.file);
+        rotated.sort();
+        rotated.into_iter().chain(growing).collect()
+    }
+
     fn text(&self) -> String {
         fs::read_to_string(&self.options.file).unwrap()
     }
@@ -81,7 +95,7 @@ impl Scene {
 
     fn input(&self) -> Input {
         Input {
-            file: self.options.file.clone(),
+            files: vec![self.options.file.clone()],
             key: self.path("verify-key"),
             host_key: None,
             running: false,

@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io;
 use std::mem;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
 use crate::files::{Access, FileError, Place};
-use crate::segments::{ending, rotated};
+use crate::segments::{BROKEN, ending, is_renamed, rotated};
 
 /// Where a new file is created before it takes its name.
 const NEXT: &str = ".next";
@@ -31,6 +32,8 @@ pub(crate) struct TrailFile {
 pub(crate) struct Altered {
     pub(crate) expected: u64,
     pub(crate) found: u64,
+    /// Whether the file ends within a line now.
+    pub(crate) is_torn: bool,
 }
 
 /// A file that was removed for its age.
@@ -88,10 +91,17 @@ impl TrailFile {
         self.first_seq = first_seq;
     }
 
-    /// The newest rotated file.
-    pub(crate) fn newest_rotated(&self) -> Result<Option<PathBuf>, FileError> {
-        let newest = rotated(&self.place)?.pop();
-        Ok(newest.map(|first| self.path().with_file_name(self.place.with(&ending(first)))))
+    /// Names and paths of files beside this one that may have had its name.
+    pub(crate) fn renamed(&self) -> Result<Vec<(String, PathBuf)>, FileError> {
+        let endings = self.place.endings()?.into_iter();
+        let names = endings
+            .filter(|ending| is_renamed(ending))
+            .map(|ending| self.place.with(&ending));
+        let renamed = names.map(|name| {
+            let path = self.path().with_file_name(&name);
+            (name.to_string_lossy().into_owned(), path)
+        });
+        Ok(renamed.collect())
     }
 
     /// Appends whole lines. After a failure none of them counts as written.
@@ -132,14 +142,43 @@ impl TrailFile {
     }
 
     /// How somebody else changed the file's length, if so. The length that was
-    /// found is the expected one from here on.
-    pub(crate) fn take_alteration(&mut self) -> Option<Altered> {
+    /// found is the expected one from here on. In a file that was emptied,
+    /// `next_seq` will be the first line.
+    pub(crate) fn take_alteration(&mut self, next_seq: u64) -> Option<Altered> {
         let found = self.file.metadata().map_or(0, |meta| meta.len());
         if self.is_broken || found == self.length {
             return None;
         }
         let expected = mem::replace(&mut self.length, found);
-        Some(Altered { expected, found })
+        if found == 0 {
+            self.first_seq = next_seq;
+        }
+        Some(Altered {
+            expected,
+            found,
+            is_torn: self.ends_within_line(found),
+        })
+    }
+
+    fn ends_within_line(&self, length: u64) -> bool {
+        let mut last = [0];
+        length
+            .checked_sub(1)
+            .is_some_and(|at| match self.file.read_exact_at(&mut last, at) {
+                Ok(()) => last != *b"\n",
+                Err(_) => true,
+            })
+    }
+
+    /// Where the file went that the path no longer leads to, as text.
+    pub(crate) fn whereabouts(&self) -> String {
+        match self.place.find(&self.file) {
+            Some(name) => format!("renamed to {name}"),
+            None => match self.file.metadata() {
+                Ok(meta) if meta.nlink() == 0 => "removed".into(),
+                _ => "moved away".into(),
+            },
+        }
     }
 
     /// Whether the path still leads to this file.
@@ -152,12 +191,30 @@ impl TrailFile {
     ///
     /// If it fails, the old file is still the one that grows.
     pub(crate) fn rotate(&mut self, next_seq: u64) -> Result<String, FileError> {
+        let old = ending(self.first_seq);
+        self.replace(&old, next_seq)?;
+        Ok(self.place.with(&old).to_string_lossy().into_owned())
+    }
+
+    /// Puts a file that cannot be continued aside, and continues in a new one.
+    /// Replaces nothing. Returns the name that the old one has now.
+    pub(crate) fn put_aside(&mut self, next_seq: u64) -> Result<String, FileError> {
+        let taken = self.place.endings()?;
+        let first = format!("{BROKEN}{next_seq}");
+        let others = (2_u64..).map(|number| format!("{first}-{number}"));
+        let mut endings = std::iter::once(first.clone()).chain(others);
+        let old = endings.find(|ending| !taken.contains(ending));
+        let old = old.unwrap_or(first);
+        self.replace(&old, next_seq)?;
+        Ok(self.place.with(&old).to_string_lossy().into_owned())
+    }
+
+    fn replace(&mut self, old: &str, next_seq: u64) -> Result<(), FileError> {
         self.place.remove(&self.place.with(NEXT))?;
         let next = self.place.create(NEXT, Access::Append)?;
-        let old = ending(self.first_seq);
         if self.is_in_place() {
-            self.place.rename("", &old)?;
-        } else if self.path().symlink_metadata().is_ok() {
+            self.place.rename("", old)?;
+        } else if self.is_taken() {
             // Somebody else's file is kept: an auditor may want to see it.
             self.place.rename("", &format!(".foreign-{next_seq}"))?;
         }
@@ -166,7 +223,14 @@ impl TrailFile {
         self.file = next;
         self.length = 0;
         self.first_seq = next_seq;
-        Ok(self.place.with(&old).to_string_lossy().into_owned())
+        Ok(())
+    }
+
+    /// Whether the path leads to something that must not be lost. A tool that
+    /// renamed the file may have left an empty one.
+    fn is_taken(&self) -> bool {
+        let there = self.path().symlink_metadata();
+        there.is_ok_and(|meta| !meta.is_file() || meta.len() > 0)
     }
 
     /// Removes the oldest rotated file if there are more than `keep`.

@@ -45,11 +45,27 @@ pub(crate) enum TrailLine {
         /// Its first bytes, hexadecimal.
         begin: String,
     },
+    /// The trail did not continue as the key file says, and was continued all the
+    /// same, because somebody demanded it.
+    Continuation {
+        /// What was wrong.
+        found: String,
+        /// Number of the last line that this one is chained to.
+        after: u64,
+        /// Name that the file was put aside with, its length and its content.
+        kept: Option<String>,
+        kept_bytes: u64,
+        kept_sha256: Option<String>,
+        /// What of it is neither a line nor verifies, after its last good line.
+        unverified_bytes: u64,
+        /// Names of the other files of the trail.
+        files: Vec<String>,
+    },
     /// Incidents that found the queue full.
     Lost { count: u64 },
     /// Somebody else changed the trail's file while it was being written.
     Altered {
-        how: &'static str,
+        how: String,
         expected_bytes: u64,
         found_bytes: u64,
     },

@@ -3,6 +3,7 @@
 
 mod check;
 mod finding;
+mod sort;
 mod verification;
 
 use std::path::PathBuf;
@@ -10,18 +11,21 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::files::FileError;
-use crate::key::{KeyError, KeyState, Use};
-use crate::segments::segments;
+use crate::key::{KeyError, KeyState, Use, successor_of};
+use crate::sources::expand;
 
 use self::check::Check;
 pub use self::finding::{Fault, Finding};
+use self::sort::{Sorted, sort};
 pub use self::verification::Verification;
 
 /// What to verify, and with what.
 #[derive(Clone, Debug)]
 pub struct Input {
-    /// The file that lines were appended to; rotated files lie beside it.
-    pub file: PathBuf,
+    /// The files of the trail, in any order and by any name; a folder stands
+    /// for all files in it. A single file stands for the one that lines were
+    /// appended to, and its rotated files lie beside it.
+    pub files: Vec<PathBuf>,
     /// The verification key.
     pub key: PathBuf,
     /// The key file of the host, if it is at hand: with it a tail that was cut
@@ -43,7 +47,7 @@ pub enum VerifyError {
     #[error(transparent)]
     File(#[from] FileError),
     /// There is nothing to verify.
-    #[error("there is no audit trail at {0}")]
+    #[error("there is no file of an audit trail at {0}")]
     NoTrail(PathBuf),
     /// The key file is of another trail.
     #[error("the host's key file is of trail {found}, the verification key of {expected}")]
@@ -63,17 +67,24 @@ pub enum VerifyError {
 /// error but a finding.
 pub fn verify(input: &Input) -> Result<Verification, VerifyError> {
     let first = KeyState::load(&input.key, Use::Verify)?;
-    let files = segments(&input.file)?;
+    let files = expand(&input.files, &input.key_files())?;
     if files.is_empty() {
-        return Err(VerifyError::NoTrail(input.file.clone()));
+        let named = input.files.first().cloned();
+        return Err(VerifyError::NoTrail(named.unwrap_or_default()));
     }
     let before = load_host_key(input, &first)?;
     let host = before.as_ref().map(|state| state.position);
     let mut check = Check::new(&first, host, input.running);
-    let last = files.len().saturating_sub(1);
-    for (index, file) in files.iter().enumerate() {
+    let Sorted { parts, findings } = sort(&files, &first.key)?;
+    for (path, fault) in findings {
+        check.note(path, fault);
+    }
+    let last = parts.len().saturating_sub(1);
+    let mut files = Vec::new();
+    for (index, part) in parts.into_iter().enumerate() {
         let is_lenient = index == last && (input.running || before.is_some());
-        check.file(file, &input.file, is_lenient)?;
+        check.file(&part, is_lenient)?;
+        files.push(part.path);
     }
     // A running observer may have written more meanwhile: the trail reaches at
     // least as far as the key file did before, and at most as far as it does
@@ -85,6 +96,15 @@ pub fn verify(input: &Input) -> Result<Verification, VerifyError> {
         files,
         ..check.verification
     })
+}
+
+impl Input {
+    /// Files that may lie in a folder of the trail and hold keys.
+    fn key_files(&self) -> Vec<PathBuf> {
+        let host_key = self.host_key.iter();
+        let files = host_key.flat_map(|key| [key.clone(), successor_of(key)]);
+        files.chain([self.key.clone()]).collect()
+    }
 }
 
 fn load_host_key(input: &Input, first: &KeyState) -> Result<Option<KeyState>, VerifyError> {

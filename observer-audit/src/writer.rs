@@ -1,7 +1,6 @@
 //! The thread that writes the trail.
 
 mod seal_timer;
-mod sealed_file;
 
 use std::fs;
 use std::process;
@@ -24,10 +23,10 @@ use crate::incident_line::{EvidenceLine, IncidentLine, RepeatLine};
 use crate::options::Options;
 use crate::queue::{Content, Message, Waker};
 use crate::recover::Recovered;
+use crate::sealed_file::SealedFile;
 use crate::trail_line::TrailLine;
 
 use self::seal_timer::{SealTimer, after};
-use self::sealed_file::SealedFile;
 
 /// How many messages are processed before what is due is looked at again.
 const BATCH: usize = 256;
@@ -45,8 +44,8 @@ pub(crate) struct Writer {
     options: Options,
     counters: Arc<Counters>,
     file: SealedFile,
-    /// What recovery cut off, until there is a line about it.
-    repair: Option<TrailLine>,
+    /// What recovery did, until there are lines about it.
+    recovery: Vec<TrailLine>,
     /// Whether the run before ended in order.
     is_clean: bool,
     fold: Fold,
@@ -80,14 +79,14 @@ impl Writer {
         let Recovered {
             end,
             is_clean,
-            repair,
+            lines: recovery,
         } = recovered;
         let now = Instant::now();
         Self {
             options: options.clone(),
             file: SealedFile::new(end, Arc::clone(&counters)),
             counters,
-            repair,
+            recovery,
             is_clean,
             fold: Fold::new(now),
             repeat_due: None,
@@ -108,8 +107,8 @@ impl Writer {
     /// Writes the first lines of this run, to the disk.
     pub(crate) fn start(&mut self) -> Result<(), FileError> {
         let now = Timestamp::now();
-        if let Some(repair) = self.repair.take() {
-            self.file.add(now, &repair);
+        for line in self.recovery.drain(..) {
+            self.file.add(now, &line);
         }
         let start = TrailLine::Start {
             trail: self.file.trail().to_owned(),

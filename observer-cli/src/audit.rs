@@ -1,7 +1,9 @@
-//! `observer audit`: keys for a trail; verifying, summing up and following one.
+//! `observer audit`: keys for a trail; verifying, summing up, repairing and
+//! following one.
 
 mod follow;
 mod keygen;
+mod repair;
 mod report;
 mod verify;
 
@@ -19,6 +21,10 @@ pub(crate) enum Command {
     Verify(verify::Verify),
     /// Sum up a trail by attacker and by victim
     Report(report::Report),
+    /// Go on in a new file where a trail was moved, emptied or damaged, and keep
+    /// what there is
+    #[command(after_help = repair::NOTES)]
+    Repair(repair::Repair),
     /// Show new lines as they are written, across rotations
     Follow(follow::Follow),
 }
@@ -28,6 +34,7 @@ pub(crate) fn execute(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Keygen(args) => keygen::execute(args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::execute(args),
         Command::Report(args) => report::execute(args).map(|()| ExitCode::SUCCESS),
+        Command::Repair(args) => repair::execute(args).map(|()| ExitCode::SUCCESS),
         Command::Follow(args) => follow::execute(args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -93,7 +93,7 @@ fn last_acknowledged(running: &mut Running) -> u64 {
 
 fn verify_now(scene: &Scene) -> Verification {
     verify(&Input {
-        file: scene.path("trail"),
+        files: vec![scene.path("trail")],
         key: scene.path("verify-key"),
         host_key: Some(scene.path("key")),
         running: true,

@@ -1,9 +1,10 @@
-//! Reads the file that grows, up to its last good line.
+//! Reads the file that grows, or grew last, up to its last good line.
 
+use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use crate::chain::{LineKey, Link};
+use crate::chain::LineKey;
 use crate::files::FileError;
 use crate::key::KeyState;
 use crate::line::{Parsed, Position};
@@ -14,8 +15,8 @@ use crate::trail_file::TrailFile;
 use super::OpenError;
 use super::torn::Torn;
 
-/// How the file ends.
-pub(super) struct FileEnd {
+/// How the trail ends.
+pub(crate) struct FileEnd {
     /// Where the next line goes.
     pub(super) position: Position,
     /// Lines of the key file's epoch.
@@ -24,48 +25,135 @@ pub(super) struct FileEnd {
     pub(super) is_sealed: bool,
     /// Whether there is no line, or the last ones are of an ordered stop.
     pub(super) is_clean: bool,
+    /// The file with the last line, where the one that grows has none.
+    pub(super) previous: Option<String>,
     /// What follows the last good line.
     pub(super) torn: Option<Torn>,
 }
 
-pub(super) fn read_end(
+pub(crate) fn read_end(
     file: &mut TrailFile,
     is_new: bool,
     state: &KeyState,
 ) -> Result<FileEnd, OpenError> {
-    let mut scan = Scan::new(state);
-    let mut lines = Lines::new(BufReader::new(file.file()));
-    let mut whole_bytes = 0;
-    let mut first_seq = None;
-    let failed = |error| FileError::new("read", file.path(), error);
-    while lines.advance().map_err(failed)? == Next::Line {
-        let Some(line) = Parsed::new(lines.line()) else {
-            break;
-        };
-        if !scan.add(&line, first_seq.is_none()) {
-            break;
-        }
-        first_seq = first_seq.or(Some(line.seq));
-        whole_bytes = lines.offset();
+    let mut read = Read::new(state, file.file(), file.path())?;
+    let (whole_bytes, first_seq) = (read.whole_bytes, read.first_seq);
+    let mut previous = None;
+    if first_seq.is_none()
+        && let Some((name, before)) = find_renamed(file, state)?
+    {
+        previous = Some(name);
+        read = before;
     }
-    drop(lines);
-    if !scan.has_reached {
-        check_rotated(file, first_seq.is_none(), is_new, state)?;
+    if !read.scan.has_reached {
+        return Err(OpenError::Tampered {
+            file: file.path().display().to_string(),
+            what: describe(file, is_new, first_seq, state)?,
+        });
     }
-    file.set_content(whole_bytes, first_seq.unwrap_or(state.position.seq));
+    let position = read.scan.position;
+    file.set_content(whole_bytes, first_seq.unwrap_or(position.seq));
     let torn = Torn::read(file, whole_bytes)?;
     if first_seq.is_none()
         && let Some(torn) = &torn
     {
-        torn.check_is_first_line(file, state)?;
+        torn.check_is_first_line(file, position.seq)?;
     }
     Ok(FileEnd {
-        position: scan.position,
-        unsealed: scan.unsealed,
-        is_sealed: scan.is_sealed,
-        is_clean: scan.tail == Tail::Clean,
+        position,
+        unsealed: read.scan.unsealed,
+        is_sealed: read.scan.is_sealed,
+        is_clean: read.scan.tail == Tail::Clean,
+        previous,
         torn,
     })
+}
+
+/// The good lines at the beginning of a file.
+struct Read<'a> {
+    scan: Scan<'a>,
+    whole_bytes: u64,
+    first_seq: Option<u64>,
+}
+
+impl<'a> Read<'a> {
+    fn new(state: &'a KeyState, file: &File, path: &Path) -> Result<Self, FileError> {
+        let mut read = Self {
+            scan: Scan::new(state),
+            whole_bytes: 0,
+            first_seq: None,
+        };
+        let mut lines = Lines::new(BufReader::new(file));
+        let failed = |error| FileError::new("read", path, error);
+        while lines.advance().map_err(failed)? == Next::Line {
+            let Some(line) = Parsed::new(lines.line()) else {
+                break;
+            };
+            if !read.scan.add(&line, read.first_seq.is_none()) {
+                break;
+            }
+            read.first_seq = read.first_seq.or(Some(line.seq));
+            read.whole_bytes = lines.offset();
+        }
+        Ok(read)
+    }
+}
+
+/// Where the file that grows has no line: the file that had its name before, and
+/// that leads on from the key file's position to its own last byte. The observer
+/// itself renames it when it rotates, and so do other programs.
+fn find_renamed<'a>(
+    file: &TrailFile,
+    state: &'a KeyState,
+) -> Result<Option<(String, Read<'a>)>, FileError> {
+    let mut best: Option<(String, Read<'a>)> = None;
+    for (name, path) in file.renamed()? {
+        let failed = |error| FileError::new("read", &path, error);
+        let Ok(renamed) = open(&path) else {
+            // A pipe, or somebody else's.
+            continue;
+        };
+        let read = Read::new(state, &renamed, &path)?;
+        let length = renamed.metadata().map_err(failed)?.len();
+        let leads_on = read.scan.has_reached && read.first_seq.is_some();
+        let is_further = best.as_ref().is_none_or(|(_, best)| {
+            let (best, this) = (best.scan.position, read.scan.position);
+            (best.epoch, best.seq) < (this.epoch, this.seq)
+        });
+        if leads_on && length == read.whole_bytes && is_further {
+            best = Some((name, read));
+        }
+    }
+    Ok(best)
+}
+
+/// What is wrong with a file that the key file does not lead to.
+fn describe(
+    file: &TrailFile,
+    is_new: bool,
+    first_seq: Option<u64>,
+    state: &KeyState,
+) -> Result<String, FileError> {
+    let last = state.position.seq.saturating_sub(1);
+    if let Some(first) = first_seq {
+        return Ok(format!(
+            "it begins with line {first}, and line {last} with its seal is not in it"
+        ));
+    }
+    let failed = |error| FileError::new("look at", file.path(), error);
+    let found = if is_new {
+        "the file is missing"
+    } else if file.file().metadata().map_err(failed)?.len() == 0 {
+        "the file is empty"
+    } else {
+        "the file does not begin with a line of the trail"
+    };
+    let renamed = file.renamed()?.len();
+    let beside = match renamed {
+        0 => String::new(),
+        _ => format!(", and none of the {renamed} renamed files beside it ends with the last one"),
+    };
+    Ok(format!("{found}, {last} lines were written{beside}"))
 }
 
 /// Follows the lines to the key file's position, and verifies from there.
@@ -138,51 +226,4 @@ impl<'a> Scan<'a> {
             Tail::Other
         };
     }
-}
-
-/// Checks a file that does not have the line before the key file's position.
-/// It must be an empty one, as a crash leaves it right after a rotation, and
-/// the newest rotated file must end with that line.
-fn check_rotated(
-    file: &TrailFile,
-    is_empty: bool,
-    is_new: bool,
-    state: &KeyState,
-) -> Result<(), OpenError> {
-    let tampered = |what: String| OpenError::Tampered {
-        file: file.path().display().to_string(),
-        what,
-    };
-    let last = state.position.seq.saturating_sub(1);
-    if !is_empty {
-        return Err(tampered(format!("line {last} with its seal is not in it")));
-    }
-    let missing = if is_new {
-        "the file is missing"
-    } else {
-        "the file is empty"
-    };
-    let Some(rotated) = file.newest_rotated()? else {
-        return Err(tampered(format!(
-            "{missing}, and {last} lines were written"
-        )));
-    };
-    match last_line(&rotated, file.path())? {
-        Some((seq, link)) if seq == last && link == state.position.prev => Ok(()),
-        _ => Err(tampered(format!(
-            "{missing}, and line {last} is not the last of {}",
-            rotated.display()
-        ))),
-    }
-}
-
-/// Number and MAC of the last line of a rotated file.
-fn last_line(path: &Path, trail: &Path) -> Result<Option<(u64, Link)>, FileError> {
-    let failed = |error| FileError::new("read", path, error);
-    let mut lines = Lines::new(BufReader::new(open(path, trail).map_err(failed)?));
-    let mut last = None;
-    while lines.advance().map_err(failed)? == Next::Line {
-        last = Parsed::new(lines.line()).map(|line| (line.seq, line.mac));
-    }
-    Ok(last)
 }

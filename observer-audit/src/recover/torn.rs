@@ -5,7 +5,6 @@ use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 use sha2::{Digest as _, Sha256};
 
 use crate::files::FileError;
-use crate::key::KeyState;
 use crate::line::Parsed;
 use crate::reader::{Lines, Next};
 use crate::trail_file::TrailFile;
@@ -57,15 +56,11 @@ impl Torn {
         }))
     }
 
-    /// Where there is no whole line, this must be the beginning of the trail's
+    /// Where there is no whole line, this must be the beginning of the file's
     /// first, or the zeros that a file system leaves of a write which did not
     /// get to the disk. Anything else is another file, named by mistake.
-    pub(super) fn check_is_first_line(
-        &self,
-        file: &TrailFile,
-        state: &KeyState,
-    ) -> Result<(), OpenError> {
-        let expected = format!("{{\"seq\":{},", state.position.seq).into_bytes();
+    pub(super) fn check_is_first_line(&self, file: &TrailFile, seq: u64) -> Result<(), OpenError> {
+        let expected = format!("{{\"seq\":{seq},").into_bytes();
         let mut pairs = self.begin.iter().zip(&expected);
         if pairs.all(|(is, due)| is == due) || self.begin.iter().all(|&byte| byte == 0) {
             return Ok(());

@@ -2,8 +2,6 @@
 
 use std::process::Command;
 
-use crate::segments::segments;
-
 use super::*;
 
 /// Small files, and enough lines for several.
@@ -18,7 +16,7 @@ fn rotated(keep: usize) -> Scene {
         wait_for(&trail, line);
     }
     trail.close("test", Duration::from_secs(10)).unwrap();
-    let files = segments(&scene.options.file).unwrap();
+    let files = scene.files();
     assert!(files.len() > 3.min(keep), "{files:?}");
     scene
 }
@@ -37,7 +35,7 @@ fn the_chain_goes_on_across_files_and_restarts() {
 #[test]
 fn a_removed_file_is_missed_wherever_it_was() {
     let scene = rotated(100);
-    let files = segments(&scene.options.file).unwrap();
+    let files = scene.files();
     for file in &files {
         let aside = scene.path("aside");
         fs::rename(file, &aside).unwrap();
@@ -57,7 +55,7 @@ fn a_removed_file_is_missed_wherever_it_was() {
 #[test]
 fn swapped_files_are_found() {
     let scene = rotated(100);
-    let files = segments(&scene.options.file).unwrap();
+    let files = scene.files();
     let aside = scene.path("aside");
     fs::rename(&files[0], &aside).unwrap();
     fs::rename(&files[1], &files[0]).unwrap();
@@ -68,7 +66,7 @@ fn swapped_files_are_found() {
 #[test]
 fn retention_accounts_for_what_it_removed_and_for_no_more() {
     let scene = rotated(2);
-    assert_eq!(segments(&scene.options.file).unwrap().len(), 3);
+    assert_eq!(scene.files().len(), 3);
     scene.assert_clean();
     let verification = scene.verify();
     assert!(verification.first_line > Some(1));
@@ -76,7 +74,7 @@ fn retention_accounts_for_what_it_removed_and_for_no_more() {
         verification.first_line,
         Some(verification.removed_through + 1)
     );
-    let oldest = segments(&scene.options.file).unwrap().remove(0);
+    let oldest = scene.files().remove(0);
     fs::remove_file(oldest).unwrap();
     let faults = scene.faults();
     assert!(
@@ -185,7 +183,7 @@ fn follow_misses_no_file_when_it_is_slow() {
         wait_for(&trail, line);
     }
     trail.close("test", Duration::from_secs(10)).unwrap();
-    assert!(segments(&scene.options.file).unwrap().len() > 3);
+    assert!(scene.files().len() > 3);
     let mut seen = vec![1];
     let expected: Vec<u64> = (1..=scene.verify().last_line.unwrap()).collect();
     // A file that ends is one look without a line.
@@ -218,5 +216,5 @@ fn follow_reads_on_across_a_rotation() {
     trail.close("test", Duration::from_secs(10)).unwrap();
     let expected: Vec<u64> = (1..=60).collect();
     assert_eq!(seen, expected);
-    assert!(segments(&scene.options.file).unwrap().len() > 1);
+    assert!(scene.files().len() > 1);
 }

@@ -1,7 +1,7 @@
 //! Reads a trail from its first line on, and notes what is wrong.
 
 use std::io::{self, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -10,9 +10,9 @@ use crate::files::FileError;
 use crate::key::KeyState;
 use crate::line::{self, Parsed, Position};
 use crate::reader::{Lines, Next};
-use crate::segments::open;
 
 use super::finding::{Fault, Finding};
+use super::sort::Part;
 use super::verification::Verification;
 
 /// Findings that are kept; more are counted.
@@ -77,16 +77,11 @@ impl Check {
 
     /// Checks the next file of the trail. In the last one an unfinished line may
     /// be no finding: then `is_lenient`.
-    pub(super) fn file(
-        &mut self,
-        path: &Path,
-        trail: &Path,
-        is_lenient: bool,
-    ) -> Result<(), FileError> {
-        let failed = |error: io::Error| FileError::new("read", path, error);
-        path.clone_into(&mut self.file);
+    pub(super) fn file(&mut self, part: &Part, is_lenient: bool) -> Result<(), FileError> {
+        let failed = |error: io::Error| FileError::new("read", &part.path, error);
+        part.path.clone_into(&mut self.file);
         self.line_number = 0;
-        let mut lines = Lines::new(BufReader::new(open(path, trail).map_err(failed)?));
+        let mut lines = Lines::new(BufReader::new(part.open().map_err(failed)?));
         loop {
             let found = lines.advance().map_err(failed)?;
             self.line_number = self.line_number.saturating_add(1);
@@ -97,6 +92,13 @@ impl Check {
                 Next::End => return Ok(()),
             }
         }
+    }
+
+    /// Reports what is wrong with a file as such.
+    pub(super) fn note(&mut self, path: PathBuf, fault: Fault) {
+        self.file = path;
+        self.line_number = 0;
+        self.add_finding(fault);
     }
 
     fn torn(&mut self, text: &[u8], is_lenient: bool) {
@@ -241,11 +243,29 @@ impl Check {
                 verification.sealed_at = Some(fields.time);
             }
             "lost" => verification.lost = verification.lost.saturating_add(fields.count),
+            "altered" => verification.alterations = verification.alterations.saturating_add(1),
             "repair" => verification.repairs = verification.repairs.saturating_add(1),
+            "continuation" => {
+                verification.continuations = verification.continuations.saturating_add(1);
+                self.add_continuation(line.seq, fields);
+            }
             "retention" => {
                 verification.removed_through = verification.removed_through.max(fields.through_seq);
             }
             _ => {}
+        }
+    }
+
+    /// Lines that were lost where others went on with their numbers are missed by
+    /// nothing else.
+    fn add_continuation(&mut self, seq: u64, fields: Fields) {
+        let Fields {
+            found,
+            unverified_bytes: bytes,
+            ..
+        } = fields;
+        if bytes > 0 {
+            self.add_finding(Fault::Continued { seq, bytes, found });
         }
     }
 
@@ -334,4 +354,6 @@ struct Fields {
     time: String,
     count: u64,
     through_seq: u64,
+    found: String,
+    unverified_bytes: u64,
 }

@@ -110,6 +110,45 @@ pub enum Fault {
         /// The trail's.
         trail: u64,
     },
+    /// Its name is that of another rotated file.
+    #[error("this file begins with line {seq}, and its name says line {named}: it was renamed")]
+    Misnamed {
+        /// Its first line.
+        seq: u64,
+        /// The first line of the file that the observer gave this name.
+        named: u64,
+    },
+    /// The trail was broken when it was continued.
+    #[error(
+        "the trail was broken before line {seq} ({found}), and {bytes} bytes that did not verify \
+         stood there: any lines in their place are lost"
+    )]
+    Continued {
+        /// The line that says so.
+        seq: u64,
+        /// How much did not verify.
+        bytes: u64,
+        /// What was wrong.
+        found: String,
+    },
+    /// Not one line of it verifies.
+    #[error("this is no file of the trail: no line in it verifies")]
+    Foreign,
+    /// Compressed, and so not read.
+    #[error(
+        "this file is compressed ({format}) and was not read: decompress it, and verify what comes \
+         out in its place"
+    )]
+    Compressed {
+        /// The compressor.
+        format: &'static str,
+    },
+    /// It begins with the same line as another file.
+    #[error("this is a copy of {}, or of a part of it", of.display())]
+    Copied {
+        /// The other file.
+        of: PathBuf,
+    },
     /// Not one line.
     #[error("there is no line that verifies")]
     Empty,

@@ -36,6 +36,12 @@ pub struct Verification {
     pub removed_through: u64,
     /// Unfinished lines that the observer cut off, by its own account.
     pub repairs: u64,
+    /// How often the trail was continued where it was broken, because somebody
+    /// demanded it.
+    pub continuations: u64,
+    /// How often somebody else changed a file while it was being written, by
+    /// the observer's account. Lines that are missing for it are findings.
+    pub alterations: u64,
     /// What is wrong, in the order of the files; the first 1000.
     pub findings: Vec<Finding>,
     /// How many more there are.

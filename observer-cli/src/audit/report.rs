@@ -12,10 +12,10 @@ use crate::table::Table;
 /// `observer audit report`
 #[derive(Debug, Args)]
 pub(crate) struct Report {
-    /// The trail. Its rotated files are found beside it. Nothing is verified:
-    /// use `observer audit verify` for that
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    /// The trail, or a folder that holds nothing else. Rotated files are found
+    /// beside it. Nothing is verified: use `observer audit verify` for that
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
 
     /// Write one JSON object
     #[arg(long)]
@@ -23,7 +23,7 @@ pub(crate) struct Report {
 }
 
 pub(super) fn execute(args: &Report) -> anyhow::Result<()> {
-    let summary = summarize(&args.file)?;
+    let summary = summarize(&args.path)?;
     let mut out = PlainText(io::stdout().lock());
     let written = if args.json {
         write_document(&mut out, &summary)
@@ -67,6 +67,10 @@ fn describe(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     for (count, what) in [
         (summary.lost, "incidents lost, as the observer recorded"),
         (summary.unreadable, "lines that cannot be read"),
+        (
+            summary.compressed,
+            "files that are compressed and were not read",
+        ),
         (
             summary.not_listed,
             "incidents of attackers or victims beyond those listed",

@@ -18,9 +18,11 @@ pub(super) const NOTES: &str = "Exits with 0 if nothing is wrong, and with 1 oth
 /// `observer audit verify`
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// The trail. Its rotated files are found beside it
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    /// The trail: its files in any order, or folders that hold nothing else.
+    /// Of a single file, those are found beside it that the observer or
+    /// logrotate renamed
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
 
     /// Verification key, created by `observer audit keygen`
     #[arg(long, value_name = "FILE")]
@@ -42,7 +44,7 @@ pub(crate) struct Verify {
 
 pub(super) fn execute(args: &Verify) -> anyhow::Result<ExitCode> {
     let verification = verify(&Input {
-        file: args.file.clone(),
+        files: args.paths.clone(),
         key: args.key.clone(),
         host_key: args.host_key.clone(),
         running: args.running,
@@ -113,6 +115,15 @@ fn describe(out: &mut impl Write, verification: &Verification) -> io::Result<()>
         (
             verification.repairs,
             "torn writes that the observer cut off, as it recorded",
+        ),
+        (
+            verification.continuations,
+            "times that `observer audit repair` continued the trail where it was broken",
+        ),
+        (
+            verification.alterations,
+            "times that somebody else changed, emptied or renamed the file, as the observer \
+             recorded",
         ),
     ] {
         if count > 0 {

@@ -23,7 +23,7 @@ const MAX_PENDING: usize = 1 << 20;
 
 /// The trail's file with its key file, and the lines between memory and disk.
 #[derive(Debug)]
-pub(super) struct SealedFile {
+pub(crate) struct SealedFile {
     counters: Arc<Counters>,
     file: TrailFile,
     key_file: KeyFile,
@@ -40,7 +40,8 @@ pub(super) struct SealedFile {
     next: Option<Prepared>,
     /// A line about the file that has to wait for that, too.
     altered: Option<TrailLine>,
-    /// A file was begun anew, and the key file does not lead there yet.
+    /// A file was begun anew or emptied, and the key file does not lead there
+    /// yet.
     is_replaced: bool,
     /// Lines of this epoch.
     unsealed: u64,
@@ -49,7 +50,7 @@ pub(super) struct SealedFile {
 }
 
 impl SealedFile {
-    pub(super) fn new(end: TrailEnd, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(end: TrailEnd, counters: Arc<Counters>) -> Self {
         let TrailEnd {
             file,
             key_file,
@@ -74,48 +75,48 @@ impl SealedFile {
     }
 
     /// The trail's public name.
-    pub(super) fn trail(&self) -> &str {
+    pub(crate) fn trail(&self) -> &str {
         &self.state.trail
     }
 
     /// Number of the next line.
-    pub(super) fn next_seq(&self) -> u64 {
+    pub(crate) fn next_seq(&self) -> u64 {
         self.position.seq
     }
 
     /// Epoch of the next line.
-    pub(super) fn epoch(&self) -> u64 {
+    pub(crate) fn epoch(&self) -> u64 {
         self.position.epoch
     }
 
     /// Whether there are lines of the present epoch.
-    pub(super) fn has_unsealed(&self) -> bool {
+    pub(crate) fn has_unsealed(&self) -> bool {
         self.unsealed > 0
     }
 
     /// When the oldest line that is not on the disk was added.
-    pub(super) fn unsynced_since(&self) -> Option<Instant> {
+    pub(crate) fn unsynced_since(&self) -> Option<Instant> {
         self.unsynced_since
     }
 
     /// Whether a seal was begun and is not complete.
-    pub(super) fn is_sealing(&self) -> bool {
+    pub(crate) fn is_sealing(&self) -> bool {
         self.next.is_some()
     }
 
     /// Whether a seal must not wait.
-    pub(super) fn needs_seal(&self) -> bool {
+    pub(crate) fn needs_seal(&self) -> bool {
         self.is_sealing() || self.is_replaced
     }
 
     /// Whether nothing may be added now: a seal is not complete, or too much
     /// waits for the disk.
-    pub(super) fn is_blocked(&self) -> bool {
+    pub(crate) fn is_blocked(&self) -> bool {
         self.is_sealing() || self.pending.len() > MAX_PENDING
     }
 
     /// Makes a line part of the chain.
-    pub(super) fn add(&mut self, time: Timestamp, content: &impl Serialize) {
+    pub(crate) fn add(&mut self, time: Timestamp, content: &impl Serialize) {
         let Self {
             pending,
             position,
@@ -129,17 +130,31 @@ impl SealedFile {
     }
 
     /// Appends the lines that wait to the file.
-    pub(super) fn write_out(&mut self) -> Result<(), FileError> {
+    pub(crate) fn write_out(&mut self) -> Result<(), FileError> {
         if self.pending.is_empty() {
             return Ok(());
         }
         if !self.file.is_in_place() {
             self.begin_anew()?;
-        } else if let Some(Altered { expected, found }) = self.file.take_alteration() {
-            self.report_alteration("its length changed", expected, found);
-            // What was cut off in the middle of a line must not swallow the
-            // next.
-            self.pending.insert(0, b'\n');
+        } else if let Some(altered) = self.file.take_alteration(self.first_pending()) {
+            let Altered {
+                expected,
+                found,
+                is_torn,
+            } = altered;
+            let how = if found == 0 {
+                // Nothing in it leads on from the key file.
+                self.is_replaced = true;
+                "it was emptied"
+            } else {
+                "its length changed"
+            };
+            self.report_alteration(how.into(), expected, found);
+            if is_torn {
+                // What was cut off in the middle of a line must not swallow the
+                // next.
+                self.pending.insert(0, b'\n');
+            }
         }
         self.file.append(&self.pending)?;
         self.pending.clear();
@@ -147,7 +162,7 @@ impl SealedFile {
     }
 
     /// Brings what is in the file to the disk.
-    pub(super) fn sync(&mut self) -> Result<(), FileError> {
+    pub(crate) fn sync(&mut self) -> Result<(), FileError> {
         if self.unsynced_since.is_none() {
             return Ok(());
         }
@@ -161,7 +176,7 @@ impl SealedFile {
 
     /// Ends the epoch, in the order that the crate's documentation gives. May
     /// be called again where it failed.
-    pub(super) fn seal(&mut self) -> Result<(), FileError> {
+    pub(crate) fn seal(&mut self) -> Result<(), FileError> {
         self.write_out()?;
         if self.next.is_none() {
             self.begin_seal()?;
@@ -186,7 +201,7 @@ impl SealedFile {
 
     /// Begins the next file if this one has so many bytes, and removes files
     /// until no more than `keep` rotated ones are left.
-    pub(super) fn rotate_if_full(
+    pub(crate) fn rotate_if_full(
         &mut self,
         rotate_bytes: u64,
         keep: usize,
@@ -235,16 +250,21 @@ impl SealedFile {
     /// with a seal at once, so that the key file leads there.
     fn begin_anew(&mut self) -> Result<(), FileError> {
         let length = self.file.length();
-        let first = line::first_seq(&self.pending).unwrap_or(self.position.seq);
-        self.file.rotate(first)?;
+        let how = format!("it was {}", self.file.whereabouts());
+        self.file.rotate(self.first_pending())?;
         self.is_replaced = true;
-        self.report_alteration("it was removed or replaced", length, 0);
+        self.report_alteration(how, length, 0);
         Ok(())
+    }
+
+    /// Number of the first line that the file will get.
+    fn first_pending(&self) -> u64 {
+        line::first_seq(&self.pending).unwrap_or(self.position.seq)
     }
 
     /// An alarm, not a defence: `verify` finds what was changed. Nothing may
     /// follow a seal under the same key, so the line waits for the next one.
-    fn report_alteration(&mut self, how: &'static str, expected_bytes: u64, found_bytes: u64) {
+    fn report_alteration(&mut self, how: String, expected_bytes: u64, found_bytes: u64) {
         tracing::error!(
             "{}: {how}, and not by this observer",
             self.file.path().display()
