@@ -1,33 +1,46 @@
-//! Reads lines as they are written, across rotations.
+//! Reads lines as they are written, across rotations, whoever rotates.
+
+mod change;
+mod open_file;
 
 use std::fs::File;
-use std::io::{self, BufReader, Seek as _, SeekFrom};
+use std::io;
 use std::mem;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::line::first_seq;
-use crate::reader::{Lines, Next};
 use crate::segments::{open, rotated_path};
+
+pub use self::change::Change;
+use self::open_file::OpenFile;
 
 /// Follows the file that a trail grows in. Verifies nothing.
 #[derive(Debug)]
 pub struct Follower {
     path: PathBuf,
-    open: Option<Open>,
+    open: Option<OpenFile>,
     /// Whether what is there at first is left out.
     skips: bool,
+    /// Whether it was said that the file is not there.
+    has_waited: bool,
     /// Number of the next line.
     next_seq: Option<u64>,
+    /// Lines before this one were shown already.
+    shown_before: Option<u64>,
+    /// A line that is at hand, and waits for a change to be told before it.
+    is_held_back: bool,
 }
 
-#[derive(Debug)]
-struct Open {
-    lines: Lines<BufReader<File>>,
-    /// Its device and inode.
-    file: (u64, u64),
-    /// Whether the line at hand is unfinished.
-    is_torn: bool,
+/// What a follower sees.
+#[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Seen<'a> {
+    /// A whole line, without its line feed.
+    Line(&'a [u8]),
+    /// Somebody else did something to the file, or lines are missing.
+    Change(Change),
+    /// Nothing new yet.
+    Nothing,
 }
 
 impl Follower {
@@ -39,46 +52,92 @@ impl Follower {
             path: path.to_owned(),
             open: None,
             skips: !from_start,
+            has_waited: false,
             next_seq: None,
+            shown_before: None,
+            is_held_back: false,
         }
     }
 
-    /// The next whole line, without its line feed; `None` if there is none
-    /// yet. A line longer than 64 KiB, which the observer does not write, is
-    /// cut there.
+    /// What comes next. A line longer than 64 KiB, which the observer does not
+    /// write, is cut there.
     ///
     /// # Errors
     /// If a file of the trail cannot be read.
-    pub fn next_line(&mut self) -> io::Result<Option<&[u8]>> {
-        let ready = self.advance()?;
-        let open = self.open.as_ref().filter(|_| ready);
-        let line = open.map(|open| open.lines.line());
-        if let Some(seq) = line.and_then(first_seq) {
-            self.next_seq = seq.checked_add(1);
+    pub fn look(&mut self) -> io::Result<Seen<'_>> {
+        if mem::take(&mut self.is_held_back) {
+            return Ok(self.line());
         }
-        Ok(line)
+        loop {
+            match self.advance()? {
+                Step::Line => {}
+                Step::Change(change) => return Ok(Seen::Change(change)),
+                Step::Nothing => return Ok(Seen::Nothing),
+            }
+            let seq = self.open.as_ref().and_then(|open| first_seq(open.line()));
+            let Some(seq) = seq else {
+                return Ok(self.line());
+            };
+            if self.shown_before.is_some_and(|before| seq < before) {
+                continue;
+            }
+            self.shown_before = None;
+            let expected = self.next_seq.replace(seq.saturating_add(1));
+            if let Some(from) = expected.filter(|&expected| expected < seq) {
+                self.is_held_back = true;
+                let through = seq.saturating_sub(1);
+                return Ok(Seen::Change(Change::Missing { from, through }));
+            }
+            return Ok(self.line());
+        }
     }
 
-    fn advance(&mut self) -> io::Result<bool> {
-        if self.open.is_none() && !self.reopen()? {
-            return Ok(false);
+    fn line(&self) -> Seen<'_> {
+        match &self.open {
+            Some(open) => Seen::Line(open.line()),
+            None => Seen::Nothing,
+        }
+    }
+
+    fn advance(&mut self) -> io::Result<Step> {
+        if self.open.is_none()
+            && let Some(change) = self.reopen()?
+        {
+            return Ok(Step::Change(change));
         }
         let Some(open) = &mut self.open else {
-            return Ok(false);
+            return Ok(Step::Nothing);
         };
+        if let Some(change) = open.truncation()? {
+            self.begin_again()?;
+            return Ok(Step::Change(change));
+        }
         if open.advance()? {
-            return Ok(true);
+            return Ok(Step::Line);
         }
-        if !is_gone(&self.path, open.file) {
-            return Ok(false);
+        if open.is_at(&self.path) {
+            return Ok(Step::Nothing);
         }
-        // Rotated, so nothing is added any more: what is left of it, and then
+        // Renamed, so nothing is added any more: what is left of it, and then
         // the next file.
-        let more = open.advance()?;
-        if !more {
-            self.open = None;
+        if open.advance()? {
+            return Ok(Step::Line);
         }
-        Ok(more)
+        let change = open.moved(&self.path);
+        self.open = None;
+        // Its next file, or the lack of it, is seen at the next call.
+        Ok(change.map_or(Step::Nothing, Step::Change))
+    }
+
+    /// Reads a file that was cut from its beginning. If it is the same trail,
+    /// what was shown of it is not shown again.
+    fn begin_again(&mut self) -> io::Result<()> {
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
+        let is_same = open.begin_again()?;
+        self.shown_before = self.next_seq.filter(|_| is_same);
+        Ok(())
     }
 
     /// Opens the file that continues where the last one ended. That may have
@@ -95,39 +154,21 @@ impl Follower {
         Ok(None)
     }
 
-    /// Opens the next file, if there is one.
-    fn reopen(&mut self) -> io::Result<bool> {
-        let Some(mut file) = self.open_next()? else {
-            return Ok(false);
+    /// Opens the next file. Says once if there is none.
+    fn reopen(&mut self) -> io::Result<Option<Change>> {
+        let Some(file) = self.open_next()? else {
+            let is_told = mem::replace(&mut self.has_waited, true);
+            return Ok((!is_told).then_some(Change::Absent));
         };
-        if mem::take(&mut self.skips) {
-            file.seek(SeekFrom::End(0))?;
-        }
-        let meta = file.metadata()?;
-        self.open = Some(Open {
-            lines: Lines::new(BufReader::new(file)),
-            file: (meta.dev(), meta.ino()),
-            is_torn: false,
-        });
-        Ok(true)
+        self.has_waited = false;
+        self.open = Some(OpenFile::new(file, mem::take(&mut self.skips))?);
+        Ok(None)
     }
 }
 
-impl Open {
-    /// Reads on. Returns whether a whole line is at hand.
-    fn advance(&mut self) -> io::Result<bool> {
-        let found = if self.is_torn {
-            self.lines.advance_torn()?
-        } else {
-            self.lines.advance()?
-        };
-        self.is_torn = found == Next::Torn;
-        Ok(matches!(found, Next::Line | Next::TooLong))
-    }
-}
-
-/// Whether the path leads to another file, or to none.
-fn is_gone(path: &Path, (device, inode): (u64, u64)) -> bool {
-    path.symlink_metadata()
-        .map_or(true, |meta| (meta.dev(), meta.ino()) != (device, inode))
+/// What one look brought.
+enum Step {
+    Line,
+    Change(Change),
+    Nothing,
 }

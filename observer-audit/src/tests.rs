@@ -13,6 +13,7 @@ mod access;
 mod content;
 mod crash;
 mod disk;
+mod followed;
 mod hostile;
 mod moved;
 mod repaired;

@@ -25,7 +25,8 @@ pub(crate) enum Command {
     /// what there is
     #[command(after_help = repair::NOTES)]
     Repair(repair::Repair),
-    /// Show new lines as they are written, across rotations
+    /// Show new lines as they are written, across rotations, and say what others
+    /// do to the file
     Follow(follow::Follow),
 }
 

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use crate::follow::{Change, Seen};
+
 use super::*;
 
 /// Small files, and enough lines for several.
@@ -95,7 +97,7 @@ fn a_pipe_in_place_of_a_rotated_file_is_not_waited_for() {
     assert!(error.contains("no regular file"), "{error}");
     assert!(report::summarize(&scene.options.file).is_err());
     let mut follower = follow::Follower::new(&scene.options.file, true);
-    while follower.next_line().unwrap().is_some() {}
+    while follower.look().unwrap() != Seen::Nothing {}
 }
 
 #[test]
@@ -175,7 +177,7 @@ fn follow_misses_no_file_when_it_is_slow() {
     scene.options.rotate_bytes = 4096;
     scene.run(1);
     let mut follower = follow::Follower::new(&scene.options.file, true);
-    assert!(follower.next_line().unwrap().is_some());
+    assert!(matches!(follower.look().unwrap(), Seen::Line(_)));
     let trail = scene.open();
     for number in 0..40 {
         trail.incident(incident(number));
@@ -188,8 +190,11 @@ fn follow_misses_no_file_when_it_is_slow() {
     let expected: Vec<u64> = (1..=scene.verify().last_line.unwrap()).collect();
     // A file that ends is one look without a line.
     for _ in 0..expected.len() * 2 {
-        let line = follower.next_line().unwrap();
-        seen.extend(line.map(|line| line::Parsed::new(line).unwrap().seq));
+        match follower.look().unwrap() {
+            Seen::Line(line) => seen.push(line::Parsed::new(line).unwrap().seq),
+            Seen::Change(change) => panic!("{change}"),
+            Seen::Nothing => {}
+        }
     }
     assert_eq!(seen, expected);
 }
@@ -205,9 +210,14 @@ fn follow_reads_on_across_a_rotation() {
     let mut sent = 0;
     while seen.len() < 60 {
         assert!(began.elapsed() < Duration::from_mins(1), "{}", seen.len());
-        if let Some(line) = follower.next_line().unwrap() {
-            seen.push(line::Parsed::new(line).unwrap().seq);
-            continue;
+        match follower.look().unwrap() {
+            Seen::Line(line) => {
+                seen.push(line::Parsed::new(line).unwrap().seq);
+                continue;
+            }
+            // Between the two renames of a rotation there is no file.
+            Seen::Change(change) => assert_eq!(change, Change::Absent),
+            Seen::Nothing => {}
         }
         trail.incident(incident(sent));
         sent += 1;

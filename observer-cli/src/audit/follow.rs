@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use observer_audit::follow::Follower;
+use observer_audit::follow::{Follower, Seen};
 use observer_audit::report::Line;
 use observer_events::format::Plain;
+
+use crate::plain::write_to_stderr;
 
 /// How often new lines are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -33,12 +35,15 @@ pub(crate) struct Follow {
 pub(super) fn execute(args: &Follow) -> anyhow::Result<()> {
     let mut follower = Follower::new(&args.file, args.from_start);
     loop {
-        match follower.next_line()? {
-            Some(line) => match show(line, args.json) {
+        match follower.look()? {
+            Seen::Line(line) => match show(line, args.json) {
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
                 result => result?,
             },
-            None => std::thread::sleep(LOOK_EVERY),
+            Seen::Change(change) => {
+                write_to_stderr(format_args!("{}: {change}", args.file.display()));
+            }
+            _ => std::thread::sleep(LOOK_EVERY),
         }
     }
 }
