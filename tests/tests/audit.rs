@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use observer_testing::{connect, frame};
+use observer_tests::agent::Agent;
 use observer_tests::kernel::{self, REFUSES_DESCRIPTORS};
 use observer_tests::observer::{Observer, Remains, Setup, is};
 use observer_tests::senders::sender;
@@ -429,4 +430,184 @@ fn beat_and_forge(sender: &UnixDatagram) -> Duration {
         send(frame(std::process::id(), nonce).encode());
     }
     slowest
+}
+
+/// What logrotate does to a file, by its default (with `create`) and with
+/// `copytruncate`.
+fn rotations() -> [fn(&Trail); 2] {
+    let rename: fn(&Trail) = |trail| {
+        shift(trail);
+        fs::rename(trail.path("trail"), trail.path("trail.1")).expect("renames");
+        fs::write(trail.path("trail"), "").expect("writes");
+    };
+    let copytruncate: fn(&Trail) = |trail| {
+        shift(trail);
+        fs::copy(trail.path("trail"), trail.path("trail.1")).expect("copies");
+        let file = fs::OpenOptions::new().write(true).open(trail.path("trail"));
+        file.expect("opens").set_len(0).expect("cuts");
+    };
+    [rename, copytruncate]
+}
+
+fn shift(trail: &Trail) {
+    for (from, to) in [("trail.2", "trail.3"), ("trail.1", "trail.2")] {
+        if trail.path(from).exists() {
+            fs::rename(trail.path(from), trail.path(to)).expect("renames");
+        }
+    }
+}
+
+fn forge(observer: &Observer, claimed: u32) {
+    let bytes = frame(claimed, 1).encode();
+    agent(observer).send(&bytes).expect("sends");
+    let of_it = |event: &serde_json::Value| event["claimed_pid"] == claimed;
+    observer.expect("the forgery", of_it);
+}
+
+/// Waits until the trail has a line about a forgery, and all of it is sealed.
+fn wait_for_seal(trail: &Trail, claimed: u32) {
+    wait_until("no sealed line", || {
+        let text = fs::read_to_string(trail.path("trail")).unwrap_or_default();
+        let ends_with_seal = text
+            .lines()
+            .last()
+            .is_some_and(|line| line.contains("\"seal\""));
+        text.contains(&format!("\"claimed_pid\":{claimed},")) && ends_with_seal
+    });
+}
+
+#[test]
+fn a_trail_that_logrotate_rotates_stays_whole_and_goes_on() {
+    need_kernel!();
+    for rotate in rotations() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let trail = Trail::new(scratch.path());
+        let observer = trail.observer(Setup::new(60_000));
+        for claimed in [5000, 5001] {
+            forge(&observer, claimed);
+            wait_for_seal(&trail, claimed);
+            rotate(&trail);
+        }
+        forge(&observer, 5002);
+        let remains = observer.stop();
+        assert!(remains.status.success(), "{:#?}", remains.log);
+        trail.assert_clean();
+        // While no observer runs, too.
+        for claimed in [5003, 5004] {
+            let observer = trail.observer(Setup::new(60_000));
+            forge(&observer, claimed);
+            assert!(observer.stop().status.success());
+            trail.assert_clean();
+            rotate(&trail);
+        }
+        let report: serde_json::Value =
+            serde_json::from_str(&trail.report(&["--json"])).expect("JSON");
+        // The oldest of five files is removed, as logrotate removes it.
+        assert!(report["incidents"].as_u64() >= Some(4), "{report}");
+    }
+}
+
+#[test]
+fn a_trail_that_was_emptied_is_repaired_on_demand_and_never_clean() {
+    need_kernel!();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let trail = Trail::new(scratch.path());
+    let observer = trail.observer(Setup::new(60_000));
+    forge(&observer, 5000);
+    assert!(observer.stop().status.success());
+    trail.assert_clean();
+    fs::write(trail.path("trail"), "").expect("writes");
+    let refused = Setup::new(60_000)
+        .args(["--audit", &trail.path("trail").display().to_string()])
+        .args(["--audit-key", &trail.path("key").display().to_string()])
+        .try_start();
+    let Err(Remains { log, status, .. }) = refused else {
+        panic!("it starts");
+    };
+    assert_eq!(status.code(), Some(1));
+    let log = log.join("\n");
+    assert!(
+        log.contains("the file is empty") && log.contains("audit repair"),
+        "{log}"
+    );
+    let audit = |verb: &str, key: &str| {
+        let mut command = Command::new(observer_tests::observer_binary());
+        command.args(["audit", verb]).arg(trail.path("trail"));
+        let output = command.arg(key).arg(trail.path(match verb {
+            "repair" => "key",
+            _ => "verify-key",
+        }));
+        let output = output.output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    };
+    let (code, said) = audit("repair", "--audit-key");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("found: the file is empty"), "{said}");
+    let (code, said) = audit("repair", "--audit-key");
+    assert!(
+        code == Some(0) && said.contains("nothing to repair"),
+        "{said}"
+    );
+    let observer = trail.observer(Setup::new(60_000));
+    forge(&observer, 5001);
+    assert!(observer.stop().status.success());
+    let (code, said) = audit("verify", "--key");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("are missing, and no retention"), "{said}");
+    assert!(
+        said.contains("1 times that `observer audit repair`"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_follower_says_what_others_do_to_the_file() {
+    need_kernel!();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let trail = Trail::new(scratch.path());
+    let path = |name: &str| trail.path(name).display().to_string();
+    let script = format!(
+        "exec {} audit follow --json {} 2>{}",
+        observer_tests::observer_binary().display(),
+        path("trail"),
+        path("said")
+    );
+    let mut follower = Agent::start("sh", ["-c", &script]);
+    let said = |what: &str| {
+        wait_until(what, || {
+            let text = fs::read_to_string(path("said")).unwrap_or_default();
+            text.contains(what)
+        });
+    };
+    said("waiting for it");
+    let observer = trail.observer(Setup::new(60_000));
+    let [rename, copytruncate] = rotations();
+    let mut lines = Vec::new();
+    for (claimed, rotate, what) in [
+        (5000, rename, "renamed to trail.1, and not by the observer"),
+        (
+            5001,
+            copytruncate,
+            "the file was cut, and not by the observer",
+        ),
+    ] {
+        forge(&observer, claimed);
+        loop {
+            let line = follower.line();
+            let is_it = line.contains(&format!("\"claimed_pid\":{claimed},"));
+            lines.push(line);
+            if is_it {
+                break;
+            }
+        }
+        wait_for_seal(&trail, claimed);
+        rotate(&trail);
+        said(what);
+    }
+    assert!(observer.stop().status.success());
+    follower.signal(Signal::TERM);
+    follower.finish();
+    let text = fs::read_to_string(path("said")).expect("text");
+    assert!(!text.contains("not seen"), "{text}");
 }
