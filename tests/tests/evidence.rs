@@ -1,9 +1,11 @@
 //! Evidence about a forger beyond the kernel's record, and that no forger holds
 //! the trail up.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,7 @@ use observer_tests::agent::Agent;
 use observer_tests::observer::{Observer, PATIENCE, Setup};
 use observer_tests::senders::sender;
 use observer_tests::trail::Trail;
-use observer_tests::{need_kernel, procfs};
+use observer_tests::{must, need_kernel, procfs};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -118,6 +120,7 @@ fn assert_unread(evidence: &Value) {
     assert!(process["command"].is_null(), "{evidence}");
     let error = process["error"].as_str().expect("a reason");
     assert!(error.starts_with("cmdline: not read"), "{evidence}");
+    assert_eq!(process["command_state"], "unread", "{evidence}");
     assert!(evidence["container"]["cgroup"].is_string(), "{evidence}");
 }
 
@@ -215,5 +218,95 @@ fn nobody_is_held_up_by_who_executes_a_program() {
     let remains = observer.stop();
     frozen.release();
     assert!(remains.status.success(), "{:#?}", remains.log);
+    trail.assert_clean();
+}
+
+/// Whatever a process that ends at once leaves to be read is right, or is said to
+/// be missing.
+#[test]
+fn what_is_read_of_processes_that_end_at_once_is_whole_or_said_to_be_missing() {
+    const COUNT: u32 = 200;
+    need_kernel!();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let trail = Trail::new(scratch.path());
+    let observer = trail.observer(Setup::new(60_000));
+    let binary = observer_tests::observer_binary().display().to_string();
+    let command = |claimed: u32| {
+        let socket = observer.socket().display().to_string();
+        let flags = ["beat", "--count", "1", "--claim-pid"].map(str::to_owned);
+        let rest = [claimed.to_string(), "--socket".into(), socket];
+        [vec![binary.clone()], flags.to_vec(), rest.to_vec()].concat()
+    };
+    for claimed in 0..COUNT {
+        let words = command(5000 + claimed);
+        must(Command::new(&words[0]).args(&words[1..]));
+    }
+    let commands: Vec<Vec<String>> = (0..COUNT).map(|claimed| command(5000 + claimed)).collect();
+    let remains = observer.stop();
+    assert!(remains.status.success(), "{:#?}", remains.log);
+    trail.assert_clean();
+    let lines = trail.lines();
+    let mut states = BTreeMap::new();
+    for evidence in lines.iter().filter(|line| line["kind"] == "evidence") {
+        let process = &evidence["process"];
+        let states_of = format!("{} {}", process["exe_state"], process["command_state"]);
+        *states.entry(states_of).or_insert(0_u32) += 1;
+        let of_line = |line: &&Value| line["seq"] == evidence["line"];
+        let incident = lines.iter().find(of_line).expect("its line");
+        let claimed = incident["claimed_pid"].as_u64().expect("a pid") - 5000;
+        if process["command_state"] == "whole" {
+            let command = &commands[usize::try_from(claimed).expect("small")];
+            assert_eq!(process["command"], serde_json::json!(command));
+        } else {
+            assert_eq!(process["command_state"], "gone", "{evidence}");
+            assert!(process["command"].is_null(), "{evidence}");
+            assert_eq!(process["error"], "the process has ended", "{evidence}");
+        }
+        match process["exe_state"].as_str() {
+            Some("whole") => assert_eq!(process["exe"], binary.as_str()),
+            Some("gone") => assert!(process["exe"].is_null(), "{evidence}"),
+            _ => panic!("{evidence}"),
+        }
+    }
+    println!("{states:?}");
+    assert_eq!(states.values().sum::<u32>(), COUNT);
+}
+
+/// /proc shows start times by the clock of the reader's time namespace.
+#[test]
+fn processes_are_known_again_in_a_time_namespace() {
+    need_kernel!();
+    for offset in ["1000000", "-100"] {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let trail = Trail::new(scratch.path());
+        let mut command = Command::new("unshare");
+        command.args(["--time", "--boottime", offset, "--"]);
+        command.arg(observer_tests::observer_binary());
+        let observer = trail.observer(Setup::in_command(command, 60_000));
+        let before = forger(&observer, 5000);
+        assert_read(&evidence(&trail, before.pid().into()));
+        assert!(observer.stop().status.success());
+        trail.assert_clean();
+    }
+}
+
+/// A process lives for as long as one of its threads, and all of them have the
+/// same executable and command line.
+#[test]
+fn a_process_whose_main_thread_has_ended_is_read() {
+    need_kernel!();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let trail = Trail::new(scratch.path());
+    let observer = trail.observer(Setup::new(60_000));
+    let mut orphan = sender(observer.target(), "orphan-thread", &[]);
+    orphan.write_line("5000 1");
+    assert_eq!(orphan.line(), "sent");
+    let found = evidence(&trail, orphan.pid().into());
+    let process = &found["process"];
+    assert_eq!(process["exe"], SENDER, "{found}");
+    assert_eq!(process["command"][1], "orphan-thread", "{found}");
+    assert!(process["error"].is_null(), "{found}");
+    orphan.finish_well();
+    assert!(observer.stop().status.success());
     trail.assert_clean();
 }

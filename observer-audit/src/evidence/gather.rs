@@ -36,6 +36,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use observer_events::event::Attestation;
 
+use crate::evidence::boot_clock::BootClock;
 use crate::evidence::cgroup::{Cgroups, Container};
 use crate::evidence::process::Process;
 use crate::queue::Waker;
@@ -68,6 +69,7 @@ struct Pool {
     /// Notified when a lookup is done.
     done: Condvar,
     cgroups: Cgroups,
+    clock: BootClock,
     /// Wakes the writer.
     waker: Waker,
 }
@@ -80,6 +82,7 @@ impl Gathering {
                 work: Condvar::new(),
                 done: Condvar::new(),
                 cgroups: Cgroups::new(cgroup_mount),
+                clock: BootClock::own(),
                 waker,
             }),
         }
@@ -253,7 +256,7 @@ impl Pool {
             }
             Task::ReadCommand(id, sender, mut found) => {
                 if let Some(process) = &mut found.process {
-                    process.read_command(&sender);
+                    process.read_command(&sender, self.clock);
                 }
                 found.time = Some(Timestamp::now());
                 self.set_found(id, *found, true)
@@ -262,7 +265,7 @@ impl Pool {
     }
 
     fn look_up(&self, sender: &Attestation) -> Found {
-        let process = Process::look_up(sender);
+        let process = Process::look_up(sender, self.clock);
         let hint = process.as_ref().and_then(Process::cgroup_hint);
         let cgroup = sender.cgroup_id;
         Found {

@@ -1,41 +1,31 @@
 //! What a sender runs, read from /proc after the fact.
 //!
 //! The kernel's record names one process; /proc shows whichever has that pid
-//! now. So /proc is believed only where the start time is the record's. The
-//! process's folder is opened once: it leads to that very process or, when it
-//! has ended, to nothing (`proc_pid_lookup`, `fs/proc/base.c`), never to the
-//! next one with its pid.
-
-use std::fs::File;
-use std::io::Read as _;
-use std::os::fd::OwnedFd;
-
-use rustix::fs::{Mode, OFlags, openat, readlinkat};
-use rustix::io::Errno;
-use serde::Serialize;
+//! now. So /proc is believed only where the start time is the record's, and
+//! nothing is missing without a reason.
 
 use observer_events::event::Attestation;
+use serde::Serialize;
+
+use super::boot_clock::BootClock;
+use super::procfs::{Folder, Missing};
 
 /// How much of a command line is kept, in bytes; the process chooses how long
 /// it is.
 const MAX_COMMAND: usize = 2048;
-/// `/proc/<pid>/stat` and `/proc/<pid>/cgroup` are shorter.
-const MAX_FILE: usize = 8192;
-/// Which field of `stat` is the start time, counted from the one after the
-/// name (`do_task_stat`, `fs/proc/array.c`: field 22 from 1).
-const START_FIELD: usize = 19;
-const NS_PER_SECOND: u64 = 1_000_000_000;
 
 /// What /proc shows of a process.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Process {
     /// Marks that it may have changed since the datagram was sent.
     read: &'static str,
     exe: Option<String>,
+    exe_state: State,
     command: Option<Vec<String>>,
+    command_state: State,
     /// Whether the command line is longer.
     command_cut: bool,
-    /// Why something is missing.
+    /// Why something is missing, in words.
     error: Option<String>,
     /// Its cgroup as /proc shows it: where to look first for the kernel's id.
     #[serde(skip)]
@@ -45,7 +35,46 @@ pub(crate) struct Process {
     is_running: bool,
 }
 
+/// How much there is of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum State {
+    /// All of it.
+    Whole,
+    /// Its beginning.
+    Cut,
+    /// There is nothing: the process has emptied it.
+    Empty,
+    /// The process had ended.
+    Gone,
+    /// The observer may not read it.
+    Denied,
+    /// It was not read, for another reason.
+    Unread,
+}
+
 impl Process {
+    /// A process of which nothing was read, for this reason.
+    pub(crate) fn unread(error: impl Into<String>) -> Self {
+        let mut process = Self::new();
+        process.note_failure(error);
+        process
+    }
+
+    fn new() -> Self {
+        Self {
+            read: "after_the_fact",
+            exe: None,
+            exe_state: State::Unread,
+            command: None,
+            command_state: State::Unread,
+            command_cut: false,
+            error: None,
+            cgroup_hint: None,
+            is_running: false,
+        }
+    }
+
     /// Reads all that /proc shows without the process's `mmap_lock`
     /// (`do_task_stat`, `fs/proc/array.c`; `proc_exe_link`, `fs/proc/base.c`;
     /// `proc_cgroup_show`, `kernel/cgroup/cgroup.c`; run on 6.18 with the lock
@@ -53,50 +82,67 @@ impl Process {
     /// that the observer can see.
     ///
     /// It may have to wait for other locks: see [`gather`](super::gather).
-    pub(crate) fn look_up(sender: &Attestation) -> Option<Self> {
-        let mut process = Self {
-            read: "after_the_fact",
-            ..Self::default()
-        };
-        match open(sender.pid?, sender.start_ns) {
+    pub(crate) fn look_up(sender: &Attestation, clock: BootClock) -> Option<Self> {
+        let mut process = Self::new();
+        match Folder::open(sender.pid?, sender.start_ns, clock) {
             Ok(folder) => process.describe(&folder),
-            Err(error) => process.error = Some(error),
+            Err(missing) => {
+                process.exe_state = process.note_missing(missing);
+                process.command_state = process.exe_state;
+            }
         }
         Some(process)
     }
 
-    fn describe(&mut self, folder: &OwnedFd) {
-        self.is_running = true;
-        self.cgroup_hint = read(folder, "cgroup", MAX_FILE)
-            .ok()
-            .and_then(|text| hint(&text));
-        match readlinkat(folder, "exe", Vec::new()) {
-            Ok(exe) => self.exe = Some(exe.to_string_lossy().into_owned()),
-            Err(errno) => self.note_failure(gone(errno, "exe")),
+    fn describe(&mut self, folder: &Folder) {
+        // What an ending process loses first.
+        match folder.exe() {
+            Ok(exe) => (self.exe, self.exe_state) = (Some(exe), State::Whole),
+            Err(missing) => self.exe_state = self.note_missing(missing),
+        }
+        self.cgroup_hint = folder.cgroup();
+        self.is_running = self.exe_state != State::Gone;
+        if !self.is_running {
+            self.command_state = State::Gone;
         }
     }
 
-    /// Adds the command line. That takes the process's `mmap_lock`
-    /// (`get_mm_cmdline`, `fs/proc/base.c`; `__access_remote_vm`,
-    /// `mm/memory.c`), so the process chooses how long it takes.
-    pub(crate) fn read_command(&mut self, sender: &Attestation) {
-        let result = sender
-            .pid
-            .ok_or_else(|| "no pid".into())
-            .and_then(|pid| open(pid, sender.start_ns))
-            .and_then(|folder| {
-                let command = read(&folder, "cmdline", MAX_COMMAND.saturating_add(1));
-                command.map_err(|errno| gone(errno, "cmdline"))
-            });
+    /// Adds the command line. The process chooses how long that takes.
+    pub(crate) fn read_command(&mut self, sender: &Attestation, clock: BootClock) {
+        let Some(pid) = sender.pid else {
+            return;
+        };
+        let result = Folder::open(pid, sender.start_ns, clock).and_then(|folder| {
+            let command = folder.command(MAX_COMMAND.saturating_add(1))?;
+            Ok((command, folder.exe()))
+        });
         match result {
-            Ok(command) => self.set_command(&command),
-            Err(error) => self.note_failure(error),
+            Ok((command, exe)) => {
+                self.set_command(command.as_deref());
+                if exe.is_ok_and(|exe| self.exe.as_ref().is_some_and(|before| *before != exe)) {
+                    self.note_failure(
+                        "cmdline: of the program that the process executed after exe was read",
+                    );
+                }
+            }
+            Err(missing) => self.command_state = self.note_missing(missing),
         }
     }
 
     /// Notes why something is missing; the first failure is kept.
     pub(crate) fn note_failure(&mut self, error: impl Into<String>) {
         self.error.get_or_insert(error.into());
+    }
+
+    fn note_missing(&mut self, missing: Missing) -> State {
+        let (state, error) = match missing {
+            Missing::Gone => (State::Gone, "the process has ended".into()),
+            Missing::Reused => (State::Gone, "the pid is another process's now".into()),
+            Missing::Denied(error) => (State::Denied, error),
+            Missing::Unknown(error) => (State::Unread, error),
+        };
+        self.note_failure(error);
+        state
     }
 
     /// Whether there is a process whose command line could be read.
@@ -109,12 +155,17 @@ impl Process {
         self.cgroup_hint.as_deref()
     }
 
-    /// Keeps the command line. A process that is ending has none any more.
-    fn set_command(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() {
+    fn set_command(&mut self, bytes: Option<&[u8]>) {
+        let Some(bytes) = bytes else {
+            self.command_state = State::Empty;
             return;
-        }
+        };
         self.command_cut = bytes.len() > MAX_COMMAND;
+        self.command_state = if self.command_cut {
+            State::Cut
+        } else {
+            State::Whole
+        };
         let kept = bytes.get(..MAX_COMMAND).unwrap_or(bytes);
         let kept = kept.strip_suffix(b"\0").unwrap_or(kept);
         let words = kept.split(|&byte| byte == 0);
@@ -126,137 +177,5 @@ impl Process {
     }
 }
 
-/// The process's folder, if it is still that of the process that started then.
-fn open(pid: u32, start_ns: Option<u64>) -> Result<OwnedFd, String> {
-    let start_ns =
-        start_ns.ok_or("not looked up: without a start time the pid may be another's")?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty())
-        .map_err(|errno| gone(errno, "open"))?;
-    let stat = read(&folder, "stat", MAX_FILE).map_err(|errno| gone(errno, "stat"))?;
-    let ticks = start_ticks(&stat).ok_or("/proc has no start time")?;
-    if ticks != ticks_of(start_ns) {
-        return Err("the pid is another process's now".into());
-    }
-    Ok(folder)
-}
-
-fn gone(errno: Errno, what: &str) -> String {
-    match errno {
-        Errno::NOENT | Errno::SRCH => "the process has ended".into(),
-        errno => format!("{what}: {errno}"),
-    }
-}
-
-fn read(folder: &OwnedFd, name: &str, limit: usize) -> Result<Vec<u8>, Errno> {
-    let file = openat(
-        folder,
-        name,
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let mut bytes = Vec::new();
-    File::from(file)
-        .take(limit as u64)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    Ok(bytes)
-}
-
-/// The name is in brackets and may hold anything, brackets too.
-fn start_ticks(stat: &[u8]) -> Option<u64> {
-    let name_end = stat.iter().rposition(|&byte| byte == b')')?;
-    let fields = stat.get(name_end.checked_add(2)?..)?;
-    let field = fields.split(|&byte| byte == b' ').nth(START_FIELD)?;
-    std::str::from_utf8(field).ok()?.parse().ok()
-}
-
-/// As `nsec_to_clock_t` (`kernel/time/time.c`) has it.
-fn ticks_of(start_ns: u64) -> u64 {
-    let per_second = rustix::param::clock_ticks_per_second().max(1);
-    start_ns
-        .checked_div(NS_PER_SECOND.checked_div(per_second).unwrap_or(1))
-        .unwrap_or_default()
-}
-
-/// The path in the unified hierarchy: the line `0::PATH`.
-fn hint(text: &[u8]) -> Option<String> {
-    let mut lines = text.split(|&byte| byte == b'\n');
-    let path = lines.find_map(|line| line.strip_prefix(b"0::"))?;
-    String::from_utf8(path.to_vec()).ok()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use observer_events::event::{TaskKind, Via};
-
-    fn this_process(start_ns: Option<u64>) -> Attestation {
-        Attestation {
-            pid: Some(std::process::id()),
-            start_ns,
-            task_kind: TaskKind::Thread,
-            ..Attestation::unknown(Via::Btf)
-        }
-    }
-
-    fn own_start_ns() -> u64 {
-        let ticks = start_ticks(&std::fs::read("/proc/self/stat").unwrap()).unwrap();
-        let tick_ns = NS_PER_SECOND.checked_div(rustix::param::clock_ticks_per_second());
-        ticks.saturating_mul(tick_ns.unwrap()).saturating_add(1)
-    }
-
-    #[test]
-    fn a_process_that_still_runs_is_described() {
-        let sender = this_process(Some(own_start_ns()));
-        let mut process = Process::look_up(&sender).unwrap();
-        assert!(process.is_running());
-        process.read_command(&sender);
-        assert_eq!(process.error, None);
-        let exe = std::env::current_exe().unwrap();
-        assert_eq!(process.exe.as_deref(), exe.to_str());
-        let words: Vec<String> = std::env::args().collect();
-        assert_eq!(process.command, Some(words));
-        assert!(process.cgroup_hint.is_some());
-    }
-
-    #[test]
-    fn a_pid_with_another_start_time_is_not_believed() {
-        let other = own_start_ns().saturating_add(NS_PER_SECOND);
-        let process = Process::look_up(&this_process(Some(other))).unwrap();
-        assert!(!process.is_running());
-        assert_eq!(
-            process.error.as_deref(),
-            Some("the pid is another process's now")
-        );
-        assert_eq!((process.exe, process.command), (None, None));
-        let process = Process::look_up(&this_process(None)).unwrap();
-        assert!(process.error.unwrap().contains("without a start time"));
-    }
-
-    #[test]
-    fn names_with_brackets_do_not_confuse_the_start_time() {
-        let stat = b"7 (a) 1 2) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
-        assert_eq!(start_ticks(stat), Some(4242));
-        for bad in [&b""[..], b"7 (x", b"7 (x)", b"7 (x) S 1 2"] {
-            assert_eq!(start_ticks(bad), None);
-        }
-    }
-
-    #[test]
-    fn a_long_command_line_is_cut() {
-        let mut process = Process::default();
-        process.set_command(&vec![b'x'; MAX_COMMAND + 1]);
-        assert!(process.command_cut);
-        assert_eq!(process.command.unwrap()[0].len(), MAX_COMMAND);
-    }
-
-    #[test]
-    fn no_command_line_is_not_an_empty_one() {
-        let mut process = Process::default();
-        process.set_command(b"");
-        assert_eq!(process.command, None);
-        process.set_command(b"\0");
-        assert_eq!(process.command, Some(vec![String::new()]));
-    }
-}
+mod tests;

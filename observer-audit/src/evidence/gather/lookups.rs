@@ -207,8 +207,10 @@ impl Lookup {
             }
             Stage::Reading => Some("cmdline: not read in time, its process holds the reader up"),
         };
-        if let (Some(missing), Some(process)) = (missing, &mut process) {
-            process.note_failure(missing);
+        if let (Some(missing), Some(_)) = (missing, self.sender.pid) {
+            process
+                .get_or_insert_with(|| Process::unread(missing))
+                .note_failure(missing);
         }
         let time = time.unwrap_or_else(Timestamp::now);
         Evidence {

@@ -159,7 +159,7 @@ fn what_is_overdue_is_reported_with_what_there_is() {
     let requests = stages.into_iter().zip(0..).map(|(stage, id)| Lookup {
         stage,
         found: Found {
-            process: Process::look_up(&sender(1, 1)),
+            process: Process::look_up(&sender(1, 1), BootClock::own()),
             ..Found::default()
         },
         ..looked_up(id, sender(1, 1))

@@ -64,6 +64,7 @@ fn main() {
         ("foreign-child", &[claimed]) => unix::foreign_child(&unix(to), claimed),
         ("forge", &[scm_pid, claimed]) => unix::forge(&unix(to), scm_pid, claimed, 1),
         ("forging-volleys", &[scm_pid]) => unix::forging_volleys(&unix(to), scm_pid),
+        ("orphan-thread", []) => unix::orphan_thread(to),
         ("pass", []) => unix::pass(&unix(to)),
         ("threads", []) => unix::threads(&unix(to)),
         ("unshare", []) => unix::unshare_only(&unix(to)),

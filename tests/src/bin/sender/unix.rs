@@ -16,8 +16,9 @@ use nix::sys::socket::{ControlMessage, MsgFlags, UnixCredentials, sendmsg};
 use nix::unistd::{Pid, gettid};
 use observer_testing::frame;
 use observer_tests::process::{in_child, start_child, wait_for_child, wait_for_end};
+use observer_tests::socket::Socket;
 
-use crate::any::each_volley;
+use crate::any::{self, each_volley};
 
 fn send(socket: &UnixDatagram, pid: u32, nonce: u64) {
     socket.send(&frame(pid, nonce).encode()).expect("sends");
@@ -139,6 +140,22 @@ pub(crate) fn threads(socket: &UnixDatagram) {
             send(socket, own, 1);
         });
     });
+}
+
+/// The main thread ends, and another one sends what each line asks for.
+pub(crate) fn orphan_thread(to: &str) {
+    let socket = Socket::connect(to);
+    thread::spawn(move || {
+        let of_main = format!("/proc/self/task/{}/stat", process::id());
+        while !fs::read_to_string(&of_main).is_ok_and(|stat| stat.contains(") Z ")) {
+            thread::yield_now();
+        }
+        any::volleys(&socket);
+        process::exit(0);
+    });
+    // SAFETY: the call ends this thread and none else, and nothing of it is used
+    // any more.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
 }
 
 /// A new pid namespace for children leaves the process where it is.
