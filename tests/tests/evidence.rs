@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use observer_tests::agent::Agent;
 use observer_tests::observer::{Observer, PATIENCE, Setup};
+use observer_tests::privilege::{Binary, Privilege};
 use observer_tests::senders::sender;
 use observer_tests::trail::Trail;
-use observer_tests::{must, need_kernel, procfs};
+use observer_tests::{attacker, must, need_kernel, procfs};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -309,4 +310,31 @@ fn a_process_whose_main_thread_has_ended_is_read() {
     orphan.finish_well();
     assert!(observer.stop().status.success());
     trail.assert_clean();
+}
+
+/// Without `CAP_SYS_PTRACE` the executables of other users are not to be read.
+#[test]
+fn what_may_not_be_read_is_said_to_be_denied() {
+    need_kernel!();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let trail = Trail::new(scratch.path());
+    for path in [scratch.path(), &trail.path("key")] {
+        chown(path, Some(attacker::NOBODY), Some(attacker::NOBODY)).expect("root may");
+    }
+    let flags = [("--audit", "trail"), ("--audit-key", "key")];
+    let flags = flags.map(|(flag, name)| [flag.into(), trail.path(name).display().to_string()]);
+    let flags: Vec<&str> = flags.iter().flatten().map(String::as_str).collect();
+    let observer = Binary::new().start(Privilege::BTF, &flags);
+    let observer = observer.unwrap_or_else(|remains| panic!("{:#?}", remains.log));
+    let other = forger(&observer, 5000);
+    let found = evidence(&trail, other.pid().into());
+    let process = &found["process"];
+    assert_eq!(process["exe_state"], "denied", "{found}");
+    assert!(process["exe"].is_null(), "{found}");
+    let error = process["error"].as_str().expect("a reason");
+    assert!(error.contains("Permission denied"), "{found}");
+    // Everybody may read command lines.
+    assert_eq!(process["command_state"], "whole", "{found}");
+    assert_eq!(process["command"][1], "volleys", "{found}");
+    assert!(observer.stop().status.success());
 }

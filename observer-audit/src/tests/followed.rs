@@ -20,13 +20,20 @@ fn look(follower: &mut Follower) -> (Vec<u64>, Vec<Change>) {
     }
 }
 
+/// A trail whose runs are of one epoch each, so that their lines can be counted.
+fn in_one_epoch() -> Scene {
+    let mut scene = Scene::new();
+    scene.options.seal_after = Duration::from_secs(100);
+    scene
+}
+
 fn seqs(from: u64, through: u64) -> Vec<u64> {
     (from..=through).collect()
 }
 
 #[test]
 fn a_file_that_is_not_there_is_waited_for_and_that_is_said_once() {
-    let scene = Scene::new();
+    let scene = in_one_epoch();
     let mut follower = Follower::new(&scene.options.file, true);
     assert_eq!(look(&mut follower), (vec![], vec![Change::Absent]));
     assert_eq!(look(&mut follower), (vec![], vec![]));
@@ -36,7 +43,7 @@ fn a_file_that_is_not_there_is_waited_for_and_that_is_said_once() {
 
 #[test]
 fn a_rename_by_others_is_said() {
-    let scene = Scene::new();
+    let scene = in_one_epoch();
     scene.run(1);
     let mut follower = Follower::new(&scene.options.file, true);
     assert_eq!(look(&mut follower), (seqs(1, 4), vec![]));
@@ -107,7 +114,7 @@ fn a_cut_by_others_is_said_and_what_comes_then_is_shown() {
 
 #[test]
 fn lines_that_were_not_seen_are_said() {
-    let scene = Scene::new();
+    let scene = in_one_epoch();
     scene.run(3);
     let lines = scene.lines();
     let mut follower = Follower::new(&scene.options.file, true);
