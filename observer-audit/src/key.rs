@@ -1,10 +1,10 @@
 //! The key file: a position in the trail, and the key that is valid from there.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::mem;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
@@ -248,11 +248,13 @@ impl KeyFile {
     }
 }
 
-/// Where the successor of a key file is prepared, and may be left by a crash.
-pub(crate) fn successor_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(NEXT);
-    name.into()
+/// Whether this is a key file, of whatever trail and for whatever use.
+pub(crate) fn is_key_file(path: &Path) -> bool {
+    let is_short = |meta: Metadata| meta.is_file() && meta.len() <= MAX_FILE as u64;
+    path.symlink_metadata().is_ok_and(is_short)
+        && [Use::Seal, Use::Verify]
+            .into_iter()
+            .any(|purpose| KeyState::load(path, purpose).is_ok())
 }
 
 /// Overwrites a key file that no name leads to any more. If that fails, its

@@ -60,7 +60,7 @@ pub struct Summary {
 pub fn summarize(path: &Path) -> Result<Summary, FileError> {
     let mut sums = Sums::default();
     let mut files = Vec::new();
-    for file in expand(&[path.to_owned()], &[])? {
+    for file in expand(&[path.to_owned()])? {
         let failed = |error| FileError::new("read", &file, error);
         let opened = open(&file).map_err(failed)?;
         if compressor(&opened).map_err(failed)?.is_some() {

@@ -4,14 +4,18 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read as _, Seek as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::files::FileError;
+use crate::key::is_key_file;
 use crate::line::Parsed;
-use crate::reader::{Lines, Next};
-use crate::segments::family;
+use crate::reader::{Lines, MAX_LINE, Next};
+use crate::segments::{family, open};
+
+/// Where the last line of a file is looked for, in bytes from its end: room for
+/// that line, and for another that is cut at its beginning.
+const TAIL: u64 = 2 * MAX_LINE as u64;
 
 /// How files of compressors begin, and what they are called.
 const COMPRESSED: [(&[u8], &str); 6] = [
@@ -24,18 +28,13 @@ const COMPRESSED: [(&[u8], &str); 6] = [
 ];
 
 /// All files that the paths stand for, each path once: a folder for all files in
-/// it, and a single file for the [family] of its name too. Folders in a folder
-/// are left out, and so are the files in `except`.
-pub(crate) fn expand(paths: &[PathBuf], except: &[PathBuf]) -> Result<Vec<PathBuf>, FileError> {
-    let except: Vec<(u64, u64)> = except.iter().filter_map(|path| inode(path)).collect();
+/// it, key files and folders aside, and a single file for the [family] of its
+/// name too.
+pub(crate) fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, FileError> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
-            let in_folder = list(path).map_err(|error| FileError::new("list", path, error))?;
-            let in_folder = in_folder.into_iter();
-            files.extend(
-                in_folder.filter(|file| inode(file).is_none_or(|inode| !except.contains(&inode))),
-            );
+            files.extend(list(path).map_err(|error| FileError::new("list", path, error))?);
         } else if paths.len() == 1 {
             files.extend(family(path)?);
         } else {
@@ -47,13 +46,14 @@ pub(crate) fn expand(paths: &[PathBuf], except: &[PathBuf]) -> Result<Vec<PathBu
     Ok(files)
 }
 
-/// What is in a folder, but for folders.
+/// What is in a folder, but for folders and keys.
 fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if !entry.file_type()?.is_dir() {
-            files.push(entry.path());
+        let path = entry.path();
+        if !entry.file_type()?.is_dir() && !is_key_file(&path) {
+            files.push(path);
         }
     }
     files.sort();
@@ -72,11 +72,6 @@ fn real_path(file: &Path) -> PathBuf {
         Ok(folder) => folder.join(name),
         Err(_) => file.to_owned(),
     }
-}
-
-fn inode(path: &Path) -> Option<(u64, u64)> {
-    let meta = path.symlink_metadata().ok()?;
-    Some((meta.dev(), meta.ino()))
 }
 
 /// The compressor that wrote a file, by how the file begins.
@@ -107,4 +102,18 @@ pub(crate) fn claimed_first(mut file: &File) -> io::Result<Option<u64>> {
             Next::Torn | Next::End => return Ok(None),
         }
     }
+}
+
+/// The number on the last line of a file, likewise.
+pub(crate) fn last_seq(path: &Path) -> Option<u64> {
+    let mut file = open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    let tail = length.saturating_sub(TAIL);
+    file.seek(SeekFrom::Start(tail)).ok()?;
+    let mut lines = Lines::new(BufReader::new(file));
+    let mut last = None;
+    while matches!(lines.advance().ok()?, Next::Line | Next::TooLong) {
+        last = Parsed::new(lines.line()).map(|line| line.seq).or(last);
+    }
+    last
 }

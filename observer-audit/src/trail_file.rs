@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::files::{Access, FileError, Place};
-use crate::segments::{BROKEN, ending, is_renamed, rotated};
+use crate::segments::{BROKEN, ending, is_renamed, open, rotated};
+use crate::sources::{claimed_first, last_seq};
 
 /// Where a new file is created before it takes its name.
 const NEXT: &str = ".next";
@@ -40,7 +41,7 @@ pub(crate) struct Altered {
 #[derive(Debug)]
 pub(crate) struct Removed {
     pub(crate) name: String,
-    /// Number of its last line.
+    /// Number of the last line that was removed, with all before it.
     pub(crate) through_seq: u64,
 }
 
@@ -226,6 +227,14 @@ impl TrailFile {
         Ok(())
     }
 
+    /// Number of the oldest line that is still there. A file that somebody else
+    /// renamed may be older than the one that is removed.
+    fn oldest_line(&self) -> Result<u64, FileError> {
+        let renamed = self.renamed()?.into_iter();
+        let first = renamed.filter_map(|(_, path)| claimed_first(&open(&path).ok()?).ok()?);
+        Ok(first.min().unwrap_or(self.first_seq))
+    }
+
     /// Whether the path leads to something that must not be lost. A tool that
     /// renamed the file may have left an empty one.
     fn is_taken(&self) -> bool {
@@ -242,13 +251,14 @@ impl TrailFile {
         let Some(oldest) = numbers.first() else {
             return Ok(None);
         };
-        let after = numbers.get(1).copied().unwrap_or(self.first_seq);
         let name = self.place.with(&ending(*oldest));
+        let path = self.path().with_file_name(&name);
+        let last = last_seq(&path).unwrap_or_default();
         self.place.remove(&name)?;
         self.place.sync()?;
         Ok(Some(Removed {
             name: name.to_string_lossy().into_owned(),
-            through_seq: after.saturating_sub(1),
+            through_seq: last.min(self.oldest_line()?.saturating_sub(1)),
         }))
     }
 }

@@ -35,7 +35,7 @@ pub(crate) enum TrailLine {
     Retention {
         /// Its name.
         removed: String,
-        /// Number of its last line.
+        /// All lines to this number were removed so.
         through_seq: u64,
     },
     /// An unfinished last line, left by a crash, was cut off.

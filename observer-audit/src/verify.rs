@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::files::FileError;
-use crate::key::{KeyError, KeyState, Use, successor_of};
+use crate::key::{KeyError, KeyState, Use};
 use crate::sources::expand;
 
 use self::check::Check;
@@ -67,7 +67,7 @@ pub enum VerifyError {
 /// error but a finding.
 pub fn verify(input: &Input) -> Result<Verification, VerifyError> {
     let first = KeyState::load(&input.key, Use::Verify)?;
-    let files = expand(&input.files, &input.key_files())?;
+    let files = expand(&input.files)?;
     if files.is_empty() {
         let named = input.files.first().cloned();
         return Err(VerifyError::NoTrail(named.unwrap_or_default()));
@@ -96,15 +96,6 @@ pub fn verify(input: &Input) -> Result<Verification, VerifyError> {
         files,
         ..check.verification
     })
-}
-
-impl Input {
-    /// Files that may lie in a folder of the trail and hold keys.
-    fn key_files(&self) -> Vec<PathBuf> {
-        let host_key = self.host_key.iter();
-        let files = host_key.flat_map(|key| [key.clone(), successor_of(key)]);
-        files.chain([self.key.clone()]).collect()
-    }
 }
 
 fn load_host_key(input: &Input, first: &KeyState) -> Result<Option<KeyState>, VerifyError> {

@@ -165,3 +165,37 @@ fn a_file_that_is_not_empty_is_not_called_empty() {
         assert!(said.contains(expected), "{said}");
     }
 }
+
+/// Files that other programs renamed are not the observer's to account for.
+#[test]
+fn retention_does_not_account_for_what_others_renamed() {
+    let mut scene = Scene::new();
+    (scene.options.rotate_bytes, scene.options.keep) = (4096, 1);
+    let trail = scene.open();
+    let more = |numbers: std::ops::Range<u32>| {
+        for number in numbers {
+            trail.incident(incident(number));
+            let line = trail.on_disk().saturating_add(1);
+            wait_for(&trail, line);
+        }
+    };
+    more(0..10);
+    logrotate(&scene);
+    more(10..40);
+    trail.close("test", Duration::from_secs(10)).unwrap();
+    let verification = scene.verify();
+    // All between the renamed file and the rest is gone, and that shows.
+    assert!(verification.removed_through > 0, "{verification:#?}");
+    let faults = faults(verification);
+    assert!(
+        matches!(faults[..], [(Some(1), Fault::Missing { .. })]),
+        "{faults:?}"
+    );
+    // So does a renamed file that others remove.
+    fs::remove_file(scene.path("trail.1")).unwrap();
+    let faults = scene.faults();
+    assert!(
+        matches!(faults[..], [(None, Fault::BeginningMissing { .. })]),
+        "{faults:?}"
+    );
+}

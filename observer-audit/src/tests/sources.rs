@@ -114,10 +114,9 @@ fn dated_names_and_folders_do_as_well() {
 #[test]
 fn keys_in_a_folder_are_no_files_of_the_trail() {
     let scene = renamed();
-    fs::write(scene.path("key.next"), "left by a crash").unwrap();
+    fs::copy(&scene.options.key, scene.path("key.next")).unwrap();
     let input = Input {
         files: vec![scene.folder.path().to_owned()],
-        host_key: Some(scene.options.key.clone()),
         ..scene.input()
     };
     let verification = verify(&input).unwrap();

@@ -73,13 +73,18 @@ fn a_process_that_ended_is_said_to_be_gone() {
     while !std::fs::read_to_string(&stat).unwrap().contains(") Z ") {
         std::thread::yield_now();
     }
-    let found = Process::look_up(&child(ended.id()), BootClock::own()).unwrap();
+    let sender = child(ended.id());
+    let mut found = Process::look_up(&sender, BootClock::own()).unwrap();
     assert!(!found.is_running());
     assert_eq!(found.error.as_deref(), Some("the process has ended"));
     assert_eq!(
         (found.exe_state, found.command_state),
         (State::Gone, State::Gone)
     );
+    // Nor was its command line empty.
+    found.command_state = State::Unread;
+    found.read_command(&sender, BootClock::own());
+    assert_eq!(found.command_state, State::Gone);
     ended.wait().unwrap();
 }
 
