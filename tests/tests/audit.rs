@@ -306,6 +306,11 @@ fn attestation_is_lost_and_regained() {
         let text = fs::read_to_string(trail.path("trail")).unwrap_or_default();
         text.contains("attestation_regained")
     });
+    // The trail may be faster than stdout.
+    wait_until("no notice of it", || {
+        let mut notices = observer.notices().into_iter();
+        notices.any(|notice| notice["notice"] == "attestation_regained")
+    });
     let notices = observer.notices();
     let remains = observer.stop();
     assert!(remains.status.success(), "{:#?}", remains.log);

@@ -242,13 +242,25 @@ fn what_is_read_of_processes_that_end_at_once_is_whole_or_said_to_be_missing() {
         let words = command(5000 + claimed);
         must(Command::new(&words[0]).args(&words[1..]));
     }
+    let end = Instant::now() + PATIENCE;
+    let is_evidence = |line: &Value| line["kind"] == "evidence";
+    let count = || {
+        lines(&trail.path("trail"))
+            .iter()
+            .filter(|line| is_evidence(line))
+            .count()
+    };
+    while count() < COUNT as usize {
+        assert!(Instant::now() < end, "{} lines of evidence", count());
+        thread::sleep(Duration::from_millis(100));
+    }
     let commands: Vec<Vec<String>> = (0..COUNT).map(|claimed| command(5000 + claimed)).collect();
     let remains = observer.stop();
     assert!(remains.status.success(), "{:#?}", remains.log);
     trail.assert_clean();
     let lines = trail.lines();
     let mut states = BTreeMap::new();
-    for evidence in lines.iter().filter(|line| line["kind"] == "evidence") {
+    for evidence in lines.iter().filter(|line| is_evidence(line)) {
         let process = &evidence["process"];
         let states_of = format!("{} {}", process["exe_state"], process["command_state"]);
         *states.entry(states_of).or_insert(0_u32) += 1;
