@@ -13,6 +13,7 @@ use observer_events::event::Status;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::address::parse_address;
 use crate::choice::{Choices, choice};
 use crate::plain::write_to_stderr;
 use crate::signals::Shutdown;
@@ -38,7 +39,7 @@ pub(crate) struct Beat {
     socket: Option<PathBuf>,
 
     /// UDP address of the observer
-    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "socket")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address, conflicts_with = "socket")]
     udp: Option<SocketAddr>,
 
     /// Time between two beats, in milliseconds

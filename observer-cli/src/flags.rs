@@ -6,8 +6,10 @@ mod attestation;
 mod audit;
 mod floods;
 mod output;
+mod paths;
 mod udp;
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use clap::Args;
@@ -16,6 +18,7 @@ use observer_audit::Options;
 use observer_events::event::Via;
 
 pub(crate) use self::output::Output;
+pub(crate) use self::paths::Named;
 
 use crate::serve;
 
@@ -69,8 +72,8 @@ impl Run {
     }
 
     /// Why these flags cannot be used together.
-    pub(crate) fn contradiction(&self) -> Option<&'static str> {
-        match (self.attestation.attest, self.attestation.tier) {
+    pub(crate) fn contradiction(&self) -> Option<Cow<'static, str>> {
+        let reason = match (self.attestation.attest, self.attestation.tier) {
             (AttestMode::Require, Some(Via::Scm)) => {
                 Some("--tier scm attests nothing: it needs --attest prefer or --attest off")
             }
@@ -82,7 +85,18 @@ impl Run {
                  do not use",
             ),
             _ => self.serve.contradiction(),
-        }
+        };
+        let clash = || paths::clash(self.files()).map(Cow::Owned);
+        reason.map(Cow::Borrowed).or_else(clash)
+    }
+
+    /// The files that the observer creates.
+    fn files(&self) -> impl Iterator<Item = Named<'_>> {
+        let socket = ("--socket", self.socket());
+        [socket]
+            .into_iter()
+            .chain(self.serve.sockets())
+            .chain(self.audit.files())
     }
 
     /// Path of the Unix socket.

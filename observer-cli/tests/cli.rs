@@ -138,6 +138,60 @@ fn contradictions_are_refused() {
     }
 }
 
+/// What two flags name is not found in use "by another process" later.
+#[test]
+fn each_file_has_a_path_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (same, again) = (path("same"), path("./same"));
+    let cases: [&[&str]; 4] = [
+        &["--socket", &same, "--control", &again],
+        &["--socket", &same, "--metrics", &format!("unix:{again}")],
+        &[
+            "--socket",
+            &path("s"),
+            "--control",
+            &same,
+            "--audit",
+            &again,
+            "--audit-key",
+            &path("k"),
+        ],
+        &[
+            "--socket",
+            &path("s"),
+            "--audit",
+            &same,
+            "--audit-key",
+            &again,
+        ],
+    ];
+    for flags in cases {
+        let output = observer(&[&["run", "--threshold-ms", "1"], flags].concat());
+        let log = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {log}");
+        let both = log.lines().next().unwrap_or_default();
+        assert!(
+            both.contains(" both name ") && both.contains("/same"),
+            "{log}"
+        );
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// A socket address is not resolved, and the error says so.
+#[test]
+fn names_of_hosts_are_not_looked_up() {
+    let run = ["run", "--socket", "SOCKET", "--threshold-ms", "1"];
+    for flag in ["--udp", "--trust-udp", "--metrics"] {
+        let log = refused(&[&run[..], &[flag, "localhost:7878"]].concat());
+        assert!(log.contains("names are not looked up"), "{log}");
+        assert!(log.contains("127.0.0.1"), "{log}");
+    }
+    let log = refused(&["beat", "--udp", "localhost:7878"]);
+    assert!(log.contains("names are not looked up"), "{log}");
+}
+
 /// Nothing is taken from other hosts unless the operator consents.
 #[test]
 fn an_address_that_others_can_reach_needs_consent() {

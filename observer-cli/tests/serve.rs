@@ -19,7 +19,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Running, Scene, observer};
-use http::{SCRAPE, port, request, request_at};
+use http::{SCRAPE, port, request, request_at, token_file};
 use observer_testing::frame;
 use serde_json::Value;
 
@@ -154,8 +154,8 @@ fn the_listener_for_metrics_serves_nothing_else() {
 fn a_token_is_required() {
     let scene = Scene::new();
     let token = "0123456789abcdef";
-    fs::write(scene.path("token"), format!("{token}\n")).unwrap();
-    let flags = ["--metrics", "0", "--metrics-token", &scene.name("token")];
+    let file = token_file(&scene, &format!("{token}\n"));
+    let flags = ["--metrics", "0", "--metrics-token", &file];
     let mut running = start(&scene, &flags);
     let port = port(&mut running);
     let with = |shown: &str| request_at(port, &format!("{SCRAPE}\r\nAuthorization: {shown}")).0;
@@ -175,6 +175,26 @@ fn a_token_is_required() {
     assert!(with(&format!("bearer {token}")).starts_with("http/1.1 200"));
 }
 
+/// The token's file may be its group's, too: by that, and by access lists, a
+/// service gets its credentials.
+#[test]
+fn a_token_that_every_user_can_read_is_refused() {
+    let scene = Scene::new();
+    let token = token_file(&scene, "0123456789abcdef");
+    let flags = ["--metrics", "0", "--metrics-token", &token];
+    let set_mode = |mode| fs::set_permissions(&token, fs::Permissions::from_mode(mode)).unwrap();
+    for open in [0o644, 0o602] {
+        set_mode(open);
+        let (code, log) = refusal(&scene, &flags);
+        assert_eq!(code, Some(1), "{log}");
+        assert!(log.contains(&format!("its mode {open:04o}")), "{log}");
+    }
+    for closed in [0o640, 0o400] {
+        set_mode(closed);
+        drop(start(&scene, &flags));
+    }
+}
+
 #[test]
 fn what_cannot_be_served_ends_the_observer_at_the_start() {
     let scene = Scene::new();
@@ -183,8 +203,7 @@ fn what_cannot_be_served_ends_the_observer_at_the_start() {
     assert!(log.contains("--metrics-token"), "{log}");
     let (code, log) = refusal(&scene, &["--metrics", "localhost:1"]);
     assert_eq!(code, Some(2), "{log}");
-    fs::write(scene.path("token"), "short").unwrap();
-    let token = scene.name("token");
+    let token = token_file(&scene, "short");
     let (code, log) = refusal(
         &scene,
         &["--metrics", "0.0.0.0:0", "--metrics-token", &token],

@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Running, Scene};
-use http::{SCRAPE, port, request_at};
+use http::{SCRAPE, port, request_at, token_file};
 use observer_testing::frame;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -63,8 +63,8 @@ fn a_crowd_of_idle_scrapers_delays_no_beat() {
 fn those_who_are_refused_starve_nobody() {
     let scene = Scene::new();
     let token = "0123456789abcdef";
-    fs::write(scene.path("token"), token).unwrap();
-    let flags = ["--metrics", "0", "--metrics-token", &scene.name("token")];
+    let file = token_file(&scene, token);
+    let flags = ["--metrics", "0", "--metrics-token", &file];
     let mut running = Running::start(&mut scene.command(&flags));
     let port = port(&mut running);
     let stopped = AtomicBool::new(false);

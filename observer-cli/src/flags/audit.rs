@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, value_parser};
 use observer_audit::Options;
 
+use super::paths::Named;
+
 const MAX_SEAL_MS: u64 = 24 * 60 * 60 * 1000;
 /// Room for some lines.
 const SMALLEST_FILE: u64 = 4096;
@@ -45,6 +47,13 @@ pub(super) struct Flags {
 }
 
 impl Flags {
+    /// The trail and its key, with the flags that name them.
+    pub(super) fn files(&self) -> impl Iterator<Item = Named<'_>> {
+        let trail = self.audit.as_deref().map(|path| ("--audit", path));
+        let key = self.audit_key.as_deref().map(|path| ("--audit-key", path));
+        trail.into_iter().chain(key)
+    }
+
     /// How to keep a trail, if one is wanted.
     pub(super) fn options(&self) -> Option<Options> {
         let (file, key) = (self.audit.as_ref()?, self.audit_key.as_ref()?);

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 use observer::Builder;
 
+use crate::address::parse_address;
+
 /// Which UDP addresses are received at, and which of their beats are accepted.
 #[derive(Debug, Args)]
 #[group(skip)]
@@ -14,13 +16,13 @@ pub(super) struct Flags {
     /// UDP address to receive beats at, besides the socket. Beats of this
     /// host's processes are attested as on the socket. May be given several
     /// times: up to eight listeners, with those of --trust-udp
-    #[arg(long, value_name = "ADDR:PORT", group = "udp_listener")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address, group = "udp_listener")]
     udp: Vec<SocketAddr>,
 
     /// UDP address to receive beats at, on a network that you trust: beats that
     /// no process of this host sent are accepted there, as
     /// `operator_attested_transport`. May be given several times
-    #[arg(long, value_name = "ADDR:PORT", group = "udp_listener")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_address, group = "udp_listener")]
     trust_udp: Vec<SocketAddr>,
 
     /// Accept beats that no process of this host sent, as `network_unverified`,

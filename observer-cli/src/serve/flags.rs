@@ -1,12 +1,17 @@
 //! Where metrics and status are served, and to whom.
 
-use std::fs;
+use std::fs::File;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use rustix::fs::Mode;
+
+use crate::flags::Named;
 
 #[derive(Debug, Args)]
 #[group(skip)]
@@ -20,7 +25,8 @@ pub(crate) struct Flags {
     pub(super) metrics: Vec<Address>,
 
     /// File with a token of 16 or more characters that scrapers must send
-    /// (`Authorization: Bearer ...`). It crosses the network unencrypted
+    /// (`Authorization: Bearer ...`). It is refused where every user can read
+    /// it. The token crosses the network unencrypted
     #[arg(long, value_name = "FILE", requires = "metrics")]
     metrics_token: Option<PathBuf>,
 
@@ -46,7 +52,7 @@ impl Flags {
         let Some(path) = &self.metrics_token else {
             return Ok(None);
         };
-        let text = fs::read_to_string(path)
+        let text = read_secret(path)
             .with_context(|| format!("cannot read the token in {}", path.display()))?;
         let token = text.trim();
         ensure!(
@@ -55,6 +61,16 @@ impl Flags {
             path.display()
         );
         Ok(Some(token.to_owned()))
+    }
+
+    /// The sockets in the file system, with the flags that name them.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = Named<'_>> {
+        let metrics = self.metrics.iter().filter_map(|address| match address {
+            Address::Unix(path) => Some(("--metrics", path.as_path())),
+            Address::Tcp(_) => None,
+        });
+        let control = self.control.as_deref().map(|path| ("--control", path));
+        metrics.chain(control)
     }
 
     /// Why these flags cannot be used together.
@@ -83,10 +99,27 @@ impl FromStr for Address {
         if let Ok(port) = text.parse() {
             return Ok(Self::Tcp((IpAddr::V4(Ipv4Addr::LOCALHOST), port).into()));
         }
-        text.parse()
-            .map(Self::Tcp)
-            .map_err(|_| "not ADDR:PORT, PORT or unix:PATH".into())
+        text.parse().map(Self::Tcp).map_err(|_| {
+            "not ADDR:PORT, PORT or unix:PATH. ADDR is an IP address, such as 127.0.0.1 or \
+                 [::1]; names are not looked up"
+                .into()
+        })
     }
+}
+
+/// Reads a file that not everybody can read or replace. Its group may: so a
+/// service gets its credentials, by a group of its own or by an access list,
+/// which shows in the group's bits (`acl(5)`).
+fn read_secret(path: &Path) -> anyhow::Result<String> {
+    let file = File::open(path)?;
+    let mode = file.metadata()?.permissions().mode();
+    ensure!(
+        !Mode::from_raw_mode(mode).intersects(Mode::RWXO),
+        "its mode {:04o} lets every user at it; change it to 0600 or 0640, and the token if \
+         somebody may have read it",
+        mode & 0o7777
+    );
+    Ok(io::read_to_string(file)?)
 }
 
 #[cfg(test)]
