@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use observer::StartError;
+use observer_audit::OpenError;
+use rustix::thread::{CapabilitySet, capabilities};
 
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
@@ -49,17 +51,26 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-/// What to do, where a flag helps. The library's errors name no flags.
-fn advice(error: &StartError) -> Option<&'static str> {
-    Some(match error {
+/// What to do, where a flag or a command helps. The libraries' errors name
+/// none.
+fn advice(error: &anyhow::Error) -> Option<String> {
+    let start = error.downcast_ref().and_then(advice_to_start);
+    start.or_else(|| {
+        let is_about_key = matches!(error.downcast_ref(), Some(OpenError::Key(_)));
+        let cause = error.root_cause().downcast_ref();
+        let is_missing = cause.map(io::Error::kind) == Some(io::ErrorKind::NotFound);
+        (is_about_key && is_missing).then(|| "`observer audit keygen` creates one".into())
+    })
+}
+
+fn advice_to_start(error: &StartError) -> Option<String> {
+    let text = match error {
         StartError::CannotAttest(_) => {
             "run as root or with CAP_BPF and CAP_PERFMON, see `observer doctor`; `--tier helper` \
              would know less of senders, and `--attest prefer` would use SCM_CREDENTIALS, which a \
              privileged sender can forge"
         }
-        StartError::CannotAttestUdp(_) => {
-            "see `observer doctor`; --cgroup names another cgroup, and without --udp none is needed"
-        }
+        StartError::CannotAttestUdp(_) => return Some(advice_on_udp()),
         StartError::CannotAttestListener(_) => {
             "or accept beats without attestation, with --accept-network-beats"
         }
@@ -77,5 +88,36 @@ fn advice(error: &StartError) -> Option<&'static str> {
         }
         StartError::UsersUnknown(_) => "or leave out --allow-uid and --allow-gid",
         _ => return None,
-    })
+    };
+    Some(text.into())
+}
+
+/// What UDP needs beyond the Unix socket: a cgroup, and the right to attach to
+/// it.
+fn advice_on_udp() -> String {
+    let lacking = lacking(&[
+        ("CAP_BPF", CapabilitySet::BPF),
+        ("CAP_PERFMON", CapabilitySet::PERFMON),
+        ("CAP_NET_ADMIN", CapabilitySet::NET_ADMIN),
+    ]);
+    let otherwise = "see `observer doctor`; --cgroup names another cgroup, and without --udp none \
+                     is needed";
+    if lacking.is_empty() {
+        return otherwise.into();
+    }
+    format!(
+        "run as root or with {} as well, {otherwise}",
+        lacking.join(" and ")
+    )
+}
+
+/// Which of these this process does not hold. `CAP_SYS_ADMIN` stands for each.
+fn lacking(needed: &[(&'static str, CapabilitySet)]) -> Vec<&'static str> {
+    let Ok(held) = capabilities(None) else {
+        return Vec::new();
+    };
+    let lacks =
+        |&(_, one): &(_, CapabilitySet)| !held.effective.intersects(one | CapabilitySet::SYS_ADMIN);
+    let lacking = needed.iter().copied().filter(lacks);
+    lacking.map(|(name, _)| name).collect()
 }

@@ -99,9 +99,10 @@ pub mod probe {
     pub use crate::ebpf::probe::*;
 }
 
-/// A Unix stream socket at a path, made as carefully as the one for beats.
+/// A Unix stream socket at a path, made as carefully as the one for beats; and
+/// what keeps an address of this host from being used.
 pub mod local {
-    pub use crate::transport::{BindError, BoundListener, SocketOptions};
+    pub use crate::transport::{BindError, BoundListener, SocketOptions, address_hint};
 }
 
 pub use builder::{

@@ -14,5 +14,5 @@ pub use receive::{Batch, Datagram, Payload, Receiver};
 #[cfg(feature = "internals")]
 pub use udp::ClosedUdpSocket;
 pub(crate) use udp::Way;
-pub use udp::{ClosedUdpListener, UdpError, UdpSocket};
+pub use udp::{ClosedUdpListener, UdpError, UdpSocket, address_hint};
 pub use unix::{BindError, BoundListener, BoundSocket, FileKind, SocketOptions};

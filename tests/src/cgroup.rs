@@ -1,11 +1,13 @@
 //! A cgroup of the test's own.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::thread;
 use std::time::Duration;
+
+use crate::bpf;
 
 /// A cgroup that goes with the test.
 pub struct Cgroup(PathBuf);
@@ -44,6 +46,14 @@ impl Cgroup {
     /// Moves a process into it.
     pub fn take(&self, pid: u32) {
         fs::write(self.0.join("cgroup.procs"), pid.to_string()).expect("root may");
+    }
+
+    /// Attaches a program to what its processes send that lets everything pass,
+    /// and no other program in. It goes with the cgroup.
+    pub fn close_to_other_programs(&self) {
+        let program = bpf::pass_all();
+        let folder = File::open(&self.0).expect("ours");
+        bpf::attach_exclusively(&folder, &program).expect("root may");
     }
 
     /// A program that will start in it. A socket belongs to the cgroup that

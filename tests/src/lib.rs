@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod attacker;
+mod bpf;
 pub mod btf;
 pub mod busy;
 pub mod cgroup;

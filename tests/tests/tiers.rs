@@ -373,6 +373,9 @@ fn udp_takes_one_capability_more() {
         .err()
         .expect("it may not attach");
     assert_eq!(remains.status.code(), Some(3), "{:#?}", remains.log);
+    let log = remains.log.join("\n");
+    assert!(log.contains("with CAP_NET_ADMIN as well"), "{log}");
+    assert!(!log.contains("CAP_BPF"), "{log}");
     fact::record(
         &format!("privilege/UDP: {}", Privilege::BTF.name()),
         "exit code 3",

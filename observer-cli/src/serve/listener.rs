@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use observer::local::{BoundListener, SocketOptions};
+use anyhow::{Context as _, anyhow};
+use observer::local::{BoundListener, SocketOptions, address_hint};
 use rustix::process::geteuid;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -35,8 +35,10 @@ impl Listener {
     pub(super) fn for_metrics(address: &Address) -> anyhow::Result<Self> {
         match address {
             Address::Tcp(address) => {
-                let listener = listen(*address)
-                    .with_context(|| format!("cannot serve metrics at {address}"))?;
+                let listener = listen(*address).map_err(|error| {
+                    let hint = address_hint(*address, &error);
+                    anyhow!("cannot serve metrics at {address}: {error}{hint}")
+                })?;
                 tracing::info!("metrics at http://{}/metrics", listener.local_addr()?);
                 Ok(Self::Tcp(listener))
             }

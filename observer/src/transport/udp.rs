@@ -15,6 +15,7 @@
 //! (`udp4_lib_lookup2`, `udp6_lib_lookup2`). Who joined before that is found
 //! out in the kernel's table of sockets.
 
+mod hint;
 mod socket;
 mod table;
 
@@ -24,10 +25,10 @@ use std::os::fd::AsFd as _;
 
 use observer_common::listener::LOOPBACK;
 use rustix::fs::Uid;
-use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use thiserror::Error;
 
+pub use self::hint::address_hint;
 pub use self::socket::{ClosedUdpSocket, UdpSocket};
 use self::socket::{enlarge, queue_limit};
 use crate::sockopt::attach_reuseport_filter;
@@ -38,12 +39,24 @@ const BPF_RET: u16 = 0x06;
 
 /// Why a UDP listener cannot be had.
 #[derive(Debug, Error)]
-#[error("cannot listen on udp {address}: {error}{}", hint(.error))]
+#[error("cannot listen on udp {address}: {error}{hint}")]
 pub struct UdpError {
     /// The address that was asked for.
     pub address: SocketAddr,
     /// What the system said.
     pub error: io::Error,
+    /// What can be done about it.
+    hint: &'static str,
+}
+
+impl UdpError {
+    fn new(address: SocketAddr, error: io::Error) -> Self {
+        Self {
+            address,
+            hint: address_hint(address, &error),
+            error,
+        }
+    }
 }
 
 /// By which way datagrams come to a socket of a listener.
@@ -80,7 +93,7 @@ impl ClosedUdpListener {
             socket.bind(&address.into())?;
             Self::new(vec![(socket, None)], false)
         };
-        bind().map_err(|error| UdpError { address, error })
+        bind().map_err(|error| UdpError::new(address, error))
     }
 
     /// Binds a socket for each way: the loopback device, those with these
@@ -89,7 +102,7 @@ impl ClosedUdpListener {
     /// # Errors
     /// If the system refuses, or another process has bound the port as well.
     pub(crate) fn bind_ways(address: SocketAddr, devices: &[u32]) -> Result<Self, UdpError> {
-        Self::try_bind_ways(address, devices).map_err(|error| UdpError { address, error })
+        Self::try_bind_ways(address, devices).map_err(|error| UdpError::new(address, error))
     }
 
     fn try_bind_ways(address: SocketAddr, devices: &[u32]) -> io::Result<Self> {
@@ -176,7 +189,7 @@ impl ClosedUdpListener {
         let Some(by_lo) = by_lo else { return Ok(()) };
         send_to_self(address)
             .and_then(|()| by_lo.wait_for_drop())
-            .map_err(|error| UdpError { address, error })
+            .map_err(|error| UdpError::new(address, error))
     }
 }
 
@@ -270,15 +283,6 @@ fn closed(address: SocketAddr) -> io::Result<Socket> {
 fn ip_address(socket: &Socket) -> io::Result<SocketAddr> {
     let bound = socket.local_addr()?.as_socket();
     bound.ok_or_else(|| io::Error::other("the socket has no IP address"))
-}
-
-fn hint(error: &io::Error) -> &'static str {
-    match Errno::from_io_error(error) {
-        Some(Errno::ADDRINUSE) => "; another process has the port, stop it or choose another",
-        Some(Errno::ADDRNOTAVAIL) => "; no interface of this host has the address",
-        Some(Errno::ACCESS) => "; a port below 1024 needs CAP_NET_BIND_SERVICE",
-        _ => "",
-    }
 }
 
 #[cfg(test)]

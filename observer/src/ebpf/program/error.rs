@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use aya::EbpfError;
@@ -32,6 +33,15 @@ pub enum KernelError {
     /// There is no cgroup to attach the program for UDP to.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// The program for UDP may not be attached by this process.
+    #[error("cannot attach the eBPF program to {0} without CAP_NET_ADMIN")]
+    NotAllowed(PathBuf),
+    /// The program for UDP can be attached by nobody.
+    #[error(
+        "cannot attach the eBPF program to {0}: another program, attached there or above, lets no \
+         other in; `bpftool cgroup tree` shows it"
+    )]
+    Exclusive(PathBuf),
     /// More listeners than the eBPF object has room for.
     #[error("there can be at most {MAX_LISTENERS} UDP listeners")]
     TooManyListeners,

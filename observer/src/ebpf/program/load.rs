@@ -1,11 +1,13 @@
 //! Loads a program, and has it name the observer itself before it is used.
 
+use std::io;
 use std::os::fd::AsFd as _;
 
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, ProgramArray};
-use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, SocketFilter};
+use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, SocketFilter};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use observer_common::record::Program;
+use rustix::thread::{CapabilitySet, capabilities};
 use zerocopy::IntoBytes as _;
 
 use super::error::{KernelError, system};
@@ -127,12 +129,34 @@ fn load_programs(
     let program = ebpf.program_mut(name).ok_or(KernelError::Absent(name))?;
     let program: &mut CgroupSkb = program.try_into()?;
     program.load()?;
-    program.attach(
+    let attached = program.attach(
         &cgroup,
         CgroupSkbAttachType::Egress,
         CgroupAttachMode::Single,
-    )?;
-    Ok(())
+    );
+    match attached {
+        Err(error) if is_refusal(&error) => Err(refusal(&cgroup)),
+        attached => Ok(attached.map(|_| ())?),
+    }
+}
+
+fn is_refusal(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::SyscallError(error)
+        if error.io_error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+/// The kernel says `EPERM` to those who may not attach, and to everybody where
+/// somebody attached a program, there or above, that lets no other in
+/// (`hierarchy_allows_attach` and `__cgroup_bpf_attach`, `kernel/bpf/cgroup.c`,
+/// read in 6.1 to 6.18). `CAP_SYS_ADMIN` stands for `CAP_NET_ADMIN`
+/// (`bpf_token_capable`, from 6.9 on).
+fn refusal(cgroup: &Cgroup) -> KernelError {
+    let path = cgroup.path().to_owned();
+    let may = CapabilitySet::NET_ADMIN | CapabilitySet::SYS_ADMIN;
+    match capabilities(None) {
+        Ok(held) if !held.effective.intersects(may) => KernelError::NotAllowed(path),
+        _ => KernelError::Exclusive(path),
+    }
 }
 
 /// The socket filter of a name.

@@ -24,6 +24,7 @@ use super::LoadedProgram;
 use super::error::{KernelError, system};
 use super::load::socket_filter;
 use crate::ebpf::namespace::PidNamespace;
+use crate::transport::address_hint;
 
 impl LoadedProgram {
     /// What the program writes when the observer sends to itself, and what is
@@ -55,6 +56,10 @@ impl LoadedProgram {
         let mut found = Err(KernelError::SelfTest("there is no listener".into()));
         for &listener in &seen {
             let record = self.record_by_listener(listener, Sending::AtOnce);
+            let record = record.map_err(|error| {
+                let hint = address_hint(listener, &error);
+                KernelError::SelfTest(format!("cannot send to {listener}: {error}{hint}"))
+            })?;
             let record = record.ok_or_else(|| {
                 KernelError::SelfTest(format!(
                     "it wrote no record of a datagram to {listener}; does a firewall drop what \
@@ -72,7 +77,7 @@ impl LoadedProgram {
         // where they are low it has no record.
         let corked = seen
             .first()
-            .and_then(|&listener| self.record_by_listener(listener, Sending::InPieces));
+            .and_then(|&listener| self.record_by_listener(listener, Sending::InPieces).ok()?);
         if corked.is_some_and(|record| record.corked == 0) {
             let finding = "it does not see that a send is corked";
             return Err(KernelError::SelfTest(finding.into()));
@@ -80,9 +85,12 @@ impl LoadedProgram {
         Ok((truth.unless_moved(), found?))
     }
 
-    /// What it writes when the observer sends to this listener; `None` also if
-    /// that cannot be sent.
-    fn record_by_listener(&mut self, listener: SocketAddr, how: Sending) -> Option<Record> {
+    /// What it writes when the observer sends to this listener.
+    fn record_by_listener(
+        &mut self,
+        listener: SocketAddr,
+        how: Sending,
+    ) -> io::Result<Option<Record>> {
         let (any, loopback): (IpAddr, IpAddr) = match listener {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::LOCALHOST.into()),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::LOCALHOST.into()),
@@ -91,20 +99,20 @@ impl LoadedProgram {
         if listener.ip().is_unspecified() {
             destination.set_ip(loopback);
         }
-        let sender = UdpSocket::bind((any, 0)).ok()?;
+        let sender = UdpSocket::bind((any, 0))?;
         let frame = probe();
         match how {
             Sending::AtOnce => {
-                sender.send_to(&frame, destination).ok()?;
+                sender.send_to(&frame, destination)?;
             }
             Sending::InPieces => {
-                sender.connect(destination).ok()?;
+                sender.connect(destination)?;
                 let (first, second) = frame.split_at(FRAME_LEN / 2);
-                send(&sender, first, SendFlags::MORE).ok()?;
-                send(&sender, second, SendFlags::empty()).ok()?;
+                send(&sender, first, SendFlags::MORE)?;
+                send(&sender, second, SendFlags::empty())?;
             }
         }
-        self.find(&frame, sender.local_addr().ok()?.port())
+        Ok(self.find(&frame, sender.local_addr()?.port()))
     }
 
     /// The record of this datagram, among those of others that were sent at the

@@ -57,10 +57,8 @@ impl ClosedUdpSocket {
     /// # Errors
     /// If the system refuses.
     pub(crate) fn ask_for_marks(&self) -> Result<(), UdpError> {
-        switch_on(self.as_fd(), SO_RCVMARK).map_err(|error| UdpError {
-            address: self.socket.address,
-            error,
-        })
+        switch_on(self.as_fd(), SO_RCVMARK)
+            .map_err(|error| UdpError::new(self.socket.address, error))
     }
 
     pub(super) fn wait_for_drop(&self) -> io::Result<()> {
@@ -86,8 +84,7 @@ impl ClosedUdpSocket {
         let Self { mut socket, .. } = self;
         socket.dropped_closed = drops(socket.as_fd()).unwrap_or_default();
         if !filtered && let Err(error) = socket.socket.detach_filter() {
-            let address = socket.address;
-            return Err(UdpError { address, error });
+            return Err(UdpError::new(socket.address, error));
         }
         Ok(socket)
     }

@@ -102,7 +102,7 @@ impl HostReport {
         )
     }
 
-    fn may_use_bpf(&self) -> Option<bool> {
+    pub(super) fn may_use_bpf(&self) -> Option<bool> {
         self.capabilities.map(|held| {
             (held.bpf && held.perfmon || held.sys_admin) && self.initial_user_ns != Some(false)
         })

@@ -42,16 +42,32 @@ impl HostReport {
                 Via::Helper => "udp_tier_helper",
                 Via::Scm => "udp_tier_scm",
             };
-            tier::tried(check, tier, self.attested_udp_tier(), State::Limited, || {
-                if self.udp6_tier.error.is_none() {
-                    "let --udp listen on IPv6, as on [::1]".into()
-                } else {
-                    "for --udp: add CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON; the Unix socket works \
-                     without the first"
-                        .into()
-                }
-            })
+            tier::tried(
+                check,
+                tier,
+                self.attested_udp_tier(),
+                State::Limited,
+                || {
+                    if self.udp6_tier.error.is_none() {
+                        "let --udp listen on IPv6, as on [::1]".into()
+                    } else {
+                        self.udp_remedy().into()
+                    }
+                },
+            )
         })
+    }
+
+    fn udp_remedy(&self) -> &'static str {
+        let may_attach = self
+            .capabilities
+            .map(|held| held.net_admin || held.sys_admin);
+        if may_attach == Some(true) && self.may_use_bpf() == Some(true) {
+            "for --udp: see to that; the Unix socket works without"
+        } else {
+            "for --udp: add CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON; the Unix socket works without \
+             the first"
+        }
     }
 
     /// Of interest only where IPv4 listeners are not attested: where they are,
