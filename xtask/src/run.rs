@@ -56,7 +56,7 @@ pub(crate) fn execute(workspace: &Workspace, args: &Args) -> Result<()> {
 }
 
 fn observer(workspace: &Workspace, flags: &[OsString], socket: &Path) -> Command {
-    let mut observer = Command::new(from_here_or_dot(&workspace.observer()));
+    let mut observer = Command::new(workspace.observer());
     observer.arg("run");
     if value_of(flags, "--socket").is_none() {
         observer.arg("--socket").arg(socket).args(access(flags));
@@ -87,23 +87,18 @@ fn access(flags: &[OsString]) -> Vec<String> {
         .into()
 }
 
-/// A program without a slash would be looked for on PATH.
-fn from_here_or_dot(program: &Path) -> PathBuf {
-    let short = from_here(program);
-    if short.components().count() > 1 {
-        short
-    } else {
-        Path::new(".").join(short)
-    }
-}
-
-/// Under `target/`, in a folder of its own.
+/// Under `target/`, in a folder of its own. Whole, like all paths here, so that
+/// what is printed works in a terminal that stands elsewhere; in a checkout that
+/// is too deep for that, as seen from here.
 fn own_socket(workspace: &Workspace) -> Result<PathBuf> {
     let folder = workspace.target().join("run");
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot create {}", folder.display()))?;
-    let socket = from_here(&folder.join("observer.sock"));
-    if socket.as_os_str().as_bytes().len() > LONGEST_SOCKET {
+    let whole = folder.join("observer.sock");
+    let fits = |path: &PathBuf| path.as_os_str().as_bytes().len() <= LONGEST_SOCKET;
+    let socket = Some(whole.clone()).filter(fits);
+    let socket = socket.unwrap_or_else(|| from_here(&whole));
+    if !fits(&socket) {
         bail!(
             "{} is too long for a socket ({LONGEST_SOCKET} bytes at most); \
              start from {}, or choose a path: cargo xtask run -- --socket PATH",
@@ -115,7 +110,7 @@ fn own_socket(workspace: &Workspace) -> Result<PathBuf> {
 }
 
 fn first_beat(workspace: &Workspace, socket: &Path) -> String {
-    let mut beat = Command::new(from_here_or_dot(&workspace.observer()));
+    let mut beat = Command::new(workspace.observer());
     beat.args(["beat", "--socket"])
         .arg(socket)
         .args(["--interval-ms", "1000"]);
@@ -124,7 +119,7 @@ fn first_beat(workspace: &Workspace, socket: &Path) -> String {
 
 /// To be looked at by whoever the observer runs as: root.
 fn live_view(workspace: &Workspace, control: &OsStr) -> String {
-    let mut top = Command::new(from_here_or_dot(&workspace.observer()));
+    let mut top = Command::new(workspace.observer());
     top.args(["top", "--control"]).arg(control);
     let sudo = if root::is_root() { "" } else { "sudo " };
     format!("{sudo}{}", process::shell_line(&top))
