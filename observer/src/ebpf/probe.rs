@@ -44,6 +44,7 @@ pub fn probe(btf: &Path) -> HostReport {
         kernel_release: kernel_release(),
         lockdown: lockdown(),
         btf: read_btf(btf),
+        btf_file: btf.to_owned(),
         capabilities: effective_capabilities(),
         initial_user_ns: in_initial_user_namespace(),
         unprivileged_bpf_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),

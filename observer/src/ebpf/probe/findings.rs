@@ -1,8 +1,11 @@
 //! What the facts about a host mean, and what to do about them.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::{Btf, Descriptors, HostReport, Lockdown};
+use crate::ebpf::KERNEL_BTF;
 
 mod bpf;
 mod fields;
@@ -97,8 +100,19 @@ impl HostReport {
     }
 
     fn btf(&self) -> Finding {
+        let file = self.btf_file.display();
         match &self.btf {
             Btf::Readable => ok("btf", "readable"),
+            Btf::Absent if self.btf_file != Path::new(KERNEL_BTF) => Finding {
+                action: Some(format!(
+                    "name another file, or leave out --btf for {KERNEL_BTF}"
+                )),
+                ..finding(
+                    "btf",
+                    self.unless_attested(),
+                    format!("{file} is not there"),
+                )
+            },
             Btf::Absent => Finding {
                 action: Some(
                     "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions' are; \
@@ -108,12 +122,14 @@ impl HostReport {
                 ..finding(
                     "btf",
                     self.unless_attested(),
-                    "/sys/kernel/btf/vmlinux is not there",
+                    format!("{file} is not there"),
                 )
             },
             Btf::Unreadable { error } => Finding {
-                action: Some("let this user read /sys/kernel/btf/vmlinux (mode 0444)".into()),
-                ..finding("btf", self.unless_attested(), error.as_str())
+                action: Some(format!(
+                    "have {file} hold the kernel's types, readable (mode 0444)"
+                )),
+                ..finding("btf", self.unless_attested(), format!("{file}: {error}"))
             },
         }
     }

@@ -20,6 +20,8 @@ pub struct HostReport {
     /// The kernel's type information, at
     /// [`KERNEL_BTF`](crate::ebpf::KERNEL_BTF) unless another file was named.
     pub btf: Btf,
+    /// That file.
+    pub btf_file: PathBuf,
     /// Effective capabilities of this process; `None`: unknown.
     pub capabilities: Option<Capabilities>,
     /// Whether this process is in the initial user namespace: capabilities

@@ -1,4 +1,5 @@
 use super::*;
+use crate::ebpf::KERNEL_BTF;
 
 /// A host on which everything works.
 fn good() -> HostReport {
@@ -6,6 +7,7 @@ fn good() -> HostReport {
         kernel_release: "6.12.0".into(),
         lockdown: Lockdown::Integrity,
         btf: Btf::Readable,
+        btf_file: KERNEL_BTF.into(),
         capabilities: Some(Capabilities {
             bpf: true,
             perfmon: true,
@@ -167,6 +169,7 @@ fn the_second_tier_attests_too() {
     };
     assert_eq!(report.attested_tier(), Some(Via::Helper));
     assert_eq!(find(&report, "btf").state, State::Limited);
+    assert!(find(&report, "btf").found.contains(KERNEL_BTF));
     assert_eq!(find(&report, "tier_btf").state, State::Limited);
     assert_eq!(find(&report, "tier_helper").state, State::Ok);
 }
@@ -224,7 +227,7 @@ fn sys_admin_does_for_the_two_others_but_not_in_a_user_namespace() {
 
 #[test]
 fn this_host_can_be_probed() {
-    let report = probe(Path::new(crate::ebpf::KERNEL_BTF));
+    let report = probe(Path::new(KERNEL_BTF));
     assert!(!report.kernel_release.is_empty());
     assert!(report.pid_ns_inode.is_some());
     assert_eq!(report.object_built_in, object_is_built_in());
