@@ -1,5 +1,8 @@
 //! How the command ends when it fails: exit codes and error texts.
 
+use std::error::Error;
+use std::fmt;
+use std::io;
 use std::process::ExitCode;
 
 use observer::StartError;
@@ -28,7 +31,22 @@ pub(crate) fn explain(error: &anyhow::Error) -> String {
     }
 }
 
+/// Something that was asked for cannot be meant, flags aside.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Usage {}
+
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<Usage>() {
+        return ExitCode::from(USAGE);
+    }
     match error.downcast_ref::<StartError>() {
         Some(
             StartError::CannotAttest(_)

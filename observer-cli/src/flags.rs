@@ -50,7 +50,8 @@ pub(crate) struct Run {
 pub(crate) const NOTES: &str = "Events go to stdout, the log to stderr. The line `ready` on \
     stderr says that beats are received from now on. SIGTERM and SIGINT stop the observer: it \
     writes the events of what it has received, and ends. The environment variable \
-    OBSERVER_LOG sets what is logged: `debug` logs more than `info`, the default.";
+    OBSERVER_LOG sets what is logged: `debug` logs more than `info`, the default, and \
+    `observer::ebpf=trace` more of one module.";
 
 impl Run {
     /// An observer as the flags describe it.

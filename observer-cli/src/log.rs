@@ -5,13 +5,16 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use observer_events::format::Plain;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::failure::Usage;
 use crate::output::{Output, Plan, Rank};
 use crate::stream::Stream;
 
-/// What to log, as in `OBSERVER_LOG=debug` or `OBSERVER_LOG=observer::ebpf=trace`.
+/// What to log, as in `OBSERVER_LOG=debug`, or `OBSERVER_LOG=observer::ebpf=trace`
+/// for more of one module.
 const VARIABLE: &str = "OBSERVER_LOG";
 const DEFAULT: &str = "info";
 
@@ -29,15 +32,17 @@ const LIMIT: Plan = Plan {
 pub(crate) struct Log(Output);
 
 impl Log {
-    /// Starts the log. A filter that cannot be parsed is logged and not used.
+    /// Starts the log.
     ///
     /// # Errors
-    /// If there can be no thread that writes it.
+    /// If the variable does not say what to log, or there can be no thread that
+    /// writes it.
     pub(crate) fn start() -> anyhow::Result<Self> {
+        let wanted = std::env::var_os(VARIABLE).unwrap_or_default();
+        let filter = filter(&wanted.to_string_lossy())?;
         // A closed stderr is no reason to stop observing.
         let (output, _failure) = Output::start(Stream::Stderr, LIMIT, None)?;
         let log = Self(output);
-        let (filter, error) = filter();
         tracing_subscriber::fmt()
             .compact()
             .with_env_filter(filter)
@@ -46,9 +51,6 @@ impl Log {
             .log_internal_errors(false)
             .with_writer(log.clone())
             .init();
-        if let Some(error) = error {
-            tracing::warn!("{VARIABLE} is ignored: {error}");
-        }
         Ok(log)
     }
 
@@ -72,17 +74,26 @@ impl Log {
     }
 }
 
-fn filter() -> (EnvFilter, Option<tracing_subscriber::filter::ParseError>) {
-    let wanted = std::env::var_os(VARIABLE);
-    let wanted = wanted.as_ref().map(|text| text.to_string_lossy());
-    let wanted = wanted
-        .as_deref()
-        .filter(|text| !text.is_empty())
-        .unwrap_or(DEFAULT);
-    match EnvFilter::try_new(wanted) {
-        Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new(DEFAULT), Some(error)),
+/// What to log, by default for all that is not named.
+///
+/// A word that is no level would be a target to `EnvFilter`, and with no target
+/// of that name nothing would be logged: not that the observer was degraded,
+/// nor that it loses events.
+fn filter(wanted: &str) -> Result<EnvFilter, Usage> {
+    let refuse = |what: String| {
+        Usage(format!(
+            "{VARIABLE}={wanted}: {what}; give a level (off, error, warn, info, debug, trace), or \
+             TARGET=LEVEL as in observer::ebpf=trace, or several with commas"
+        ))
+    };
+    let is_odd = |part: &&str| {
+        let is_level = part.parse::<LevelFilter>().is_ok();
+        !part.is_empty() && !is_level && !part.contains(['=', '[', ']', '{', '}'])
+    };
+    if let Some(part) = wanted.split(',').map(str::trim).find(is_odd) {
+        return Err(refuse(format!("{part} is no level")));
     }
+    EnvFilter::try_new(format!("{DEFAULT},{wanted}")).map_err(|error| refuse(error.to_string()))
 }
 
 impl<'a> MakeWriter<'a> for Log {
@@ -123,5 +134,46 @@ impl Write for Line {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_level_is_refused() {
+        for good in [
+            "",
+            "debug",
+            "WARN",
+            "off",
+            "info,",
+            "observer=debug,warn",
+            "a[b{c=d}]=info",
+        ] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "bogus",
+            "observer",
+            "info,bogus",
+            "observer=bogus",
+            "a=b=c",
+            "inf o",
+        ] {
+            let Usage(reason) = filter(bad).unwrap_err();
+            assert!(
+                reason.contains(bad) && reason.contains("TARGET=LEVEL"),
+                "{reason}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_named_silences_no_other() {
+        let shown = |wanted| filter(wanted).unwrap().to_string();
+        assert_eq!(shown("observer::ebpf=trace"), "observer::ebpf=trace,info");
+        assert_eq!(shown("warn"), "warn");
     }
 }
