@@ -154,6 +154,22 @@ impl DecodeError {
             Self::BadNonce { .. } => "BadNonce",
         }
     }
+
+    /// The same name in `snake_case`, as all other names in reports are, and as
+    /// counters are named.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::BadMagic => "bad_magic",
+            Self::BadVersion => "bad_version",
+            Self::BadCrc { .. } => "bad_crc",
+            Self::BadStatus(_) => "bad_status",
+            Self::StallOnWire => "stall_on_wire",
+            Self::BadPid(_) => "bad_pid",
+            Self::BadTimestamp(_) => "bad_timestamp",
+            Self::BadNonce { .. } => "bad_nonce",
+        }
+    }
 }
 
 /// The lowest pid that VLP allows: 0 names nobody and 1 the init process.

@@ -85,6 +85,7 @@ fn add_fields<M: SerializeMap>(line: &mut M, event: &Event) -> Result<(), M::Err
         }
         Event::Decode(error, _) => {
             line.serialize_entry("error", error.name())?;
+            line.serialize_entry("error_code", error.code())?;
             line.serialize_entry("detail", &AsText(error))?;
         }
         Event::AuthFailure {
