@@ -12,9 +12,10 @@ mod text;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::io::{self, BufReader};
+use std::io::BufReader;
 use std::path::Path;
 
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::files::FileError;
@@ -71,7 +72,7 @@ pub fn summarize(path: &Path) -> Result<Summary, FileError> {
         files.push((first.unwrap_or(u64::MAX), file));
     }
     if files.is_empty() {
-        return Err(FileError::new("open", path, io::ErrorKind::NotFound));
+        return Err(FileError::new("open", path, Errno::NOENT));
     }
     files.sort();
     for (_, file) in files {

@@ -6,8 +6,10 @@ mod finding;
 mod sort;
 mod verification;
 
+use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::files::FileError;
@@ -47,7 +49,7 @@ pub enum VerifyError {
     #[error(transparent)]
     File(#[from] FileError),
     /// There is nothing to verify.
-    #[error("there is no file of an audit trail at {0}")]
+    #[error("cannot open {0}: {error}", error = io::Error::from(Errno::NOENT))]
     NoTrail(PathBuf),
     /// The key file is of another trail.
     #[error("the host's key file is of trail {found}, the verification key of {expected}")]

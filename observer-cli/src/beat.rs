@@ -203,7 +203,7 @@ impl<'a> Agent<'a> {
                 (None, path) => path.clone().unwrap_or_default().display().to_string(),
             };
             write_to_stderr(format_args!(
-                "{target}: {error}: {}; trying again at the next beat",
+                "cannot send to {target}: {error}; {}; trying again at the next beat",
                 advice(error.kind())
             ));
         }

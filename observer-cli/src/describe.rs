@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use observer::tier_name;
 use observer_events::agents::{AgentState, Division};
 use observer_events::event::BeatOrigin;
-use observer_events::format::Plain;
+use observer_events::format::{Count, Nonce, Plain};
 use observer_events::snapshot::Snapshot;
 
 use crate::daemon_status::{AgentStatus, DaemonStatus, RecentIncident};
@@ -75,11 +75,11 @@ fn lines(status: &DaemonStatus) -> Vec<String> {
     lines.push(losses_line(status));
     if let Some(audit) = &status.audit {
         lines.push(format!(
-            "audit trail {}: {} incidents in {} lines, {} writes failed",
+            "audit trail {}: {} in {}, {} failed",
             audit.trail,
-            audit.counts.audit_incidents,
-            audit.counts.audit_lines,
-            audit.counts.audit_failures
+            Count(audit.counts.audit_incidents, "incident", "incidents"),
+            Count(audit.counts.audit_lines, "line", "lines"),
+            Count(audit.counts.audit_failures, "write", "writes"),
         ));
     }
     lines
@@ -116,21 +116,35 @@ fn full_table(observer: &Snapshot) -> String {
 fn findings_line(observer: &Snapshot) -> String {
     let counters = &observer.counters;
     let others = [
-        ("auth failures", counters.auth_failures),
-        ("namespace conflicts", counters.namespace_conflicts),
-        ("origin conflicts", counters.origin_conflicts),
-        ("refused", counters.refused_senders),
-        ("throttled", counters.throttled),
-        ("with descriptors", counters.descriptors_refused),
-        ("no frames", counters.decode_errors),
-        ("stale", counters.stale_nonces),
+        Count(counters.auth_failures, "auth failure", "auth failures"),
+        Count(
+            counters.namespace_conflicts,
+            "namespace conflict",
+            "namespace conflicts",
+        ),
+        Count(
+            counters.origin_conflicts,
+            "origin conflict",
+            "origin conflicts",
+        ),
+        same(counters.refused_senders, "refused"),
+        same(counters.throttled, "throttled"),
+        same(counters.descriptors_refused, "with descriptors"),
+        Count(counters.decode_errors, "invalid frame", "invalid frames"),
+        same(counters.stale_nonces, "stale"),
     ];
-    let beats_and_stalls = [("beats", counters.beats), ("stalls", counters.stalls)];
-    let found = beats_and_stalls
-        .into_iter()
-        .chain(others.into_iter().filter(|&(_, count)| count > 0));
-    let found = list(found.map(|(what, count)| format!("{count} {what}")));
-    format!("found: {found}")
+    let beats_and_stalls = [
+        Count(counters.beats, "beat", "beats"),
+        Count(counters.stalls, "stall", "stalls"),
+    ];
+    let others = others.into_iter().filter(|&Count(count, ..)| count > 0);
+    let found = beats_and_stalls.into_iter().chain(others);
+    format!("found: {}", list(found.map(|found| found.to_string())))
+}
+
+/// What reads the same for one and for more.
+fn same(count: u64, what: &str) -> Count<'_> {
+    Count(count, what, what)
 }
 
 fn losses_line(status: &DaemonStatus) -> String {
@@ -166,7 +180,7 @@ pub(crate) fn agent_row(agent: &AgentStatus) -> [String; 8] {
         agent.pid.to_string(),
         state(agent.state).into(),
         span(Duration::from_nanos(agent.age_ns)),
-        agent.last_nonce.to_string(),
+        Nonce(agent.last_nonce).to_string(),
         origin(agent.origin).into(),
         shown(agent.uid.as_ref()),
         shown(agent.comm.as_ref()),

@@ -260,6 +260,20 @@ fn help_names_flags_units_and_defaults() {
     for part in parts {
         assert!(help.contains(part), "no {part} in\n{help}");
     }
+    // Each flag stands among those that it belongs to.
+    let group = |flag: &str| {
+        let (before, _) = help.split_once(&format!("      {flag} <")).unwrap();
+        let is_head = |line: &&str| !line.starts_with(' ') && line.ends_with(':');
+        before.lines().rfind(is_head).unwrap().to_owned()
+    };
+    for (flag, head) in [
+        ("--tier", "Attestation:"),
+        ("--btf", "Attestation:"),
+        ("--look-us", "Floods and limits:"),
+        ("--control", "Metrics and status:"),
+    ] {
+        assert_eq!(group(flag), head, "{flag}");
+    }
     assert!(!text(&observer(&["run", "-h"]).stdout).contains("--tier"));
     for command in ["doctor", "beat"] {
         assert!(observer(&[command, "--help"]).status.success());
@@ -295,6 +309,73 @@ fn doctor_prints_facts_and_actions() {
         );
     }
     assert!(text(&observer(&["doctor"]).stdout).contains("tier_btf"));
+}
+
+/// A file that was named is what is blamed.
+#[test]
+fn doctor_blames_the_file_that_was_named() {
+    let report = text(&observer(&["doctor", "--btf", "/nowhere/types"]).stdout);
+    let mut lines = report.lines().skip_while(|line| !line.contains("  btf  "));
+    let (found, action) = (lines.next().unwrap(), lines.next().unwrap());
+    assert!(found.ends_with("/nowhere/types is not there"), "{report}");
+    assert!(action.contains("leave out --btf"), "{report}");
+}
+
+/// A filter with a typing error would log nothing: not even that it is wrong.
+#[test]
+fn a_log_that_would_be_silent_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s");
+    let output = Command::new(env!("CARGO_BIN_EXE_observer"))
+        .args(["run", "--attest", "off", "--threshold-ms", "1", "--socket"])
+        .arg(&socket)
+        .env("OBSERVER_LOG", "bogus")
+        .output()
+        .unwrap();
+    let log = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{log}");
+    assert!(log.starts_with("error: OBSERVER_LOG=bogus: "), "{log}");
+    assert!(!socket.exists());
+}
+
+/// Whatever asks for it, a file that is not there reads the same.
+#[test]
+fn a_missing_file_is_told_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing");
+    let missing = missing.to_str().unwrap();
+    for args in [
+        &["status", "--control", missing][..],
+        &["audit", "report", missing],
+        &["audit", "verify", missing, "--key", missing],
+        &["beat", "--socket", missing, "--count", "1"],
+    ] {
+        let output = observer(args);
+        let log = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {log}");
+        let told = format!("{missing}: No such file or directory (os error 2)");
+        assert!(log.contains(&told), "{args:?}: {log}");
+    }
+    let log = text(&observer(&["status", "--control", "/etc/passwd"]).stderr);
+    assert!(log.contains("it is no socket"), "{log}");
+}
+
+/// Garbage is no trail without incidents.
+#[test]
+fn a_report_on_what_is_no_trail_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    for (content, code) in [("garbage\nand more\n", 1), ("", 0)] {
+        std::fs::write(&path, content).unwrap();
+        let output = observer(&["audit", "report", path.to_str().unwrap()]);
+        let log = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{content}: {log}");
+        assert_eq!(
+            log.contains("none of its 2 lines can be read"),
+            code == 1,
+            "{log}"
+        );
+    }
 }
 
 #[test]

@@ -257,7 +257,7 @@ fn the_status_is_for_scripts_and_for_people() {
     let (_, text) = status(&[]);
     for word in [
         "tier scm",
-        "1 auth failures",
+        "1 auth failure",
         "pid_mismatch",
         "lost: nothing",
         "4242",

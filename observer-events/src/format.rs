@@ -9,9 +9,11 @@ use crate::report::Report;
 mod human;
 mod json;
 mod plain;
+mod words;
 
 pub use json::{Ascii, write_json};
 pub use plain::Plain;
+pub use words::{Count, Nonce};
 
 /// How a report reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +42,8 @@ pub enum Format {
 /// }));
 /// assert_eq!(
 ///     &formatter.buffer()[..],
-///     b"{\"event\":\"decode\",\"error\":\"BadMagic\",\"detail\":\"bad magic\",\
-///       \"observer_ns\":7,\"sender\":null}\n",
+///     b"{\"event\":\"decode\",\"error\":\"BadMagic\",\"error_code\":\"bad_magic\",\
+///       \"detail\":\"bad magic\",\"observer_ns\":7,\"sender\":null}\n",
 /// );
 /// ```
 #[derive(Debug)]

@@ -49,7 +49,7 @@ pub enum Fault {
         expected: u64,
     },
     /// Lines are missing before it.
-    #[error("lines {from} to {through} are missing here")]
+    #[error("{} missing here", lines(*.from, *.through))]
     Missing {
         /// The first of them.
         from: u64,
@@ -75,7 +75,7 @@ pub enum Fault {
     },
     /// The trail does not begin with its first line, and no line records that
     /// the observer removed those before.
-    #[error("lines 1 to {through} are missing, and no retention accounts for them")]
+    #[error("{} missing, and no retention accounts for that", lines(1, *.through))]
     BeginningMissing {
         /// The last of them.
         through: u64,
@@ -152,4 +152,13 @@ pub enum Fault {
     /// Not one line.
     #[error("there is no line that verifies")]
     Empty,
+}
+
+/// Lines from one to another, as a sentence about them begins.
+fn lines(from: u64, through: u64) -> String {
+    if from == through {
+        format!("line {from} is")
+    } else {
+        format!("lines {from} to {through} are")
+    }
 }

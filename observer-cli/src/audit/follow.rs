@@ -33,6 +33,10 @@ pub(crate) struct Follow {
 
 /// Runs until a signal comes, or its output is no longer read.
 pub(super) fn execute(args: &Follow) -> anyhow::Result<()> {
+    if !args.file.exists() {
+        let file = args.file.display();
+        write_to_stderr(format_args!("{file} is not there yet: waiting for it"));
+    }
     let mut follower = Follower::new(&args.file, args.from_start);
     loop {
         match follower.look()? {

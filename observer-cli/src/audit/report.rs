@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use anyhow::ensure;
 use clap::Args;
 use observer_audit::report::{Summary, summarize};
+use observer_events::format::Count;
 
 use crate::plain::{PlainText, ignore_broken_pipe, write_document};
 use crate::table::Table;
@@ -24,6 +26,12 @@ pub(crate) struct Report {
 
 pub(super) fn execute(args: &Report) -> anyhow::Result<()> {
     let summary = summarize(&args.path)?;
+    ensure!(
+        summary.lines > 0 || summary.unreadable == 0,
+        "{} is no audit trail: none of its {} can be read",
+        args.path.display(),
+        Count(summary.unreadable, "line", "lines")
+    );
     let mut out = PlainText(io::stdout().lock());
     let written = if args.json {
         write_document(&mut out, &summary)
@@ -61,22 +69,28 @@ fn describe(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     victims.write(out)?;
     writeln!(
         out,
-        "\n{} incidents on {} lines; not verified",
-        summary.incidents, summary.lines
+        "\n{} on {}; not verified",
+        Count(summary.incidents, "incident", "incidents"),
+        Count(summary.lines, "line", "lines"),
     )?;
+    let incidents = |count| Count(count, "incident", "incidents");
     for (count, what) in [
-        (summary.lost, "incidents lost, as the observer recorded"),
-        (summary.unreadable, "lines that cannot be read"),
+        (incidents(summary.lost), "lost, as the observer recorded"),
         (
-            summary.compressed,
-            "files that are compressed and were not read",
+            Count(summary.compressed, "file", "files"),
+            "compressed and not read",
         ),
         (
-            summary.not_listed,
-            "incidents of attackers or victims beyond those listed",
+            Count(summary.unreadable, "line", "lines"),
+            "that cannot be read",
+        ),
+        (
+            incidents(summary.not_listed),
+            "of attackers or victims beyond those listed",
         ),
     ] {
-        if count > 0 {
+        let Count(number, ..) = count;
+        if number > 0 {
             writeln!(out, "note: {count} {what}")?;
         }
     }

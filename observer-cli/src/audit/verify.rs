@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use observer_audit::verify::{Input, Verification, verify};
+use observer_events::format::Count;
 
 use crate::plain::{PlainText, ignore_broken_pipe, write_document};
 
@@ -71,22 +72,23 @@ fn describe(out: &mut impl Write, verification: &Verification) -> io::Result<()>
     if verification.more_findings > 0 {
         writeln!(out, "... and {} more", verification.more_findings)?;
     }
+    let lines = |count| Count(count, "line", "lines");
     write!(
         out,
-        "{}: trail {}, {} lines",
+        "{}: trail {}, {}",
         if verification.is_clean() {
             "clean"
         } else {
             "NOT CLEAN"
         },
         verification.trail,
-        verification.lines
+        lines(verification.lines)
     )?;
     if let (Some(first), Some(last)) = (verification.first_line, verification.last_line) {
         write!(
             out,
-            " ({first} to {last}) in {} files",
-            verification.files.len()
+            " ({first} to {last}) in {}",
+            Count(verification.files.len() as u64, "file", "files")
         )?;
     }
     match (verification.sealed_through, &verification.sealed_at) {
@@ -101,20 +103,20 @@ fn describe(out: &mut impl Write, verification: &Verification) -> io::Result<()>
     writeln!(out, ", {ending}")?;
     for (count, what) in [
         (
-            verification.unfinished_bytes,
-            "bytes of an unfinished last line",
+            Count(verification.unfinished_bytes, "byte", "bytes"),
+            "of an unfinished last line",
         ),
         (
-            verification.removed_through,
-            "lines, the first ones, were removed for their age, as the observer recorded",
+            lines(verification.removed_through),
+            "at the beginning removed for their age, as the observer recorded",
         ),
         (
-            verification.lost,
-            "incidents that the observer lost, as it recorded",
+            Count(verification.lost, "incident", "incidents"),
+            "that the observer lost, as it recorded",
         ),
         (
-            verification.repairs,
-            "torn writes that the observer cut off, as it recorded",
+            Count(verification.repairs, "torn write", "torn writes"),
+            "that the observer cut off, as it recorded",
         ),
         (
             verification.continuations,
@@ -126,7 +128,8 @@ fn describe(out: &mut impl Write, verification: &Verification) -> io::Result<()>
              recorded",
         ),
     ] {
-        if count > 0 {
+        let Count(number, ..) = count;
+        if number > 0 {
             writeln!(out, "note: {count} {what}")?;
         }
     }

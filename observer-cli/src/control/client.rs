@@ -1,10 +1,12 @@
 //! Requests to a control socket.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::handshake;
@@ -37,7 +39,7 @@ pub(crate) async fn fetch_status(control: &Path, rows: usize) -> anyhow::Result<
 async fn fetch(control: &Path, rows: usize) -> anyhow::Result<Bytes> {
     let stream = UnixStream::connect(control)
         .await
-        .map_err(|error| explain(control, error))?;
+        .map_err(|error| explain(control, &error))?;
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
     let request = Request::get(status_target(rows))
@@ -61,13 +63,19 @@ async fn fetch(control: &Path, rows: usize) -> anyhow::Result<Bytes> {
     }
 }
 
-fn explain(control: &Path, error: io::Error) -> anyhow::Error {
+fn explain(control: &Path, error: &io::Error) -> anyhow::Error {
     let path = control.display();
     let advice = match error.kind() {
+        // What connecting to any other file fails with.
+        io::ErrorKind::ConnectionRefused if !is_socket(control) => "; it is no socket",
         io::ErrorKind::NotFound => "; is an observer running with --control at that path?",
         io::ErrorKind::ConnectionRefused => "; the observer that created it has ended",
         io::ErrorKind::PermissionDenied => "; only the observer's own user and root may use it",
         _ => "",
     };
-    anyhow::Error::new(error).context(format!("cannot connect to {path}{advice}"))
+    anyhow!("cannot connect to {path}: {error}{advice}")
+}
+
+fn is_socket(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }

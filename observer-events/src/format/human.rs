@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use anstyle::{AnsiColor, Style};
 
 use super::plain::Plain;
+use super::words::{Count, Nonce};
 use crate::event::{Attestation, AuthFailureCause, BeatOrigin, Event, Status, Via};
 use crate::report::{Limit, Notice, Observation, Report};
 
@@ -77,15 +78,18 @@ impl From<&Notice> for Line {
         let (label, text) = match notice {
             Notice::RefusedSender { count, .. } => (
                 "refused",
-                format!("{count} beats of {who}, who is not allowed"),
+                format!(
+                    "{} of {who}, who is not allowed",
+                    Count(*count, "beat", "beats")
+                ),
             ),
             Notice::ThrottledSender { count, limit, .. } => (
                 "throttled",
-                format!("{count} datagrams of {who} dropped: {}", over(*limit)),
+                format!("{} of {who} dropped: {}", datagrams(*count), over(*limit)),
             ),
             Notice::DescriptorsRefused { count, .. } => (
                 "refused",
-                format!("{count} datagrams of {who} with descriptors attached"),
+                format!("{} of {who} with descriptors attached", datagrams(*count)),
             ),
             Notice::Absence { away_ns, .. } => (
                 "absence",
@@ -109,6 +113,10 @@ impl From<&Notice> for Line {
             source: evidence.source,
         }
     }
+}
+
+fn datagrams(count: u64) -> Count<'static> {
+    Count(count, "datagram", "datagrams")
 }
 
 /// What a sender did too much of.
@@ -160,8 +168,9 @@ fn text(event: &Event, sender: Option<&Attestation>) -> String {
             origin,
             ..
         } => format!(
-            "{:<8}  nonce {nonce:<6}  payload {payload:<6}  {}{}",
+            "{:<8}  nonce {:<6}  payload {payload:<6}  {}{}",
             status.name(),
+            Nonce(*nonce),
             Name(sender),
             Doubt(*origin, sender),
         ),
@@ -172,8 +181,9 @@ fn text(event: &Event, sender: Option<&Attestation>) -> String {
             observer_ns,
             ..
         } => format!(
-            "silent for {:.3} s since nonce {last_nonce}  {}{}",
+            "silent for {:.3} s since nonce {}  {}{}",
             Seconds(observer_ns.saturating_sub(*last_ns)),
+            Nonce(*last_nonce),
             Name(sender),
             Doubt(*origin, sender),
         ),

@@ -44,7 +44,7 @@ fn beats() {
     );
     assert_eq!(
         human(&attested),
-        "    12.345  beat           4242  ok        nonce 18446744073709551615  payload 5       \
+        "    12.345  beat           4242  ok        nonce final   payload 5       \
          (agent) uid 1000\n"
     );
     let by_scm = beat(
@@ -54,13 +54,13 @@ fn beats() {
     );
     assert_eq!(
         human(&by_scm),
-        "    12.345  beat           4242  degraded  nonce 18446744073709551615  payload 5       \
+        "    12.345  beat           4242  degraded  nonce final   payload 5       \
          (?) uid 1000  by SCM_CREDENTIALS only\n"
     );
     let unnamed = beat(Status::Critical, BeatOrigin::SocketModeOnly, None);
     assert_eq!(
         human(&unnamed),
-        "    12.345  beat           4242  critical  nonce 18446744073709551615  payload 5       \
+        "    12.345  beat           4242  critical  nonce final   payload 5       \
          unknown sender  by the socket's mode only\n"
     );
     assert_eq!(
@@ -129,7 +129,7 @@ fn decode() {
     assert_eq!(
         object(&event),
         json!({
-            "event": "decode", "error": "BadCrc",
+            "event": "decode", "error": "BadCrc", "error_code": "bad_crc",
             "detail": "bad CRC-32C: expected 0x00000001, got 0xdeadbeef",
             "observer_ns": 0, "sender": evil(),
         })
