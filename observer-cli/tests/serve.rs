@@ -219,6 +219,25 @@ fn what_cannot_be_served_ends_the_observer_at_the_start() {
     assert_eq!(fs::read(scene.path("control")).unwrap(), b"precious");
 }
 
+/// What clears old files away spares those that it finds in this table.
+#[test]
+fn sockets_of_relative_paths_are_known_by_whole_ones() {
+    let scene = Scene::new();
+    let mut command = observer(&["run", "--attest", "off", "--threshold-ms", "300"]);
+    command
+        .args(["--socket", "socket", "--control", "control"])
+        .current_dir(scene.path(""))
+        .stdout(Stdio::null());
+    let running = Running::start(&mut command);
+    let table = fs::read_to_string("/proc/net/unix").unwrap();
+    for name in ["socket", "control"] {
+        let whole = fs::canonicalize(scene.path(name)).unwrap();
+        let whole = whole.to_str().unwrap();
+        assert!(table.lines().any(|line| line.ends_with(whole)), "{table}");
+    }
+    drop(running);
+}
+
 #[test]
 fn the_status_is_for_scripts_and_for_people() {
     let scene = Scene::new();

@@ -178,9 +178,9 @@ const LISTEN_BACKLOG: i32 = 16;
 /// Binds a socket safely, see [`UnboundSocket::bind`].
 fn bind(socket: &OwnedFd, options: &SocketOptions) -> Result<SocketFile, BindError> {
     let path = &options.path;
-    let address = path::address(path)?;
     let (directory, name) = path::split(path)?;
     let directory = Arc::new(Directory::open(directory)?);
+    let address = path::address(path, &directory, name)?;
     let _lock = directory.lock(name)?;
     remove_stale(&directory, name, path, &address)?;
     name_socket(socket, &address, options)?;

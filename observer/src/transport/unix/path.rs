@@ -2,7 +2,8 @@
 //! system call, and the directory that holds the file.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -22,8 +23,32 @@ const LOCK_TRIES: u32 = 200;
 /// Pause between two tries to lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
+/// The address to bind to: the file's whole path, without symbolic links, where
+/// it fits. By that others find the socket in `/proc/net/unix`: systemd-tmpfiles
+/// spares no file whose path is not there (`unix_socket_alive`,
+/// `src/tmpfiles/tmpfiles.c`).
+pub(super) fn address(
+    given: &Path,
+    directory: &Directory,
+    name: &OsStr,
+) -> Result<SocketAddrUnix, BindError> {
+    let whole = directory.whole_path().map(|folder| folder.join(name));
+    if let Some(whole) = &whole
+        && whole.as_os_str().len() <= MAX_PATH
+    {
+        return as_given(whole);
+    }
+    let address = as_given(given)?;
+    tracing::warn!(
+        path = %given.display(),
+        "the socket is bound by its path as it was given, for the whole one is unknown or has more \
+         than {MAX_PATH} bytes: what clears old files away, as systemd-tmpfiles does, may remove it"
+    );
+    Ok(address)
+}
+
 /// The path as a socket address.
-pub(super) fn address(path: &Path) -> Result<SocketAddrUnix, BindError> {
+pub(super) fn as_given(path: &Path) -> Result<SocketAddrUnix, BindError> {
     let length = path.as_os_str().len();
     let path = path.to_owned();
     if length > MAX_PATH {
@@ -35,6 +60,9 @@ pub(super) fn address(path: &Path) -> Result<SocketAddrUnix, BindError> {
 
 /// The path's directory and the file's name in it.
 pub(super) fn split(path: &Path) -> Result<(&Path, &OsStr), BindError> {
+    if path.as_os_str().as_encoded_bytes().contains(&0) {
+        return Err(BindError::BadPath(path.to_owned()));
+    }
     let name = path.file_name();
     let (Some(directory), Some(name)) = (path.parent(), name) else {
         return Err(BindError::BadPath(path.to_owned()));
@@ -65,6 +93,17 @@ impl Directory {
         })?;
         let path = path.to_owned();
         Ok(Self { opened, path })
+    }
+
+    /// The path from the root, without symbolic links, of the directory that is
+    /// open, whatever has become of the links that led to it. `None` if it
+    /// cannot be told, as of one that was removed.
+    fn whole_path(&self) -> Option<PathBuf> {
+        let link = format!("/proc/self/fd/{}", self.opened.as_raw_fd());
+        let whole = fs::read_link(link).ok()?;
+        let there = rustix::fs::stat(&whole).ok()?;
+        let ours = rustix::fs::fstat(&self.opened).ok()?;
+        ((there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)).then_some(whole)
     }
 
     /// Locks the name against other observers, as long as the result lives.

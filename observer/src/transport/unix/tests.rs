@@ -2,18 +2,22 @@
 
 mod refused;
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::thread;
 
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
+use rustix::net::{
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg, sockopt,
+};
 use rustix::process::Uid;
 use tempfile::TempDir;
 
@@ -90,6 +94,72 @@ fn the_longest_path_works() {
     let path = scratch.path().join("x".repeat(room));
     let _socket = bind(&path).expect("binds");
     sender(&path).send(&[0]).expect("sends");
+}
+
+/// By the path in `/proc/net/unix` others know that the file is in use.
+#[test]
+fn the_socket_has_its_whole_path_by_whichever_it_was_named() {
+    let scratch = scratch();
+    let root = scratch.path().canonicalize().expect("it is there");
+    fs::create_dir(root.join("real")).expect("a directory");
+    symlink("real", root.join("link")).expect("a link");
+    let whole = root.join("real/s");
+    // The last is too long as it is given.
+    let long = format!("{}real/s", "real/../".repeat(20));
+    for given in ["real/s", "link/s", "link/../real/./s", &long] {
+        let socket = bind(&root.join(given)).expect("binds");
+        assert_eq!(bound_path(socket.as_fd()), whole, "{given}");
+        sender(&whole).send(&[0]).expect("sends");
+        drop(socket);
+        assert!(!whole.exists(), "{given}");
+    }
+    let listener = BoundListener::bind(&options(root.join("link/l"))).expect("binds");
+    assert_eq!(bound_path(listener.get().as_fd()), root.join("real/l"));
+}
+
+/// A whole path that does not fit is no reason not to start.
+#[test]
+fn a_socket_is_bound_as_it_is_given_where_its_whole_path_is_too_long() {
+    let scratch = scratch();
+    let deep = scratch.path().join("x".repeat(100));
+    fs::create_dir(&deep).expect("a directory");
+    symlink(&deep, scratch.path().join("link")).expect("a link");
+    let given = scratch.path().join("link/s");
+    let socket = bind(&given).expect("binds");
+    assert_eq!(bound_path(socket.as_fd()), given);
+    drop(socket);
+    assert_eq!(fs::read_dir(&deep).expect("a list").count(), 0);
+}
+
+fn bound_path(socket: BorrowedFd<'_>) -> PathBuf {
+    let name = rustix::net::getsockname(socket).expect("it is bound");
+    let address = SocketAddrUnix::try_from(name).expect("an address");
+    PathBuf::from(OsStr::from_bytes(address.path_bytes().expect("a path")))
+}
+
+/// Between opening the folder and binding, the path may come to lead to
+/// another one.
+#[test]
+fn a_link_that_is_changed_leads_nowhere_else() {
+    let scratch = scratch();
+    let [ours, other, link] = ["ours", "other", "link"].map(|name| scratch.path().join(name));
+    fs::create_dir(&ours).expect("a directory");
+    fs::create_dir(&other).expect("a directory");
+    symlink(&ours, &link).expect("a link");
+    let directory = path::Directory::open(&link).expect("a directory");
+    fs::remove_file(&link).expect("removes");
+    symlink(&other, &link).expect("a link");
+    let address = |name: &str| {
+        let given = link.join(name);
+        let address = path::address(&given, &directory, name.as_ref()).expect("an address");
+        PathBuf::from(OsStr::from_bytes(address.path_bytes().expect("a path")))
+    };
+    let ours = ours.canonicalize().expect("it is there");
+    assert_eq!(address("s"), ours.join("s"));
+    // The folder that is open has no path any more: the kernel is asked to
+    // resolve what was given, and the file will not be found in the folder.
+    fs::remove_dir(&ours).expect("removes");
+    assert_eq!(address("s"), link.join("s"));
 }
 
 #[test]
@@ -169,7 +239,7 @@ fn the_file_is_its_owners_only_until_it_has_its_group() {
     };
     let unbound = BoundSocket::open().expect("a socket");
     assert!(sockopt::socket_passcred(&unbound).expect("an option"));
-    let address = path::address(&asked.path).expect("an address");
+    let address = path::as_given(&asked.path).expect("an address");
     name_socket(&unbound.socket, &address, &asked).expect("binds");
     assert_eq!(mode_of(&asked.path), 0o600);
 }
