@@ -1,6 +1,7 @@
 //! `observer top`: a live view of a running observer.
 
 mod app;
+mod hangup;
 mod view;
 
 use std::io::{self, IsTerminal as _};
@@ -39,6 +40,7 @@ pub(crate) fn execute(args: &Top) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
+    hangup::end_with_terminal().context("cannot watch the terminal")?;
     let terminal = ratatui::try_init().context("cannot use the terminal")?;
     let result = runtime.block_on(watch(args, terminal));
     // Whatever happened, the terminal has to be as the shell left it.
@@ -52,14 +54,20 @@ async fn watch(args: &Top, mut terminal: DefaultTerminal) -> anyhow::Result<()> 
     let mut shutdown = Shutdown::new()?;
     let mut keys = EventStream::new();
     let mut app = App::new();
-    let mut request = Box::pin(fetch_after(&args.control, app.rows(), Duration::ZERO));
+    let mut requested = app.rows();
+    let mut request = Box::pin(fetch_after(&args.control, requested, Duration::ZERO));
     loop {
         terminal.draw(|frame| view::draw(frame, &mut app))?;
+        if app.lacks_agents(requested) {
+            requested = app.rows();
+            request.set(fetch_after(&args.control, requested, Duration::ZERO));
+        }
         tokio::select! {
             _ = shutdown.requested() => return Ok(()),
             status = &mut request => {
                 app.update(status);
-                request.set(fetch_after(&args.control, app.rows(), interval));
+                requested = app.rows();
+                request.set(fetch_after(&args.control, requested, interval));
             }
             event = keys.next() => match event {
                 Some(event) => if app.handle(&event?) == Next::Stop {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use observer_common::frame::{Frame, Status};
 use observer_testing::{connect, frame};
-use observer_tests::observer::{PATIENCE, Setup};
+use observer_tests::observer::{Observer, PATIENCE, Setup};
 use observer_tests::{need_kernel, observer_binary};
 
 /// A terminal of so many columns and lines; its server is of the test's own
@@ -185,24 +185,7 @@ fn a_crowd_of_attacks_stays_on_the_screen() {
 #[test]
 fn keys_lead_to_every_agent() {
     need_kernel!();
-    let setup = Setup::new(60_000).arg("--attest").arg("off");
-    let control = setup.directory().join("control").display().to_string();
-    let port = free_port();
-    let observer = setup
-        .arg("--control")
-        .arg(&control)
-        .arg("--udp")
-        .arg(&format!("127.0.0.1:{port}"))
-        .arg("--accept-network-beats")
-        .start();
-    let agent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    // Nobody attests them, so that one process can be all of these.
-    for pid in 1001..=1200 {
-        agent
-            .send_to(&frame(pid, 1).encode(), ("127.0.0.1", port))
-            .expect("sends");
-    }
-    observer.expect_count("beats", 200, |event| event["event"] == "beat");
+    let (_observer, control) = crowd();
     let folder = tempfile::tempdir().expect("a directory");
     let top = format!(
         "{} top --interval-ms 100 --control {control}",
@@ -222,6 +205,54 @@ fn keys_lead_to_every_agent() {
     terminal.expect(&["agents 1-", "1001"]);
     terminal.press("C-c");
     terminal.expect(&["ended with 0"]);
+}
+
+/// Neither a terminal that grows nor a page that is turned waits for the next
+/// interval, which may be a minute away.
+#[test]
+fn agents_that_come_into_view_are_there_at_once() {
+    need_kernel!();
+    let (_observer, control) = crowd();
+    let folder = tempfile::tempdir().expect("a directory");
+    let top = format!(
+        "{} top --interval-ms 60000 --control {control}",
+        observer_binary().display()
+    );
+    let terminal = Terminal::start(folder.path(), 100, 24, &top);
+    terminal.expect(&["agents 1-", "of 200", "1001"]);
+    let began = Instant::now();
+    // More than were requested before it was known how many fit.
+    terminal.tmux(&["resize-window", "-x", "100", "-y", "110"]);
+    terminal.expect(&["1001", "1090"]);
+    terminal.press("PageDown");
+    terminal.press("PageDown");
+    terminal.expect(&["-200 of 200", "1200"]);
+    assert!(began.elapsed() < PATIENCE / 2);
+    terminal.press("q");
+    terminal.expect(&["ended with 0"]);
+}
+
+/// An observer that knows 200 agents, and its control socket.
+fn crowd() -> (Observer, String) {
+    let setup = Setup::new(60_000).arg("--attest").arg("off");
+    let control = setup.directory().join("control").display().to_string();
+    let port = free_port();
+    let observer = setup
+        .arg("--control")
+        .arg(&control)
+        .arg("--udp")
+        .arg(&format!("127.0.0.1:{port}"))
+        .arg("--accept-network-beats")
+        .start();
+    let agent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    // Nobody attests them, so that one process can be all of these.
+    for pid in 1001..=1200 {
+        agent
+            .send_to(&frame(pid, 1).encode(), ("127.0.0.1", port))
+            .expect("sends");
+    }
+    observer.expect_count("beats", 200, |event| event["event"] == "beat");
+    (observer, control)
 }
 
 fn free_port() -> u16 {

@@ -2,7 +2,9 @@
 
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
+use crate::control::MAX_ROWS;
 use crate::daemon_status::DaemonStatus;
+use crate::describe::known;
 
 /// The state of the view.
 pub(super) struct App {
@@ -44,6 +46,17 @@ impl App {
     /// How many agents to request to fill the view.
     pub(super) fn rows(&self) -> usize {
         self.first.saturating_add(self.fitting)
+    }
+
+    /// Whether agents are to be seen that were not requested: the terminal has
+    /// grown, or somebody turned the page. What was requested last is so many.
+    pub(super) fn lacks_agents(&self, requested: usize) -> bool {
+        let known = self
+            .status
+            .as_ref()
+            .map_or(0, |status| known(&status.observer));
+        let known = usize::try_from(known).unwrap_or(usize::MAX);
+        !self.paused && self.rows().min(known).min(MAX_ROWS) > requested
     }
 
     /// Takes a new status, or notes why there is none.

@@ -7,7 +7,7 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::Line;
-use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table};
+use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table, Wrap};
 
 use super::app::App;
 use crate::daemon_status::DaemonStatus;
@@ -33,8 +33,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App) {
             .failure
             .as_deref()
             .unwrap_or("waiting for the status ...");
-        let lines = [waiting, "", KEYS].map(Line::from).to_vec();
-        frame.render_widget(Paragraph::new(lines), frame.area());
+        // What is wrong, and then what to do about it.
+        let lines = waiting.split("; ").chain(["", KEYS]).map(Line::from);
+        let text = Paragraph::new(lines.collect::<Vec<_>>()).wrap(Wrap { trim: true });
+        frame.render_widget(text, frame.area());
         return;
     };
     let lines = head(&status, app);
