@@ -2,6 +2,7 @@
 //! and for the live view.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use observer_audit::{Counts, Trail};
@@ -46,6 +47,20 @@ pub(crate) struct DaemonStatus {
 }
 
 impl DaemonStatus {
+    /// For how long the observer has run. By its own clock: the time of day may
+    /// be set meanwhile, as it is at the boot of a host without a battery.
+    pub(crate) fn uptime(&self) -> Duration {
+        Duration::from_nanos(self.observer.observer_ns)
+    }
+
+    /// How long ago the last of these incidents was, by the same clock.
+    pub(crate) fn age(&self, incident: &RecentIncident) -> Duration {
+        match incident.last_ns {
+            Some(last) => Duration::from_nanos(self.observer.observer_ns.saturating_sub(last)),
+            None => Duration::try_from(self.time.duration_since(incident.last)).unwrap_or_default(),
+        }
+    }
+
     /// Each place where something can be lost, by the name that metrics and
     /// views have for it, and how much was.
     pub(crate) fn losses(&self) -> impl Iterator<Item = (&str, u64)> {
@@ -194,6 +209,10 @@ pub(crate) struct RecentIncident {
     pub(crate) first: Timestamp,
     /// When the last was received.
     pub(crate) last: Timestamp,
+    /// The same in nanoseconds since the observer started, by a clock that
+    /// nobody sets. `None`: an observer of an earlier version.
+    #[serde(default)]
+    pub(crate) last_ns: Option<u64>,
 }
 
 /// A task's name as text that is safe on a terminal.

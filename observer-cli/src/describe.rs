@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use observer::tier_name;
 use observer_events::agents::{AgentState, Division};
 use observer_events::event::BeatOrigin;
@@ -35,7 +34,7 @@ pub(crate) fn write(out: &mut impl Write, status: &DaemonStatus) -> io::Result<(
         writeln!(out)?;
         let mut table = Table::new(INCIDENT_COLUMNS);
         for incident in &status.incidents {
-            table.row(incident_row(incident, status.time));
+            table.row(incident_row(incident, status.age(incident)));
         }
         table.write(out)?;
     }
@@ -51,12 +50,11 @@ pub(crate) fn summary(status: &DaemonStatus) -> Vec<String> {
 
 fn lines(status: &DaemonStatus) -> Vec<String> {
     let observer = &status.observer;
-    let up = between(status.started, status.time);
     let mut lines = vec![format!(
         "observer {}, pid {}, up {}, kernel {}, lockdown {}",
         status.version,
         status.pid,
-        span(up),
+        span(status.uptime()),
         status.kernel,
         status.lockdown,
     )];
@@ -193,7 +191,8 @@ pub(crate) const INCIDENT_COLUMNS: [&str; 8] = [
     "times", "last", "incident", "claims", "sent by", "uid", "name", "from",
 ];
 
-pub(crate) fn incident_row(incident: &RecentIncident, now: Timestamp) -> [String; 8] {
+/// The row of an incident whose last was so long ago.
+pub(crate) fn incident_row(incident: &RecentIncident, age: Duration) -> [String; 8] {
     let what = match &incident.cause {
         Some(cause) => cause.name(),
         None => incident.kind.as_str(),
@@ -205,7 +204,7 @@ pub(crate) fn incident_row(incident: &RecentIncident, now: Timestamp) -> [String
     };
     [
         incident.count.to_string(),
-        format!("{} ago", span(between(incident.last, now))),
+        format!("{} ago", span(age)),
         what.into(),
         shown(incident.claimed_pid.as_ref()),
         sender,
@@ -249,11 +248,6 @@ fn list(items: impl Iterator<Item = String>) -> String {
     items.collect::<Vec<_>>().join(", ")
 }
 
-/// How long after one moment another was; zero, if it was before.
-pub(crate) fn between(one: Timestamp, other: Timestamp) -> Duration {
-    Duration::try_from(other.duration_since(one)).unwrap_or_default()
-}
-
 /// A span of time in its two largest units.
 fn span(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -274,6 +268,28 @@ fn span(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The time of day is set while the observer runs: nothing was long ago
+    /// because of that.
+    #[test]
+    fn durations_do_not_go_by_the_time_of_day() {
+        let text = include_str!("../tests/responses/status-0.1.0.json");
+        let mut status: DaemonStatus = serde_json::from_str(text).unwrap();
+        let incident = serde_json::json!({
+            "kind": "auth_failure", "count": 1, "first": "2026-11-26T21:31:43Z",
+            "last": "2026-11-26T21:31:43Z", "last_ns": 62_000_000_000_u64,
+        });
+        status.incidents = vec![serde_json::from_value(incident).unwrap()];
+        status.observer.observer_ns = 65_000_000_000;
+        for time in ["1970-01-01T00:00:07Z", "2037-01-01T00:00:00Z"] {
+            status.time = time.parse().unwrap();
+            let mut text = Vec::new();
+            write(&mut text, &status).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            assert!(text.contains(", up 1m 5s, "), "{text}");
+            assert!(text.contains("  3.0s ago  "), "{text}");
+        }
+    }
 
     #[test]
     fn spans() {

@@ -79,6 +79,7 @@ impl From<&Tally> for RecentIncident {
             count: tally.count,
             first: tally.first,
             last: tally.last,
+            last_ns: Some(tally.incident.observer_ns),
         }
     }
 }

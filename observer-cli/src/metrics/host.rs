@@ -11,6 +11,7 @@ use crate::daemon_status::DaemonStatus;
 
 pub(super) fn encode(families: &mut Families<'_>, status: &DaemonStatus) -> fmt::Result {
     let Snapshot {
+        observer_ns,
         threshold_ns,
         routes,
         ..
@@ -32,6 +33,11 @@ pub(super) fn encode(families: &mut Families<'_>, status: &DaemonStatus) -> fmt:
         "start_time_seconds",
         "When the observer started, since the Unix epoch",
         seconds_of(status.started.as_nanosecond()),
+    )?;
+    families.gauge(
+        "uptime_seconds",
+        "How long the observer has run, by a clock that nobody sets",
+        seconds(*observer_ns),
     )?;
     families.infos(
         "attestation",

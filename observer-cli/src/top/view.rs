@@ -11,9 +11,7 @@ use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table, Wrap};
 
 use super::app::App;
 use crate::daemon_status::DaemonStatus;
-use crate::describe::{
-    AGENT_COLUMNS, INCIDENT_COLUMNS, agent_row, between, incident_row, known, summary,
-};
+use crate::describe::{AGENT_COLUMNS, INCIDENT_COLUMNS, agent_row, incident_row, known, summary};
 
 /// An incident within this time is shown in red.
 const RECENT: Duration = Duration::from_secs(10);
@@ -101,9 +99,9 @@ fn draw_agents(frame: &mut Frame<'_>, area: Rect, app: &mut App, status: &Daemon
 
 fn draw_incidents(frame: &mut Frame<'_>, area: Rect, status: &DaemonStatus) {
     let rows = status.incidents.iter().map(|incident| {
-        let is_recent = between(incident.last, status.time) < RECENT;
-        let style = if is_recent { ALARM } else { Style::new() };
-        Row::new(incident_row(incident, status.time).map(Cell::from)).style(style)
+        let age = status.age(incident);
+        let style = if age < RECENT { ALARM } else { Style::new() };
+        Row::new(incident_row(incident, age).map(Cell::from)).style(style)
     });
     let title = match status.incidents.len() {
         0 => " incidents: none ",
