@@ -85,7 +85,10 @@ impl Run {
                 "--ingest ring and --refuse kernel need eBPF, which --attest off and --tier scm \
                  do not use",
             ),
-            _ => self.serve.contradiction(),
+            _ => self
+                .output
+                .contradiction()
+                .or_else(|| self.serve.contradiction()),
         };
         let clash = || paths::clash(self.files()).map(Cow::Owned);
         reason.map(Cow::Borrowed).or_else(clash)

@@ -11,6 +11,7 @@ mod json;
 mod plain;
 mod words;
 
+use json::TextNumbers;
 pub use json::{Ascii, write_json};
 pub use plain::Plain;
 pub use words::{Count, Nonce};
@@ -20,6 +21,9 @@ pub use words::{Count, Nonce};
 pub enum Format {
     /// One JSON object a line, pure ASCII.
     Json,
+    /// The same with all fields of 64 bits as strings, for readers that have no
+    /// integers beyond 2^53: JavaScript, and jq before 1.7.
+    JsonTextNumbers,
     /// One aligned line a report, for reading along. No byte that a sender
     /// chose reaches the terminal unescaped.
     Human {
@@ -66,8 +70,16 @@ impl Formatter {
     pub fn report(&mut self, report: &Report) {
         let Self { format, buffer } = self;
         match (*format, report) {
-            (Format::Json, Report::Observation(observation)) => json::write(buffer, observation),
-            (Format::Json, Report::Notice(notice)) => json::write(buffer, notice),
+            (Format::Json, Report::Observation(observation)) => {
+                json::write(buffer, observation, Ascii);
+            }
+            (Format::Json, Report::Notice(notice)) => json::write(buffer, notice, Ascii),
+            (Format::JsonTextNumbers, Report::Observation(observation)) => {
+                json::write(buffer, observation, TextNumbers);
+            }
+            (Format::JsonTextNumbers, Report::Notice(notice)) => {
+                json::write(buffer, notice, TextNumbers);
+            }
             (Format::Human { color }, report) => human::write(buffer, report, color),
         }
     }

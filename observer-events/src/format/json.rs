@@ -11,9 +11,9 @@ use crate::event::Event;
 use crate::report::Observation;
 
 /// Appends one line.
-pub(super) fn write(buffer: &mut Vec<u8>, report: &impl Serialize) {
+pub(super) fn write(buffer: &mut Vec<u8>, report: &impl Serialize, form: impl Formatter) {
     let before = buffer.len();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut *buffer, Ascii);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *buffer, form);
     if report.serialize(&mut serializer).is_err() {
         // A buffer in memory takes everything and no value here refuses to be
         // serialised; should one ever do, half a line must not go out.
@@ -170,6 +170,24 @@ impl Formatter for Ascii {
             }
         }
         Ok(())
+    }
+}
+
+/// [`Ascii`], with numbers of 64 bits as strings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TextNumbers;
+
+impl Formatter for TextNumbers {
+    fn write_u64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: u64) -> io::Result<()> {
+        write!(writer, "\"{value}\"")
+    }
+
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        Ascii.write_string_fragment(writer, fragment)
     }
 }
 

@@ -35,6 +35,29 @@ fn a_beat_as_json_byte_for_byte() {
     );
 }
 
+/// Numbers of 32 bits stay numbers; null stays null.
+#[test]
+fn numbers_of_64_bits_as_strings() {
+    let event = beat(
+        Status::Ok,
+        BeatOrigin::KernelAttested,
+        Some(sender(4242, b"agent", 1000)),
+    );
+    assert_eq!(
+        render(Format::JsonTextNumbers, &event),
+        concat!(
+            r#"{"event":"beat","pid":4242,"status":"ok","payload":5,"#,
+            r#""nonce":"18446744073709551615","origin":"kernel_attested","#,
+            r#""pid_ns_inode":"4026531836","observer_ns":"12345678901","#,
+            r#""sender":{"pid":4242,"own_pid":7,"host_pid":14711,"tid":14712,"#,
+            r#""pid_ns_inode":"4026531836","uid":1000,"gid":100,"start_ns":"123456789","#,
+            r#""comm":"agent","cgroup_id":"99","scm_pid":4242,"via":"btf","#,
+            r#""task_kind":"thread"}}"#,
+            "\n"
+        )
+    );
+}
+
 #[test]
 fn beats() {
     let attested = beat(
