@@ -14,7 +14,7 @@ use observer_events::format::Plain;
 use serde::Serialize;
 
 use crate::failure::CANNOT_ATTEST;
-use crate::plain::write_document;
+use crate::plain::{ignore_broken_pipe, write_document};
 use crate::stream::Stream;
 
 /// `observer doctor`
@@ -36,13 +36,14 @@ pub(crate) struct Doctor {
 pub(crate) fn execute(args: &Doctor) -> anyhow::Result<ExitCode> {
     let report = probe(&args.btf);
     let mut text = Vec::new();
-    if args.json {
+    let written = if args.json {
         write_json(&mut text, &report)
     } else {
         write_table(&mut text, &report, Stream::Stdout.color())
-    }
-    .and_then(|()| io::stdout().write_all(&text))
-    .context("cannot write the report to stdout")?;
+    };
+    let written = written.and_then(|()| io::stdout().write_all(&text));
+    // Even if nobody reads the output, the exit code is still to be returned.
+    ignore_broken_pipe(written).context("cannot write the report to stdout")?;
     Ok(match report.attested_tier() {
         Some(_) => ExitCode::SUCCESS,
         None => ExitCode::from(CANNOT_ATTEST),

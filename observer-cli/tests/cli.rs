@@ -121,7 +121,8 @@ fn bad_values_are_refused_with_the_flag_and_the_value() {
 
 #[test]
 fn contradictions_are_refused() {
-    let cases: [&[&str]; 7] = [
+    let cases: [&[&str]; 8] = [
+        &["--json-u64", "string"],
         &["--json", "--output", "human"],
         &["--tier", "scm"],
         &["--attest", "require", "--tier", "scm"],
@@ -358,6 +359,43 @@ fn a_missing_file_is_told_alike() {
     }
     let log = text(&observer(&["status", "--control", "/etc/passwd"]).stderr);
     assert!(log.contains("it is no socket"), "{log}");
+}
+
+/// Whoever stops reading, as `head` does, changes no exit code.
+#[test]
+fn a_reader_that_is_gone_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (trail, key, verify_key) = (path("trail"), path("key"), path("verify-key"));
+    std::fs::write(&trail, "").unwrap();
+    for args in [
+        &[
+            "audit",
+            "keygen",
+            "--audit-key",
+            &key,
+            "--verify-key",
+            &verify_key,
+        ][..],
+        &["audit", "report", &trail],
+        &["audit", "verify", &trail, "--key", &verify_key],
+        &["doctor"],
+        &["doctor", "--json"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_observer"));
+        let output = command.args(args).stdout(writer).output().unwrap();
+        let log = text(&output.stderr);
+        let is_keygen = args.contains(&"keygen");
+        let read = if is_keygen {
+            Some(0)
+        } else {
+            observer(args).status.code()
+        };
+        assert_eq!(output.status.code(), read, "{args:?}: {log}");
+        assert!(!log.contains("pipe"), "{args:?}: {log}");
+    }
 }
 
 /// Garbage is no trail without incidents.

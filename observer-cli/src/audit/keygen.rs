@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::plain::write_to_stderr;
+use crate::plain::{ignore_broken_pipe, write_to_stderr};
 
 /// `observer audit keygen`
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ pub(crate) struct Keygen {
 
 pub(super) fn execute(args: &Keygen) -> anyhow::Result<()> {
     let trail = observer_audit::generate(&args.audit_key, &args.verify_key)?;
-    writeln!(io::stdout(), "trail {trail}")?;
+    ignore_broken_pipe(writeln!(io::stdout(), "trail {trail}"))?;
     write_to_stderr(format_args!(
         "now move {} off this host: whoever has it can forge the trail",
         args.verify_key.display()
