@@ -16,7 +16,6 @@ pub(crate) const CANNOT_ATTEST: u8 = 3;
 /// The error and its causes, each once, since some errors include their cause;
 /// then what to do about it.
 pub(crate) fn explain(error: &anyhow::Error) -> String {
-    let start = error.downcast_ref::<StartError>();
     let causes = error.chain().map(ToString::to_string);
     let text = causes.fold(String::new(), |mut text, cause| {
         if !text.contains(&cause) {
@@ -25,7 +24,7 @@ pub(crate) fn explain(error: &anyhow::Error) -> String {
         }
         text
     });
-    match start.and_then(advice) {
+    match advice(error) {
         Some(advice) => format!("{text}; {advice}"),
         None => text,
     }

@@ -119,12 +119,12 @@ fn describe(out: &mut impl Write, verification: &Verification) -> io::Result<()>
             "that the observer cut off, as it recorded",
         ),
         (
-            verification.continuations,
-            "times that `observer audit repair` continued the trail where it was broken",
+            Count(verification.continuations, "time", "times"),
+            "that `observer audit repair` continued the trail where it was broken",
         ),
         (
-            verification.alterations,
-            "times that somebody else changed, emptied or renamed the file, as the observer \
+            Count(verification.alterations, "time", "times"),
+            "that somebody else changed, emptied or renamed the file, as the observer \
              recorded",
         ),
     ] {
