@@ -10,7 +10,7 @@ use std::process;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 
-use super::{BATCH, Datagram, Payload, Receiver, ask_for_time_and_credentials};
+use super::{BATCH, Datagram, FEW, Payload, Receiver, ask_for_time_and_credentials};
 
 /// A sender and the socket it sends to. The queue of such a pair is bounded
 /// by the sender's buffer only (`unix_dgram_sendmsg` spares a peer that is
@@ -102,17 +102,24 @@ fn send_descriptors(sender: &UnixDatagram, descriptors: &[BorrowedFd<'_>]) {
 }
 
 #[test]
-fn a_long_queue_comes_in_full_batches_and_in_order() {
+fn a_long_queue_comes_in_full_batches_after_a_small_one_and_in_order() {
     let (sender, socket) = pair();
     let mut receiver = Receiver::for_unix();
     for number in 0..150 {
         sender.send(&[number; 32]).expect("sends");
     }
     let mut expected = 0..150;
-    for size in [BATCH, BATCH, 150 - 2 * BATCH, 0] {
+    let rest = 150 - FEW - 2 * BATCH;
+    for (size, is_drained) in [
+        (FEW, false),
+        (BATCH, false),
+        (BATCH, false),
+        (rest, true),
+        (0, true),
+    ] {
         let batch = receiver.receive(socket.as_fd()).expect("receives");
         let count = batch.received;
-        assert_eq!(count, size);
+        assert_eq!((count, batch.is_drained), (size, is_drained));
         for index in 0..count {
             let datagram = receiver.get(index).expect("received");
             let number = expected.next().expect("no more than sent");
