@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use observer_tests::btf::Types;
-use observer_tests::need_kernel;
 use observer_tests::privilege::{Binary, Privilege};
+use observer_tests::{is_emulated, need_kernel};
 use serde_json::Value;
 
 /// What an observer and `doctor` make of a file of types.
@@ -133,11 +133,22 @@ const FIELDS: [Field; 31] = [
     field("net", "ns", UDP, &[]),
 ];
 
-/// By `doctor` alone: what it finds of a tier is what the observer does
-/// (`doctor.rs`).
 /// What only the program for UDP reads: without it that listener is refused.
 const UDP: &str = "udp_tier_btf";
 
+/// What is tried on an emulated machine, where each takes many seconds: the
+/// fields that a verdict is made of.
+const EMULATED: [&str; 6] = [
+    "tgid",
+    "thread_pid",
+    "start_boottime",
+    "cred",
+    "uid",
+    "comm",
+];
+
+/// By `doctor` alone: what it finds of a tier is what the observer does
+/// (`doctor.rs`).
 fn outcome(binary: &Binary, file: &Path, check: &str) -> Outcome {
     let mut command = binary.command(Privilege::Root);
     let command = command.args(["doctor", "--json", "--btf"]).arg(file);
@@ -191,8 +202,12 @@ fn no_field_that_is_elsewhere_goes_unnoticed() {
     let binary = Binary::new();
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("vmlinux.btf");
+    fs::write(&file, types.bytes()).expect("there is room");
+    let right = outcome(&binary, &file, FIELDS[0].check);
+    assert_eq!(right, Outcome::Unnoticed, "there is no mistake in these");
     let mut unnoticed = Vec::new();
-    for field in &FIELDS {
+    let is_tried = |field: &&Field| !is_emulated() || EMULATED.contains(&field.name);
+    for field in FIELDS.iter().filter(is_tried) {
         let member = types.find(field.structure, field.name);
         for (name, bits) in places(&types, field) {
             fs::write(&file, types.with(&member, bits)).expect("there is room");
