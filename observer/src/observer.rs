@@ -20,6 +20,10 @@ use crate::route::{PARK_RETRY_NS, Route as _, Routes};
 use crate::stream::Registered;
 use crate::waker::Waker;
 
+/// How many passes in a row may bring nothing to report, as in a flood of what
+/// is no beat, before the caller gets its turn.
+const MOST_PASSES: usize = 16;
+
 /// Says which agents are alive, which have stalled, and which beats were
 /// forged.
 ///
@@ -30,7 +34,7 @@ pub struct Observer {
     pub(crate) engine: Engine,
     pub(crate) poller: Poller,
     /// Something has come, or is due, that no pass has been made for.
-    is_pass_due: bool,
+    pub(crate) is_pass_due: bool,
     /// Once what is at hand has been reported there is nothing else, as far as
     /// was known when [`Observer::wait`] returned or nothing was found.
     has_looked: bool,
@@ -59,22 +63,25 @@ impl Observer {
     ///
     /// A stall is judged only after all waiting input has been read. After
     /// [`Observer::wait`] it reports what was waited for, and takes no system
-    /// call more to find that there is nothing else.
+    /// call more to find that there is nothing else. In a flood of what is not
+    /// reported it returns `None` now and then, so that the caller has its turn;
+    /// a wait does not block then.
     pub fn observe(&mut self) -> Option<Report> {
         loop {
             if let Some(report) = self.next_at_hand() {
                 return Some(report);
             }
-            if mem::take(&mut self.has_looked) {
+            if self.is_pass_due || mem::take(&mut self.has_looked) {
                 return None;
             }
             self.look();
         }
     }
 
-    /// The next report of what is known to have come.
+    /// The next report of what is known to have come, unless that takes too
+    /// long.
     pub(crate) fn next_at_hand(&mut self) -> Option<Report> {
-        loop {
+        for _ in 0..MOST_PASSES {
             if let Some(report) = self.engine.next_at_hand() {
                 return Some(report);
             }
@@ -83,6 +90,7 @@ impl Observer {
             }
             self.pass();
         }
+        self.engine.next_at_hand()
     }
 
     /// Receives once from each socket that may hold something.
@@ -137,7 +145,7 @@ impl Observer {
             if let Some(report) = self.observe() {
                 return Ok(Some(report));
             }
-            if self.engine.parked() == 0 {
+            if !self.is_pass_due && self.engine.parked() == 0 {
                 break;
             }
             self.wait(Some(Duration::from_nanos(PARK_RETRY_NS)))?;

@@ -13,10 +13,6 @@ use tokio::io::unix::AsyncFd;
 use crate::observer::Observer;
 use crate::poller::Poller;
 
-/// How many batches without a report are worked off before other tasks of the
-/// runtime get their turn.
-const BUDGET: usize = 16;
-
 /// A poller that a runtime waits for.
 #[derive(Debug)]
 pub(crate) struct Registered(AsyncFd<OwnedFd>);
@@ -64,9 +60,14 @@ impl Stream for Observer {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Report>> {
         let observer = self.get_mut();
-        for _ in 0..BUDGET {
+        loop {
             if let Some(report) = observer.next_at_hand() {
                 return Poll::Ready(Some(report));
+            }
+            if observer.is_pass_due {
+                // Other tasks have their turn first.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             match observer.poll_wait(cx) {
                 Poll::Ready(Ok(())) => {}
@@ -76,7 +77,5 @@ impl Stream for Observer {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 }
