@@ -10,6 +10,7 @@ mod shares;
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -28,6 +29,9 @@ pub(crate) use self::shares::{Plan, Rank, Sender};
 /// Bytes that the thread takes at once, unless one text is longer: their room
 /// is free again as soon as they are written.
 const PIECE: usize = 64 << 10;
+
+/// How long the thread pauses where there is no room on the disk.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The observer's end of the queue.
 #[derive(Clone)]
@@ -183,9 +187,11 @@ impl Shared {
         true
     }
 
-    /// Writes what comes, until that fails.
+    /// Writes what comes, until that fails for good. Where there is no room for
+    /// it, it waits, and what finds the queue full meanwhile is counted.
     fn write_all(&self, stream: Stream) -> io::Error {
         let mut piece = Piece::default();
+        let mut is_waiting = false;
         loop {
             self.take(&mut piece);
             let mut rest = piece.rest();
@@ -195,6 +201,15 @@ impl Shared {
                         rest = rest.get(written..).unwrap_or_default();
                         self.lock().taken = rest.len();
                         self.less.notify_all();
+                        if mem::take(&mut is_waiting) {
+                            tracing::info!("{} can be written again", stream.name());
+                        }
+                    }
+                    Err(error) if may_pass(&error) => {
+                        if !mem::replace(&mut is_waiting, true) {
+                            tracing::warn!("{} cannot be written for now: {error}", stream.name());
+                        }
+                        thread::sleep(PAUSE);
                     }
                     Err(error) => return error,
                 }
@@ -211,7 +226,7 @@ impl Shared {
             .wait_while(queue, |queue| queue.waiting.is_empty());
         let mut queue = queue.unwrap_or_else(PoisonError::into_inner);
         if let Some(next) = queue.waiting.pop_front() {
-            queue.spare = std::mem::replace(piece, next);
+            queue.spare = mem::replace(piece, next);
         }
         queue.taken = piece.rest().len();
         queue.bytes = queue.bytes.saturating_sub(queue.taken);
@@ -221,6 +236,15 @@ impl Shared {
         self.lock().has_failed = true;
         self.less.notify_all();
     }
+}
+
+/// Whether a write may succeed later: the disk is full, or the file is as long
+/// as it may be.
+fn may_pass(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge | io::ErrorKind::QuotaExceeded
+    )
 }
 
 impl Queue {
@@ -242,7 +266,7 @@ impl Queue {
         }
         let has_space = |last: &Piece| last.text.len().saturating_add(text.len()) <= PIECE;
         if !self.waiting.back().is_some_and(has_space) {
-            self.waiting.push_back(std::mem::take(&mut self.spare));
+            self.waiting.push_back(mem::take(&mut self.spare));
         }
         if let Some(last) = self.waiting.back_mut() {
             self.shares.charge(text.len(), rank, &mut last.charges);

@@ -8,13 +8,14 @@ use crate::daemon::{DRAIN_TIME, Daemon};
 use crate::flags::Run;
 use crate::log::Log;
 use crate::serve::Serving;
-use crate::{priority, trail};
+use crate::{priority, signals, trail};
 
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// [`observer::StartError`], or what went wrong later.
 pub(crate) fn execute(args: &Run) -> anyhow::Result<()> {
+    signals::prepare().context("cannot set signals")?;
     let log = Log::start()?;
     let result = observe(args, &log);
     log.drain(DRAIN_TIME);

@@ -13,6 +13,7 @@ mod listener;
 mod places;
 mod source;
 
+use std::process;
 use std::thread::{self, JoinHandle};
 
 use anyhow::Context as _;
@@ -25,7 +26,7 @@ use self::http::Access;
 use self::listener::Listener;
 use self::source::Source;
 use crate::daemon_status::DaemonStatus;
-use crate::signals::Shutdown;
+use crate::signals::{Shutdown, reap_orphans};
 
 /// How many requests wait for the observing thread at most.
 const MAX_REQUESTS: usize = 4;
@@ -146,6 +147,9 @@ impl Server {
         runtime.block_on(async move {
             for (listener, access) in listeners {
                 tokio::spawn(listener.serve(access, source.clone()));
+            }
+            if process::id() == 1 {
+                tokio::spawn(reap_orphans());
             }
             tokio::select! {
                 signal = shutdown.requested() => {

@@ -1,0 +1,36 @@
+//! An observer that is the first process of a pid namespace, as in a container.
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use observer_tests::observer::{PATIENCE, Setup};
+use observer_tests::{need_kernel, observer_binary};
+
+/// Whoever loses its parent becomes its child, and must not stay as a zombie.
+#[test]
+fn the_first_process_waits_for_orphans() {
+    need_kernel!();
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--", "sh", "-c"]);
+    command.arg(r#"(sleep 0.5 &); exec "$@""#).arg("sh");
+    command.arg(observer_binary());
+    let observer = Setup::in_command(command, 60_000).start();
+    let [first] = children(observer.pid())[..] else {
+        panic!("not one child");
+    };
+    assert_eq!(children(first).len(), 1, "the orphan");
+    let end = Instant::now() + PATIENCE;
+    while !children(first).is_empty() {
+        assert!(Instant::now() < end, "the orphan is a zombie");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = fs::read_to_string(path).expect("it runs");
+    let pids = text.split_whitespace();
+    pids.map(|pid| pid.parse().expect("a number")).collect()
+}
