@@ -10,7 +10,7 @@ use super::{Field, FieldProof};
 use crate::ebpf::namespace::{PidNamespace, inode};
 use crate::ebpf::program::LoadedProgram;
 use crate::ebpf::program::error::KernelError;
-use crate::ebpf::program::self_test::stat::Stat;
+use crate::ebpf::program::self_test::stat::{Stat, is_proc_ours};
 use crate::ebpf::program::self_test::truth::{STEADY_FLAGS, Truth};
 use crate::ebpf::program::self_test::{Pair, compare, probe};
 
@@ -322,8 +322,9 @@ impl Senders {
         let started = Child::start(&role);
         let child = started.map_err(|error| format!("no child could be started: {error}"))?;
         let pid = child.pid();
-        let namespace = inode(format!("/proc/{pid}/ns/pid"));
-        let stat = Stat::of(&pid.to_string());
+        let shown = Some(pid).filter(|_| is_proc_ours());
+        let namespace = shown.and_then(|pid| inode(format!("/proc/{pid}/ns/pid")));
+        let stat = shown.and_then(|pid| Stat::of(&pid.to_string()));
         child.send()?;
         self.pair.drain();
         Ok(Sent {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process;
 
 use rustix::param::clock_ticks_per_second;
 
@@ -34,6 +35,13 @@ pub(in crate::ebpf::program) struct Stat {
     /// `task_struct.flags`
     pub(in crate::ebpf::program) flags: Option<u32>,
     pub(in crate::ebpf::program) start: Option<Start>,
+}
+
+/// Whether `/proc` numbers processes as this pid namespace does. In one that was
+/// entered without mounting its own, a number is another process's there.
+pub(in crate::ebpf::program) fn is_proc_ours() -> bool {
+    let own = process::id().to_string();
+    fs::read_link("/proc/self").is_ok_and(|link| link.as_os_str() == own.as_str())
 }
 
 impl Stat {
