@@ -241,7 +241,7 @@ fn the_report_has_what_was_done() {
     check_attackers(&mut report, &attackers, &container);
     check_victims(&mut report, &attackers, [one, two, three]);
     let expected = json!({
-        "lines": lines.len(), "unreadable": 0, "incidents": 615, "lost": 0, "not_listed": 0,
+        "lines": lines.len(), "unreadable": 0, "compressed": 0, "incidents": 615, "lost": 0, "not_listed": 0,
         "attackers": [], "victims": [],
     });
     assert_eq!(report, expected);
