@@ -3,7 +3,9 @@
 //!
 //! Whoever fills the queue writes it as far as that needs no waiting: waking
 //! another thread for each line costs several times what the line does. The
-//! rest is left to a thread that may wait.
+//! rest is left to a thread that may wait. Who holds an end of a pipe can delay
+//! even such a write, by a buffer in memory that takes long to be had: the kernel
+//! copies under the pipe's lock (`pipe_read`, `fs/pipe.c`).
 
 mod direct;
 mod shares;

@@ -22,7 +22,11 @@ use crate::waker::Waker;
 
 /// How many passes in a row may bring nothing to report, as in a flood of what
 /// is no beat, before the caller gets its turn.
-const MOST_PASSES: usize = 16;
+pub(crate) const MOST_PASSES: usize = 16;
+
+/// How often the caller has it looked in vain whether something has come, before
+/// it gets its turn.
+const MOST_LOOKS: usize = 4;
 
 /// Says which agents are alive, which have stalled, and which beats were
 /// forged.
@@ -67,15 +71,23 @@ impl Observer {
     /// reported it returns `None` now and then, so that the caller has its turn;
     /// a wait does not block then.
     pub fn observe(&mut self) -> Option<Report> {
-        loop {
+        for _ in 0..MOST_LOOKS {
             if let Some(report) = self.next_at_hand() {
                 return Some(report);
             }
-            if self.is_pass_due || mem::take(&mut self.has_looked) {
+            if self.is_pass_due {
+                break;
+            }
+            if mem::take(&mut self.has_looked) {
                 return None;
             }
             self.look();
         }
+        // What is left makes the descriptor readable at once.
+        if let Err(error) = self.poller.wake_by(Some(0)) {
+            self.engine.note_io_error(error);
+        }
+        None
     }
 
     /// The next report of what is known to have come, unless that takes too
@@ -99,6 +111,12 @@ impl Observer {
         self.poller.receive(&mut self.engine);
         self.engine.finish_pass(now);
         self.is_pass_due = self.poller.has_readable() || self.engine.has_more();
+        // A socket that is never empty must not hide the others.
+        if self.is_pass_due
+            && let Err(error) = self.take_events()
+        {
+            self.engine.note_io_error(error);
+        }
     }
 
     /// Finds out whether something has come, or is due. If not, whatever comes
@@ -265,8 +283,9 @@ impl fmt::Debug for Observer {
     }
 }
 
-/// Readable once there may be something to observe, if there was nothing the
-/// last time: an event loop of another kind can wait for it.
+/// Readable once there may be something to observe, if [`Observer::observe`] found
+/// nothing the last time, and no [`Observer::wait`] came before: an event loop of
+/// another kind waits for it instead.
 impl AsFd for Observer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.poller.as_fd()

@@ -15,7 +15,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::io::Errno;
 
 use self::alarm::Alarm;
 use crate::engine::Engine;
@@ -33,6 +32,8 @@ pub(crate) struct Poller {
     /// Which sockets of each route may hold something.
     readable: [Vec<bool>; Routes::COUNT],
     alarm: Alarm,
+    /// A [`Waker`] was used and no wait has ended by it.
+    is_woken: bool,
 }
 
 /// Something that wakes.
@@ -55,6 +56,7 @@ impl Poller {
             sources: Vec::new(),
             readable: [const { Vec::new() }; Routes::COUNT],
             alarm: Alarm::new()?,
+            is_woken: false,
         };
         for (route, each) in engine.routes.each().enumerate() {
             for (socket, fd) in each.sockets().into_iter().enumerate() {
@@ -97,7 +99,12 @@ impl Poller {
     /// # Errors
     /// What `epoll_wait` fails with, an interrupting signal included.
     pub(crate) fn wait(&mut self) -> io::Result<bool> {
-        self.take_events(None)
+        let mut is_something = false;
+        if !self.is_woken {
+            (is_something, _) = self.take_events(None)?;
+        }
+        self.is_woken = false;
+        Ok(is_something)
     }
 
     /// The same for what has come already.
@@ -105,20 +112,26 @@ impl Poller {
     /// # Errors
     /// As [`Poller::wait`].
     pub(crate) fn look(&mut self) -> io::Result<bool> {
-        match self.take_events(Some(&Timespec::default())) {
-            Err(error) if error.raw_os_error() == Some(Errno::INTR.raw_os_error()) => Ok(false),
-            taken => taken,
+        let mut is_something = false;
+        loop {
+            let (one, is_all) = self.take_events(Some(&Timespec::default()))?;
+            is_something |= one;
+            if is_all {
+                return Ok(is_something);
+            }
         }
     }
 
-    fn take_events(&mut self, timeout: Option<&Timespec>) -> io::Result<bool> {
+    /// Whether there is something among the next events, and whether they were
+    /// all.
+    fn take_events(&mut self, timeout: Option<&Timespec>) -> io::Result<(bool, bool)> {
         let mut events = [const { NOTHING }; EVENTS];
         let count = epoll::wait(&self.epoll, &mut events[..], timeout)?;
         let mut is_something = false;
         for event in events.iter().take(count) {
             is_something |= self.note(event.data);
         }
-        Ok(is_something)
+        Ok((is_something, count < EVENTS))
     }
 
     fn note(&mut self, data: EventData) -> bool {
@@ -136,7 +149,11 @@ impl Poller {
                 true
             }
             Some(Source::Ring) => true,
-            Some(Source::Waker) | None => false,
+            Some(Source::Waker) => {
+                self.is_woken = true;
+                false
+            }
+            None => false,
         }
     }
 

@@ -10,7 +10,7 @@ use observer_events::Report;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::observer::Observer;
+use crate::observer::{MOST_PASSES, Observer};
 use crate::poller::Poller;
 
 /// A poller that a runtime waits for.
@@ -60,14 +60,12 @@ impl Stream for Observer {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Report>> {
         let observer = self.get_mut();
-        loop {
+        for _ in 0..MOST_PASSES {
             if let Some(report) = observer.next_at_hand() {
                 return Poll::Ready(Some(report));
             }
             if observer.is_pass_due {
-                // Other tasks have their turn first.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+                break;
             }
             match observer.poll_wait(cx) {
                 Poll::Ready(Ok(())) => {}
@@ -77,5 +75,8 @@ impl Stream for Observer {
                 Poll::Pending => return Poll::Pending,
             }
         }
+        // Other tasks have their turn first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }

@@ -207,3 +207,35 @@ async fn a_stream_gives_beats_and_stalls() {
     let report = timeout(PATIENCE, scene.observer.next()).await.unwrap();
     assert!(is_stall(&report.unwrap()));
 }
+
+/// A socket with a long queue hides no other: each has its turn.
+#[test]
+fn a_long_queue_delays_no_other_socket() {
+    const QUEUED: u64 = 1000;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let mut observer = Observer::builder()
+        .socket(&path)
+        .threshold(PATIENCE)
+        .attest(AttestMode::Off)
+        .udp("127.0.0.1:0".parse().unwrap())
+        .bind()
+        .unwrap();
+    let to = observer.udp_listeners().next().unwrap();
+    let (busy, agent) = (udp_socket(to).unwrap(), connect(&path).unwrap());
+    for nonce in 1..=QUEUED {
+        let frame = frame(process::id() + 1, nonce).encode();
+        busy.send_to(&frame, to).unwrap();
+    }
+    observer.wait(Some(PATIENCE)).unwrap();
+    assert_eq!(nonce(&observer.observe().unwrap()), Some(1));
+    // After it was found out which sockets have something.
+    agent
+        .send(&frame(process::id(), QUEUED * 2).encode())
+        .unwrap();
+    let before = (1..QUEUED).take_while(|_| {
+        let report = observer.observe().expect("there is more");
+        nonce(&report) != Some(QUEUED * 2)
+    });
+    assert!(before.count() < 200);
+}

@@ -72,6 +72,7 @@ impl UnixRoute {
     /// often as this is called; but what was received by the socket has its
     /// record, and whose stall is due has not been heard of by either.
     fn read_ring(&mut self, now: Now, is_due: bool) {
+        let has_parked = self.parked.len() > 0;
         let Self {
             base,
             socket,
@@ -82,7 +83,8 @@ impl UnixRoute {
         } = self;
         let batch = socket.batch();
         let is_look = coalescing.is_due(now.observer_ns);
-        let is_fresh = is_look || is_due || batch.is_some_and(|batch| batch.received > 0);
+        let is_fresh =
+            is_look || is_due || has_parked || batch.is_some_and(|batch| batch.received > 0);
         if let Some(batch) = batch {
             ring.note_received(batch, socket.queue_limit());
         }
