@@ -561,7 +561,7 @@ fn a_trail_that_was_emptied_is_repaired_on_demand_and_never_clean() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("are missing, and no retention"), "{said}");
     assert!(
-        said.contains("1 times that `observer audit repair`"),
+        said.contains("1 time that `observer audit repair`"),
         "{said}"
     );
 }

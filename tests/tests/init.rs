@@ -12,18 +12,23 @@ use observer_tests::{need_kernel, observer_binary};
 #[test]
 fn the_first_process_waits_for_orphans() {
     need_kernel!();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let end_of_orphan = scratch.path().join("end");
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--kill-child", "--", "sh", "-c"]);
-    command.arg(r#"(sleep 0.5 &); exec "$@""#).arg("sh");
+    command.env("END", &end_of_orphan);
+    command.arg(r#"(until [ -e "$END" ]; do sleep 0.1; done) & exec "$@""#);
+    command.arg("sh");
     command.arg(observer_binary());
     let observer = Setup::in_command(command, 60_000).start();
     let [first] = children(observer.pid())[..] else {
         panic!("not one child");
     };
-    assert_eq!(children(first).len(), 1, "the orphan");
+    assert_eq!(children(first).len(), 1, "a child that it did not start");
+    fs::write(end_of_orphan, "").expect("writes");
     let end = Instant::now() + PATIENCE;
     while !children(first).is_empty() {
-        assert!(Instant::now() < end, "the orphan is a zombie");
+        assert!(Instant::now() < end, "it is a zombie");
         thread::sleep(Duration::from_millis(20));
     }
 }
