@@ -17,6 +17,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use observer_common::record::Record;
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -133,7 +134,11 @@ pub fn run_beside_holder(is_beside: bool) {
 fn pin(thread: Option<Pid>, cpu: usize) {
     let mut cpus = CpuSet::new();
     cpus.set(cpu);
-    sched_setaffinity(thread, &cpus).expect("there are two CPUs");
+    match sched_setaffinity(thread, &cpus) {
+        // A thread that has just ended is listed for a moment.
+        Err(Errno::SRCH) if thread.is_some() => {}
+        pinned => pinned.expect("there are two CPUs"),
+    }
 }
 
 /// An instruction of BPF (`struct bpf_insn`, `include/uapi/linux/bpf.h`).
