@@ -26,14 +26,19 @@ const EVENTS: usize = 8;
 
 /// All that wakes an observer.
 pub(crate) struct Poller {
-    epoll: OwnedFd,
-    /// What each number stands for that the kernel gives back.
-    sources: Vec<Source>,
+    watched: Watched,
     /// Which sockets of each route may hold something.
     readable: [Vec<bool>; Routes::COUNT],
     alarm: Alarm,
     /// A [`Waker`] was used and no wait has ended by it.
     is_woken: bool,
+}
+
+/// What the kernel watches.
+struct Watched {
+    epoll: OwnedFd,
+    /// What each number stands for that the kernel gives back.
+    sources: Vec<Source>,
 }
 
 /// Something that wakes.
@@ -51,37 +56,30 @@ impl Poller {
     /// # Errors
     /// If there can be no more descriptors.
     pub(crate) fn new(engine: &Engine, waker: Option<&Waker>) -> io::Result<Self> {
-        let mut poller = Self {
-            epoll: epoll::create(CreateFlags::CLOEXEC)?,
-            sources: Vec::new(),
-            readable: [const { Vec::new() }; Routes::COUNT],
-            alarm: Alarm::new()?,
-            is_woken: false,
-        };
+        let alarm = Alarm::new()?;
+        let mut watched = Watched::new()?;
+        watched.add(alarm.as_fd(), Source::Alarm)?;
+        let mut readable = [const { Vec::new() }; Routes::COUNT];
         for (route, each) in engine.routes.each().enumerate() {
             for (socket, fd) in each.sockets().into_iter().enumerate() {
-                poller.watch(fd, Source::Socket { route, socket })?;
-                if let Some(readable) = poller.readable.get_mut(route) {
+                watched.add(fd, Source::Socket { route, socket })?;
+                if let Some(readable) = readable.get_mut(route) {
                     readable.push(false);
                 }
             }
             for ring in each.base().attestor.rings() {
-                poller.watch(ring.as_fd(), Source::Ring)?;
+                watched.add(ring.as_fd(), Source::Ring)?;
             }
         }
         if let Some(waker) = waker {
-            poller.watch(waker.as_fd(), Source::Waker)?;
+            watched.add(waker.as_fd(), Source::Waker)?;
         }
-        let alarm = poller.alarm.as_fd().try_clone_to_owned()?;
-        poller.watch(alarm.as_fd(), Source::Alarm)?;
-        Ok(poller)
-    }
-
-    fn watch(&mut self, source: BorrowedFd<'_>, what: Source) -> io::Result<()> {
-        let number = EventData::new_u64(self.sources.len() as u64);
-        self.sources.push(what);
-        epoll::add(&self.epoll, source, number, EventFlags::IN | EventFlags::ET)?;
-        Ok(())
+        Ok(Self {
+            watched,
+            readable,
+            alarm,
+            is_woken: false,
+        })
     }
 
     /// Sees to it that a wait ends by this moment, in nanoseconds of
@@ -126,7 +124,7 @@ impl Poller {
     /// all.
     fn take_events(&mut self, timeout: Option<&Timespec>) -> io::Result<(bool, bool)> {
         let mut events = [const { NOTHING }; EVENTS];
-        let count = epoll::wait(&self.epoll, &mut events[..], timeout)?;
+        let count = epoll::wait(&self.watched.epoll, &mut events[..], timeout)?;
         let mut is_something = false;
         for event in events.iter().take(count) {
             is_something |= self.note(event.data);
@@ -136,7 +134,7 @@ impl Poller {
 
     fn note(&mut self, data: EventData) -> bool {
         let number = usize::try_from(data.u64()).ok();
-        match number.and_then(|number| self.sources.get(number)) {
+        match number.and_then(|number| self.watched.sources.get(number)) {
             Some(&Source::Socket { route, socket }) => {
                 let sockets = self.readable.get_mut(route);
                 if let Some(is_readable) = sockets.and_then(|sockets| sockets.get_mut(socket)) {
@@ -178,6 +176,22 @@ impl Poller {
     }
 }
 
+impl Watched {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+            sources: Vec::new(),
+        })
+    }
+
+    fn add(&mut self, source: BorrowedFd<'_>, what: Source) -> io::Result<()> {
+        let number = EventData::new_u64(self.sources.len() as u64);
+        self.sources.push(what);
+        epoll::add(&self.epoll, source, number, EventFlags::IN | EventFlags::ET)?;
+        Ok(())
+    }
+}
+
 const NOTHING: Event = Event {
     flags: EventFlags::empty(),
     data: EventData::new_u64(0),
@@ -186,6 +200,6 @@ const NOTHING: Event = Event {
 /// Readable when a wait would end.
 impl AsFd for Poller {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
+        self.watched.epoll.as_fd()
     }
 }
