@@ -3,6 +3,7 @@
 //! A crate of its own because each of them needs it and none may depend on the
 //! end-to-end tests, which need the whole observer.
 
+pub mod btf;
 pub mod flood;
 
 use std::io;

@@ -3,6 +3,8 @@
 
 use std::fs;
 
+use observer_testing::btf::LAYOUT;
+
 /// Where the kernel shows its types.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -121,29 +123,7 @@ impl Types {
     pub fn of_later_format(&self) -> Vec<u8> {
         const LATER: u32 = 100;
         const MANY: u32 = 0x1_0001;
-        let known: [[u8; 2]; 20] = [
-            [0, 0],
-            [4, 0],
-            [0, 0],
-            [12, 0],
-            [0, 12],
-            [0, 12],
-            [0, 8],
-            [0, 0],
-            [0, 0],
-            [0, 0],
-            [0, 0],
-            [0, 0],
-            [0, 0],
-            [0, 8],
-            [4, 0],
-            [0, 12],
-            [0, 0],
-            [4, 0],
-            [0, 0],
-            [0, 12],
-        ];
-        let mut layout: Vec<u8> = known
+        let mut layout: Vec<u8> = LAYOUT
             .iter()
             .flat_map(|[once, each]| [*once, *each, 0, 0])
             .collect();

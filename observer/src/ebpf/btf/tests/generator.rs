@@ -1,6 +1,8 @@
 //! BTF files as compilers and pahole could make them, and as no kernel at hand
 //! has them.
 
+use observer_testing::btf::LAYOUT;
+
 use crate::ebpf::btf::kind;
 
 const INT: u32 = 1;
@@ -52,33 +54,11 @@ pub(super) struct Generator {
 
 impl Generator {
     pub(super) fn new() -> Self {
-        let known = [
-            [0, 0],
-            [4, 0],
-            [0, 0],
-            [12, 0],
-            [0, 12],
-            [0, 12],
-            [0, 8],
-            [0, 0],
-            [0, 0],
-            [0, 0],
-            [0, 0],
-            [0, 0],
-            [0, 0],
-            [0, 8],
-            [4, 0],
-            [0, 12],
-            [0, 0],
-            [4, 0],
-            [0, 0],
-            [0, 12],
-        ];
         Self {
             types: Vec::new(),
             strings: vec![0],
             count: 0,
-            layout: known.to_vec(),
+            layout: LAYOUT.to_vec(),
         }
     }
 
