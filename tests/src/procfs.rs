@@ -53,12 +53,39 @@ pub fn pids(pid: u32) -> Vec<u32> {
 /// The only child of a process.
 #[must_use]
 pub fn child(pid: u32) -> u32 {
+    match children(pid)[..] {
+        [child] => child,
+        ref children => panic!("children of {pid}: {children:?}"),
+    }
+}
+
+/// The children of a process's first thread, zombies among them.
+#[must_use]
+pub fn children(pid: u32) -> Vec<u32> {
     let path = format!("/proc/{pid}/task/{pid}/children");
     let children = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let children = children.split_whitespace();
     children
-        .trim()
-        .parse()
-        .unwrap_or_else(|error| panic!("children of {pid}: {children:?}: {error}"))
+        .map(|child| child.parse().expect("a number"))
+        .collect()
+}
+
+/// The names of a process's threads, and how often each was woken up: its
+/// voluntary context switches.
+#[must_use]
+pub fn wake_ups(pid: u32) -> Vec<(String, u64)> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let of_task = |task: io::Result<fs::DirEntry>| {
+        let path = task.expect("a thread").path();
+        let name = fs::read_to_string(path.join("comm")).expect("it is there");
+        let status = fs::read_to_string(path.join("status")).expect("it is there");
+        let count = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        let count = count.expect("a count").trim().parse().expect("a count");
+        (name.trim_end().to_owned(), count)
+    };
+    tasks.map(of_task).collect()
 }
 
 /// The names of a process's threads. Those that end meanwhile are left out.

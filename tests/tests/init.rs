@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use observer_tests::observer::{PATIENCE, Setup};
-use observer_tests::{need_kernel, observer_binary};
+use observer_tests::{need_kernel, observer_binary, procfs};
 
 /// Whoever loses its parent becomes its child, and must not stay as a zombie.
 #[test]
@@ -21,21 +21,16 @@ fn the_first_process_waits_for_orphans() {
     command.arg("sh");
     command.arg(observer_binary());
     let observer = Setup::in_command(command, 60_000).start();
-    let [first] = children(observer.pid())[..] else {
-        panic!("not one child");
-    };
-    assert_eq!(children(first).len(), 1, "a child that it did not start");
+    let first = procfs::child(observer.pid());
+    assert_eq!(
+        procfs::children(first).len(),
+        1,
+        "a child that it did not start"
+    );
     fs::write(end_of_orphan, "").expect("writes");
     let end = Instant::now() + PATIENCE;
-    while !children(first).is_empty() {
+    while !procfs::children(first).is_empty() {
         assert!(Instant::now() < end, "it is a zombie");
         thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn children(pid: u32) -> Vec<u32> {
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    let text = fs::read_to_string(path).expect("it runs");
-    let pids = text.split_whitespace();
-    pids.map(|pid| pid.parse().expect("a number")).collect()
 }

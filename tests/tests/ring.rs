@@ -1,7 +1,6 @@
 //! `--ingest ring`: beats that never see the socket's queue.
 
 use std::collections::HashMap;
-use std::fs;
 use std::hint;
 use std::path::Path;
 use std::process;
@@ -15,7 +14,7 @@ use observer_testing::{connect, frame};
 use observer_tests::agent::Agent;
 use observer_tests::observer::{Setup, is};
 use observer_tests::senders::{flood, pulse, sender, uring};
-use observer_tests::{is_emulated, kernel, need_kernel};
+use observer_tests::{is_emulated, kernel, need_kernel, procfs};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -273,27 +272,14 @@ fn an_idle_observer_sleeps() {
     observer.expect_count("beats", 20, |event| is(event, "beat"));
     agent.finish_well();
     thread::sleep(Duration::from_millis(1500));
-    let before = wake_ups(observer.pid());
-    thread::sleep(Duration::from_secs(4));
-    let wake_ups = wake_ups(observer.pid()) - before;
-    assert!(wake_ups <= 4, "{wake_ups} wake-ups in 4 s");
-}
-
-/// Voluntary context switches of all threads of a process.
-fn wake_ups(pid: u32) -> u64 {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
-    let of_task = |task: std::io::Result<fs::DirEntry>| {
-        let path = task.expect("a thread").path().join("status");
-        let status = fs::read_to_string(path).expect("it is there");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        line.expect("a count")
-            .trim()
-            .parse::<u64>()
-            .expect("a count")
+    let wake_ups = || -> u64 {
+        let of_threads = procfs::wake_ups(observer.pid()).into_iter();
+        of_threads.map(|(_, count)| count).sum()
     };
-    tasks.map(of_task).sum()
+    let before = wake_ups();
+    thread::sleep(Duration::from_secs(4));
+    let wake_ups = wake_ups() - before;
+    assert!(wake_ups <= 4, "{wake_ups} wake-ups in 4 s");
 }
 
 /// A forger is named by its record, and so is one in another namespace.

@@ -1,10 +1,9 @@
 //! A reader of stdout that does not read: what finds room in the queue then. And
 //! one that is gone.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use observer_tests::attacker::NOBODY;
 use observer_tests::observer::{Observer, PATIENCE, Remains, Setup, is};
 use observer_tests::prometheus::{get, metrics_port};
 use observer_tests::senders::{self, pulse, sleepers};
-use observer_tests::{need_kernel, observer_binary};
+use observer_tests::{need_kernel, observer_binary, procfs};
 use rustix::fs::{OFlags, fcntl_setfl};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -209,24 +208,11 @@ fn a_line_that_finds_room_wakes_no_other_thread() {
     let mut agent = pulse(&observer, 10, 50);
     observer.expect_count("beats", 50, |event| is(event, "beat"));
     agent.finish_well();
-    let woken = wake_ups(observer.pid(), "stdout");
+    let mut threads = procfs::wake_ups(observer.pid()).into_iter();
+    let thread = threads.find(|(name, _)| name == "stdout");
+    let (_, woken) = thread.expect("a thread of the name");
     assert!(woken <= 3, "the other thread was woken {woken} times");
     assert!(observer.stop().status.success());
-}
-
-/// Voluntary context switches of the thread of this name.
-fn wake_ups(pid: u32, name: &str) -> u64 {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
-    let mut paths = threads.map(|thread| thread.expect("a thread").path());
-    let is_named = |path: &PathBuf| {
-        fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
-    };
-    let path = paths.find(is_named).expect("a thread of the name");
-    let status = fs::read_to_string(path.join("status")).expect("it is there");
-    let count = status
-        .lines()
-        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-    count.expect("a count").trim().parse().expect("a number")
 }
 
 /// Whoever read the events is gone: the observer logs that and ends, rather
