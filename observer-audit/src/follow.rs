@@ -27,7 +27,7 @@ pub struct Follower {
     next_seq: Option<u64>,
     /// Lines before this one were shown already.
     shown_before: Option<u64>,
-    /// A line that is at hand, and waits for a change to be told before it.
+    /// A line that is at hand, and waits for a change to be reported before it.
     is_held_back: bool,
 }
 

@@ -250,7 +250,7 @@ impl Senders {
         Ok(())
     }
 
-    /// A datagram with a descriptor is told from the others, none of which has one
+    /// A datagram with a descriptor is told apart from the others, none of which has one
     /// ([`Senders::record`]).
     fn with_descriptor(&mut self) -> Result<(), KernelError> {
         if !self.known.shows_attached {
