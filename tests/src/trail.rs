@@ -60,6 +60,17 @@ impl Trail {
             .collect()
     }
 
+    /// Those of its lines that are complete while an observer writes; none if
+    /// there is no file.
+    #[must_use]
+    pub fn complete_lines(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("trail")).unwrap_or_default();
+        text.split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect()
+    }
+
     /// `verify` must find it clean, key file and all.
     pub fn assert_clean(&self) {
         must(

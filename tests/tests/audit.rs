@@ -18,6 +18,7 @@ use observer_tests::senders::sender;
 use observer_tests::trail::Trail;
 use observer_tests::{must, need_kernel};
 use rustix::process::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// A file system of its own, unmounted when dropped.
@@ -465,19 +466,21 @@ fn shift(trail: &Trail) {
 fn forge(observer: &Observer, claimed: u32) {
     let bytes = frame(claimed, 1).encode();
     agent(observer).send(&bytes).expect("sends");
-    let of_it = |event: &serde_json::Value| event["claimed_pid"] == claimed;
+    let of_it = |event: &Value| event["claimed_pid"] == claimed;
     observer.expect("the forgery", of_it);
 }
 
-/// Waits until the trail has a line about a forgery, and all of it is sealed.
+/// Waits until the trail has a line about a forgery and the evidence of it, which
+/// comes on a line of its own and may come after a seal; and all of it is sealed.
+/// What is written between the two steps of `copytruncate` is lost.
 fn wait_for_seal(trail: &Trail, claimed: u32) {
-    wait_until("no sealed line", || {
-        let text = fs::read_to_string(trail.path("trail")).unwrap_or_default();
-        let ends_with_seal = text
-            .lines()
-            .last()
-            .is_some_and(|line| line.contains("\"seal\""));
-        text.contains(&format!("\"claimed_pid\":{claimed},")) && ends_with_seal
+    wait_until("no sealed evidence", || {
+        let lines = trail.complete_lines();
+        let forgery = lines.iter().find(|line| line["claimed_pid"] == claimed);
+        let is_evidence =
+            |line: &Value, seq: &Value| line["kind"] == "evidence" && line["line"] == *seq;
+        forgery.is_some_and(|forgery| lines.iter().any(|line| is_evidence(line, &forgery["seq"])))
+            && lines.last().is_some_and(|line| line["kind"] == "seal")
     });
 }
 
@@ -505,7 +508,7 @@ fn a_trail_that_logrotate_rotates_stays_whole_and_goes_on() {
             trail.assert_clean();
             rotate(&trail);
         }
-        let report: serde_json::Value =
+        let report: Value =
             serde_json::from_str(&trail.report(&["--json"])).expect("JSON");
         // The oldest of five files is removed, as logrotate removes it.
         assert!(report["incidents"].as_u64() >= Some(4), "{report}");
