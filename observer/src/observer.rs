@@ -192,7 +192,13 @@ impl Observer {
     /// Sees to it that whatever has to ends a wait; false if there is something
     /// already.
     pub(crate) fn prepare_wait(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
-        self.is_pass_due |= !self.engine.may_wait();
+        if !self.engine.may_wait() {
+            // The sockets are looked at as well: a pass that does not see what
+            // has waited in them while the observer was away takes that for
+            // time in which it was there.
+            self.is_pass_due = true;
+            self.take_events()?;
+        }
         if self.is_pass_due {
             return Ok(false);
         }
