@@ -139,6 +139,22 @@ pub enum Notice {
         /// When this was found.
         observer_ns: u64,
     },
+    /// An agent has been alive for a threshold by its attempts to send alone:
+    /// nothing of it arrives, as where others keep the queue full, or without a
+    /// record. Reported once, until it is heard.
+    Unheard {
+        /// The agent.
+        pid: u32,
+        /// Nonce of its last beat.
+        last_nonce: u64,
+        /// When its last beat was received.
+        last_ns: u64,
+        /// When this was found.
+        observer_ns: u64,
+        /// What is known of its last attempt.
+        #[serde(flatten)]
+        evidence: Evidence,
+    },
     /// Records of sends were lost, as where a ring was full. A datagram without
     /// a record is an authentication failure or, where the policy lets it pass,
     /// a beat that nobody vouches for. Reported once until there is an
@@ -168,6 +184,7 @@ impl Notice {
             | Self::DescriptorsRefused { observer_ns, .. }
             | Self::Absence { observer_ns, .. }
             | Self::TableFull { observer_ns, .. }
+            | Self::Unheard { observer_ns, .. }
             | Self::AttestationLost { observer_ns, .. }
             | Self::AttestationRegained { observer_ns, .. } => observer_ns,
         }
@@ -182,6 +199,7 @@ impl Notice {
             Self::DescriptorsRefused { .. } => "descriptors_refused",
             Self::Absence { .. } => "absence",
             Self::TableFull { .. } => "table_full",
+            Self::Unheard { .. } => "unheard",
             Self::AttestationLost { .. } => "attestation_lost",
             Self::AttestationRegained { .. } => "attestation_regained",
         }
@@ -193,7 +211,8 @@ impl Notice {
         match self {
             Self::RefusedSender { evidence, .. }
             | Self::ThrottledSender { evidence, .. }
-            | Self::DescriptorsRefused { evidence, .. } => Some(evidence),
+            | Self::DescriptorsRefused { evidence, .. }
+            | Self::Unheard { evidence, .. } => Some(evidence),
             Self::Absence { .. }
             | Self::TableFull { .. }
             | Self::AttestationLost { .. }
@@ -204,7 +223,10 @@ impl Notice {
     /// The sender that it is about, in the observer's pid namespace.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.evidence()?.sender?.pid
+        match *self {
+            Self::Unheard { pid, .. } => Some(pid),
+            _ => self.evidence()?.sender?.pid,
+        }
     }
 }
 

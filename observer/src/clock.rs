@@ -4,6 +4,7 @@
 //! must not blame its agents, so how long an agent has been silent is measured
 //! by this clock.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -28,6 +29,18 @@ pub(crate) struct Clock {
     away_ns: u64,
     /// When it last looked at its input, since the start.
     looked_ns: u64,
+}
+
+/// A time in which the observer was away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Absence {
+    /// How long it was at most, nanoseconds: what is given back.
+    pub(crate) away_ns: u64,
+    /// Who sent in this time, in nanoseconds since the start, was not frozen
+    /// together with the observer. It begins once what was to be done before
+    /// shows that the observer was away already, and ends some time before the
+    /// end: in a thaw one comes after the other.
+    pub(crate) witnesses: RangeInclusive<u64>,
 }
 
 /// A moment on both clocks, in nanoseconds since the observer started.
@@ -62,7 +75,7 @@ impl Clock {
     /// The observer looks at its input. `waited_ns` is how long the oldest
     /// datagram has waited, `deadline` (attended) when something was to be
     /// judged. What either shows of an absence is given back; the moment
-    /// after that is returned, and how long the absence was.
+    /// after that is returned, and the absence.
     ///
     /// How long a datagram waited has to come from the kernel's own stamp: a
     /// record is an attempt, and one that never became a datagram, which a
@@ -71,7 +84,8 @@ impl Clock {
     /// A deadline shows no more than that nobody was there when it passed: the
     /// observer may have been stopped long before, and its agents with it, as
     /// when a container or a slice of services is frozen. Who missed one by
-    /// much gives all the time since the last look back.
+    /// much gives all the time since the last look back. The tracker bounds what
+    /// that comes to in one silence.
     ///
     /// An absence cannot reach back beyond the last look, whatever senders
     /// do: a flood that keeps the observer busy is no absence.
@@ -80,26 +94,31 @@ impl Clock {
         now: Now,
         waited_ns: Option<u64>,
         deadline: Option<u64>,
-    ) -> (Now, u64) {
+    ) -> (Now, Option<Absence>) {
         let sent = waited_ns.map(|waited| now.observer_ns.saturating_sub(waited));
-        let due = deadline.map(|due| self.observed(due)).map(|due| {
-            match now.observer_ns.saturating_sub(due) {
-                ..=LONG_AWAY_NS => due,
-                _ => self.looked_ns,
-            }
+        let due = deadline.map(|due| self.observed(due));
+        let began = due.map(|due| match now.observer_ns.saturating_sub(due) {
+            ..=LONG_AWAY_NS => due,
+            _ => self.looked_ns,
         });
-        let since = [sent, due]
-            .into_iter()
-            .flatten()
-            .min()
-            .map_or(now.observer_ns, |since| since.max(self.looked_ns));
+        let earliest = |moments: [Option<u64>; 2]| {
+            let first = moments.into_iter().flatten().min();
+            first.map_or(now.observer_ns, |first| first.max(self.looked_ns))
+        };
+        let (since, shown) = (earliest([sent, began]), earliest([sent, due]));
         self.looked_ns = now.observer_ns;
         let absence = now.observer_ns.saturating_sub(since);
         if absence < AWAY_NS {
-            return (now, 0);
+            return (now, None);
         }
-        self.away_ns = self.away_ns.saturating_add(absence);
-        (self.at(now.observer_ns), absence)
+        // A nanosecond passes: what was seen before is told from what is now.
+        self.away_ns = self.away_ns.saturating_add(absence.saturating_sub(1));
+        let absence = Absence {
+            away_ns: absence,
+            witnesses: shown.saturating_add(AWAY_NS)
+                ..=now.observer_ns.saturating_sub(AWAY_NS.max(absence / 4)),
+        };
+        (self.at(now.observer_ns), Some(absence))
     }
 
     /// The moment of `CLOCK_MONOTONIC` that the observer's clock shows as this,
@@ -200,9 +219,11 @@ mod tests {
         let now = clock.at(at * MS);
         let [waited, due] = [waited, due].map(|time| time.map(|time| time * MS));
         let (after, absence) = clock.look(now, waited, due);
+        let absence = absence.map_or(0, |absence| absence.away_ns);
         assert_eq!(after.observer_ns, now.observer_ns);
-        assert_eq!(after.attended_ns, now.observer_ns - absence);
-        assert_eq!(clock.away_ns(), absence);
+        let given_back = absence.saturating_sub(1);
+        assert_eq!(after.attended_ns, now.observer_ns - given_back);
+        assert_eq!(clock.away_ns(), given_back);
         assert_eq!(clock.looked_ns, now.observer_ns);
         absence / MS
     }

@@ -1,5 +1,6 @@
 //! The observer's loop: fill the routes, judge and track what they give.
 
+mod attempts;
 mod attestation;
 mod conclude;
 mod inspect;
@@ -14,10 +15,10 @@ use observer_events::{Evidence, Notice, Observation, Report};
 
 use self::attestation::AttestationWatch;
 use self::refused::Refusals;
-use crate::clock::{AtMostEvery, Clock, Now};
+use crate::clock::{Absence, AtMostEvery, Clock, Now};
 use crate::judge::Policy;
 use crate::route::{Delivery, PARK_NS, Route, Routes};
-use crate::tracker::Tracker;
+use crate::tracker::{Absent, Stall, Tracker};
 
 /// An absence that an operator should hear of, nanoseconds. Shorter ones are
 /// counted.
@@ -73,7 +74,10 @@ impl Engine {
                 return Some(report);
             }
             let Some(next) = self.next_of_routes() else {
-                return self.next_stall();
+                self.note_attempts();
+                let notice = self.ready.pop_front();
+                let next = notice.or_else(|| self.next_stall());
+                return next.or_else(|| self.ready.pop_front());
             };
             let report = self.report_of(next);
             // What was put in line meanwhile comes before it.
@@ -134,12 +138,25 @@ impl Engine {
             .max();
         let (now, absence) = self.clock.look(now, waited_ns, deadline);
         self.now = now;
-        if absence > 0 {
-            count(&mut self.counters.absences);
+        if let Some(absence) = absence {
+            self.note_absence(&absence);
         }
-        if absence > NOTABLE_ABSENCE_NS {
+    }
+
+    fn note_absence(&mut self, absence: &Absence) {
+        let Absence { away_ns, witnesses } = absence;
+        let (clock, now) = (&self.clock, self.now);
+        let mut routes = self.routes.each();
+        let is_witnessed = routes.any(|route| route.was_sent_within(clock, now, witnesses));
+        let absent = Absent {
+            away_ns: *away_ns,
+            is_witnessed,
+        };
+        self.tracker.note_absence(&absent, now);
+        count(&mut self.counters.absences);
+        if *away_ns > NOTABLE_ABSENCE_NS {
             self.ready.push_back(Report::Notice(Notice::Absence {
-                away_ns: absence,
+                away_ns: *away_ns,
                 observer_ns: now.observer_ns,
             }));
         }
@@ -240,16 +257,32 @@ impl Engine {
     /// The next agent that has been silent for too long, once all input that
     /// waited when it became so has been read.
     fn next_stall(&mut self) -> Option<Report> {
-        let due = self.tracker.next_deadline()?;
-        let mut routes = self.routes.each();
-        let is_read = routes.all(|route| route.read_as_of() >= due);
-        if !is_read || self.is_waiting_for_records(due) || self.stalls >= MOST_STALLS {
-            return None;
+        while self.may_judge() {
+            if !self.is_still_dropped() {
+                let stall = self.tracker.next_stall(self.now)?;
+                return Some(self.stall(&stall));
+            }
         }
-        let stall = self.tracker.next_stall(self.now)?;
+        None
+    }
+
+    /// Whether an agent's deadline has come, and all is known that it may be
+    /// judged by.
+    fn may_judge(&self) -> bool {
+        let Some(due) = self.tracker.next_deadline() else {
+            return false;
+        };
+        let mut routes = self.routes.each();
+        due <= self.now.attended_ns
+            && self.stalls < MOST_STALLS
+            && routes.all(|route| route.read_as_of() >= due && route.settled_as_of() >= due)
+            && !self.is_waiting_for_records(due)
+    }
+
+    fn stall(&mut self, stall: &Stall) -> Report {
         self.stalls = self.stalls.saturating_add(1);
         count(&mut self.counters.stalls);
-        Some(Report::Observation(Observation {
+        Report::Observation(Observation {
             event: Event::Stall {
                 pid: stall.pid,
                 last_nonce: stall.last_nonce,
@@ -259,7 +292,7 @@ impl Engine {
                 observer_ns: self.now.observer_ns,
             },
             evidence: Evidence::new(stall.sender, None, None),
-        }))
+        })
     }
 
     /// Whether a stall may yet be averted by a frame that waits for its record.

@@ -18,6 +18,7 @@ mod coalescing;
 mod join;
 mod own_ring;
 mod parked;
+mod settled;
 mod socket_queue;
 mod throttled;
 mod udp;
@@ -26,6 +27,7 @@ mod window;
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 
 use observer_common::frame::FRAME_LEN;
@@ -77,6 +79,19 @@ pub(crate) trait Route: Send {
     /// The last moment of which it is known that all that had been sent until
     /// then has been read, in attended nanoseconds.
     fn read_as_of(&self) -> u64;
+
+    /// The next attempt to send of which nothing arrived: a send that failed, or
+    /// waits for room, or was one too many. To be asked for once there is no
+    /// next frame.
+    fn next_attempt(&mut self) -> Option<Delivery>;
+
+    /// The last moment of which it is known what became of all attempts until
+    /// then, in attended nanoseconds.
+    fn settled_as_of(&self) -> u64;
+
+    /// Whether something that was not read yet when this pass began was sent
+    /// from one moment to another, both in nanoseconds since the start.
+    fn was_sent_within(&self, clock: &Clock, now: Now, moments: &RangeInclusive<u64>) -> bool;
 
     /// Whether a ring holds more that can be read without waiting.
     fn has_more(&self) -> bool {

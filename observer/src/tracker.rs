@@ -1,8 +1,8 @@
 //! Which agents are known, and which of them have stalled.
 //!
 //! A beat and a stall each take constant time, however many agents there are:
-//! the live ones stand in the order of their last beats, so that only the
-//! first can be due. Memory is bounded by the number of agents that the
+//! the live ones stand in the order of their last signs of life, so that only
+//! the first can be due. Memory is bounded by the number of agents that the
 //! operator allows, grows as they appear, and is not allocated for a beat of
 //! an agent that is known.
 //!
@@ -10,6 +10,7 @@
 //! that a recycled pid is a new agent. Where the start time is not attested,
 //! the pid alone has to do, and stands for the youngest process of that pid.
 
+mod given_back;
 mod inspect;
 #[cfg(test)]
 mod model;
@@ -18,6 +19,7 @@ mod sighting;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod unheard;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -31,10 +33,14 @@ use observer_events::histogram::Histogram;
 use crate::clock::Now;
 use crate::index_list::{List, MAX_ELEMENTS};
 use crate::policy::OriginPolicy;
+use given_back::GivenBack;
 use shares::{AgentLinks, Shares};
 use slot::{Advance, Slot, known};
+use unheard::Unheard;
 
+pub(crate) use given_back::Absent;
 pub use sighting::{Outcome, Sighting, Stall, TrackerCounts};
+pub(crate) use sighting::{Sign, Unarrived};
 
 /// A bounded table of agents.
 pub struct Tracker {
@@ -50,13 +56,17 @@ pub struct Tracker {
     /// slots, since a beat that continues a session does not need it.
     senders: Vec<Option<Attestation>>,
     links: AgentLinks,
-    /// By last beat, the longest ago first.
+    /// By last sign of life, the longest ago first.
     live: List,
     /// By when the stall was reported, the longest ago first.
     silent: List,
     free: List,
     /// Who holds the slots, and who is evicted.
     shares: Shares,
+    /// What silences are given back.
+    given_back: GivenBack,
+    /// Agents that try to send, and of which nothing arrives.
+    unheard: Unheard,
     /// The table was full since that was last asked, and an operator should
     /// hear of it.
     overflow: bool,
@@ -90,6 +100,8 @@ impl Tracker {
             max_agents,
             threshold_ns,
             shares: Shares::new(max_agents),
+            given_back: GivenBack::default(),
+            unheard: Unheard::default(),
             overflow: false,
             was_full: false,
             origin_policy,
@@ -127,11 +139,75 @@ impl Tracker {
     }
 
     /// When the next agent will have been silent for too long if it stays so,
-    /// in attended time; `None` if no agent is live.
+    /// in attended time; `None` if no agent is live. With each absence of the
+    /// observer's it may come nearer.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        let last = self.oldest_beat()?;
-        Some(last.saturating_add(self.threshold_ns))
+        let last = self.oldest_sign()?;
+        Some(self.given_back.deadline(last, self.threshold_ns))
+    }
+
+    /// The observer was away until now: attended time stood still, and is not
+    /// to stand still for ever.
+    pub(crate) fn note_absence(&mut self, absence: &Absent, now: Now) {
+        let now = self.advance_to(now);
+        let oldest = self.oldest_sign();
+        self.given_back
+            .note(absence, now.attended_ns, oldest, self.threshold_ns);
+    }
+
+    /// Takes in that an agent tried to send a beat which did not arrive: it is
+    /// alive. That ends no stall, begins no session and enters nobody. If it has
+    /// been all of the agent for a threshold, that is said; once, until it is
+    /// heard.
+    pub(crate) fn attempt(&mut self, sighting: &Sighting, now: Now) -> Sign {
+        let now = self.advance_to(now);
+        let agent = self.agent_of(sighting);
+        let is_new = |index: &u32| {
+            let slot = self.slot(*index);
+            slot.is_some_and(|slot| slot.advance(sighting).is_some())
+        };
+        match agent.filter(is_new) {
+            Some(index) => self.sign_of_life(index, now),
+            None => Sign::None,
+        }
+    }
+
+    /// The same of an agent that goes on sending: what it sends now may have any
+    /// nonce.
+    pub(crate) fn further_attempt(&mut self, sighting: &Sighting, now: Now) -> Sign {
+        let now = self.advance_to(now);
+        match self.agent_of(sighting) {
+            Some(index) => self.sign_of_life(index, now),
+            None => Sign::None,
+        }
+    }
+
+    /// The live agent that this is of without a doubt.
+    fn agent_of(&self, sighting: &Sighting) -> Option<u32> {
+        let index = self.slot_of(self.hasher.hash_one(sighting.pid), sighting)?;
+        let slot = self.slot(index)?;
+        let is_it = sighting.start_ns.is_none() || slot.start_ns == known(sighting.start_ns);
+        (is_it && !slot.silent && slot.conflict(sighting).is_none()).then_some(index)
+    }
+
+    fn sign_of_life(&mut self, index: u32, now: Now) -> Sign {
+        let Some(slot) = self.slots.get_mut(index as usize) else {
+            return Sign::None;
+        };
+        slot.is_unheard = true;
+        slot.last.attended_ns = now.attended_ns;
+        let slot = *slot;
+        self.live.move_to_back(&mut self.links, index);
+        self.shares.beat(&mut self.links, index);
+        if !self.unheard.note(index, now.observer_ns, self.threshold_ns) {
+            return Sign::Alive;
+        }
+        Sign::Unheard(Unarrived {
+            pid: slot.pid,
+            last_nonce: slot.last_nonce,
+            last_ns: slot.last.observer_ns,
+        })
     }
 
     /// The next agent whose deadline has come: the one silent for longest. Each
@@ -143,6 +219,7 @@ impl Tracker {
         let slot = self.slots.get_mut(index as usize)?;
         let before = slot.state();
         slot.silent = true;
+        self.unheard.end(index, &mut slot.is_unheard);
         let slot = *slot;
         sighting::change(&mut self.census, Some(before), Some(slot.state()));
         self.stall_lateness.note(late);
@@ -218,6 +295,7 @@ impl Tracker {
         };
         let (was_silent, is_adopted) = (slot.silent, slot.is_adopted_by(sighting));
         let (Advance::Begins(sessions) | Advance::Continues(sessions)) = advance;
+        self.unheard.end(index, &mut slot.is_unheard);
         let before = slot.state();
         let age = now.attended_ns.saturating_sub(slot.last.attended_ns);
         slot.beat(sighting, sessions, now);
@@ -240,6 +318,7 @@ impl Tracker {
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return Outcome::TableFull;
         };
+        self.unheard.end(index, &mut slot.is_unheard);
         let before = std::mem::replace(slot, Slot::new(sighting, now));
         sighting::change(&mut self.census, Some(before.state()), Some(slot.state()));
         if let Some(sender) = self.senders.get_mut(index as usize) {
@@ -369,9 +448,11 @@ impl Tracker {
 
     /// Gives the place of an agent back.
     fn forget(&mut self, index: u32) {
-        let Some(slot) = self.slot(index).copied() else {
+        let Some(slot) = self.slots.get_mut(index as usize) else {
             return;
         };
+        self.unheard.end(index, &mut slot.is_unheard);
+        let slot = *slot;
         sighting::change(&mut self.census, Some(slot.state()), None);
         let hash = self.hasher.hash_one(slot.pid);
         if let Ok(entry) = self.index.find_entry(hash, |&other| other == index) {

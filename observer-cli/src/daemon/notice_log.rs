@@ -18,6 +18,7 @@ pub(super) struct NoticeLog {
     throttled: LogLimit,
     descriptors: LogLimit,
     table_full: LogLimit,
+    unheard: LogLimit,
 }
 
 impl NoticeLog {
@@ -28,6 +29,7 @@ impl NoticeLog {
             throttled: LIMIT,
             descriptors: LIMIT,
             table_full: LIMIT,
+            unheard: LIMIT,
         }
     }
 
@@ -54,6 +56,16 @@ impl NoticeLog {
                 "the observer was away; its agents are given the time back"
             ),
             Notice::TableFull { .. } if self.table_full.take() => log_full_table(notice),
+            Notice::Unheard {
+                pid,
+                last_ns,
+                observer_ns,
+                ..
+            } if self.unheard.take() => tracing::warn!(
+                pid,
+                milliseconds = observer_ns.saturating_sub(*last_ns) / 1_000_000,
+                "an agent tries to beat, and nothing of it has arrived since"
+            ),
             // Reported once a second at most.
             Notice::AttestationLost { reason, .. } => {
                 tracing::warn!("attestation lost: {reason}");

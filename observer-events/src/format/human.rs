@@ -99,6 +99,17 @@ impl From<&Notice> for Line {
                 "table full",
                 format!("{agents} agents are known: who holds more than a share may lose slots"),
             ),
+            Notice::Unheard {
+                last_ns,
+                observer_ns,
+                ..
+            } => (
+                "unheard",
+                format!(
+                    "tries to beat, and nothing has arrived for {:.3} s",
+                    Seconds(observer_ns.saturating_sub(*last_ns))
+                ),
+            ),
             Notice::AttestationLost { reason, .. } => ("LOST", format!("attestation: {reason}")),
             Notice::AttestationRegained { reason, .. } => {
                 ("regained", format!("attestation: {reason}"))

@@ -377,9 +377,30 @@ fn notices() {
         ),
     ];
     for (notice, expected, line) in cases {
-        assert_eq!(object(&notice), expected);
-        assert_eq!(human(&notice), format!("     0.001  {line}\n"));
+        check_notice(&notice, &expected, line);
     }
+}
+
+#[test]
+fn unheard() {
+    let report = Report::Notice(Notice::Unheard {
+        pid: 4711,
+        last_nonce: 7,
+        last_ns: 0,
+        observer_ns: 1_000_000,
+        evidence: Evidence::default(),
+    });
+    let expected = json!({
+        "notice": "unheard", "pid": 4711, "last_nonce": 7, "last_ns": 0,
+        "observer_ns": 1_000_000, "sender": null,
+    });
+    let line = "unheard        4711  tries to beat, and nothing has arrived for 0.001 s";
+    check_notice(&report, &expected, line);
+}
+
+fn check_notice(notice: &Report, expected: &serde_json::Value, line: &str) {
+    assert_eq!(object(notice), *expected);
+    assert_eq!(human(notice), format!("     0.001  {line}\n"));
 }
 
 #[test]

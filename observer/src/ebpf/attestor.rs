@@ -190,14 +190,19 @@ impl Attestor {
     /// Says to the program that a process is an agent: it pays from its own
     /// budget alone from now on.
     pub(crate) fn vouch(&mut self, sender: &Attestation) {
-        let Some((program, host_pid)) = self.program.as_mut().zip(sender.host_pid) else {
-            return;
-        };
-        program.vouch(BudgetKey {
+        let key = Self::budget_key(sender);
+        if let Some((program, key)) = self.program.as_mut().zip(key) {
+            program.vouch(key);
+        }
+    }
+
+    /// From whose budget a sender pays.
+    pub(crate) fn budget_key(sender: &Attestation) -> Option<BudgetKey> {
+        Some(BudgetKey {
             start_ns: sender.start_ns.unwrap_or_default(),
-            host_pid,
+            host_pid: sender.host_pid?,
             task_kind: sender.task_kind as u32,
-        });
+        })
     }
 
     /// How many datagrams of a sender the program has not let in by now; `None`

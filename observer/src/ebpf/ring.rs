@@ -18,6 +18,7 @@
 //! the first busy entry, which the kernel must not write over.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -208,6 +209,16 @@ impl Ring {
             .filter(|header| !header.is_discarded());
         let header = headers.next().filter(|header| !header.is_busy())?;
         self.record(header)
+    }
+
+    /// Whether one of the records that the reader has still to come to was written
+    /// in this time of `CLOCK_MONOTONIC`, nanoseconds.
+    pub(crate) fn has_written_within(&self, moments: &RangeInclusive<u64>) -> bool {
+        self.positions_below(self.mark().position)
+            .filter_map(|position| self.header(position))
+            .filter(|header| !header.is_discarded() && !header.is_busy())
+            .filter_map(|header| self.record(header))
+            .any(|record| moments.contains(&record.time_ns))
     }
 
     /// Where the entries begin that the reader has still to come to.

@@ -63,6 +63,11 @@ impl AttestationWatch {
         self.is_lost
     }
 
+    /// Whether records were lost lately: when the counters were last read, or since.
+    pub(super) fn has_losses(&self, routes: &Routes) -> bool {
+        self.is_lost || Lost::read(routes).total() > self.lost.total()
+    }
+
     /// Reads the counters: what was lost since, or that nothing was any more.
     pub(super) fn check(&mut self, routes: &Routes, now: Now) -> Option<Notice> {
         self.checked_ns = now.observer_ns;

@@ -4,7 +4,7 @@ use std::io;
 
 use observer_common::frame::{DecodeError, FRAME_LEN, Frame};
 use observer_events::counters::count;
-use observer_events::event::{Attestation, BeatOrigin, Event};
+use observer_events::event::{Attestation, AuthFailureCause, BeatOrigin, Event};
 use observer_events::{Notice, Observation, Report};
 
 use super::Engine;
@@ -69,6 +69,9 @@ impl Engine {
             }
             Verdict::AuthFailure(cause) => {
                 self.counters.auth_failure(cause);
+                if cause == AuthFailureCause::Unattested {
+                    self.note_unattested(frame, delivery);
+                }
                 Some(Event::AuthFailure {
                     claimed_pid: frame.pid,
                     observer_ns: received.observer_ns,
@@ -93,15 +96,7 @@ impl Engine {
         let Delivery {
             sender, received, ..
         } = delivery;
-        let sighting = Sighting {
-            pid,
-            start_ns: sender.as_ref().and_then(|sender| sender.start_ns),
-            pid_ns_inode: sender.as_ref().and_then(|sender| sender.pid_ns_inode),
-            origin,
-            status: frame.status,
-            nonce: frame.nonce,
-            sender: *sender,
-        };
+        let sighting = sighting(frame, pid, origin, *sender);
         let conflict = |observed_origin, slot_origin| Event::OriginConflict {
             claimed_pid: frame.pid,
             observed_origin,
@@ -200,8 +195,26 @@ impl Engine {
     }
 }
 
+/// A frame of an agent that the observer sees as `pid`.
+pub(super) fn sighting(
+    frame: &Frame,
+    pid: u32,
+    origin: BeatOrigin,
+    sender: Option<Attestation>,
+) -> Sighting {
+    Sighting {
+        pid,
+        start_ns: sender.as_ref().and_then(|sender| sender.start_ns),
+        pid_ns_inode: sender.as_ref().and_then(|sender| sender.pid_ns_inode),
+        origin,
+        status: frame.status,
+        nonce: frame.nonce,
+        sender,
+    }
+}
+
 /// Pid 1 is reserved by VLP, and honest where the policy translates it.
-fn decode(
+pub(super) fn decode(
     bytes: &[u8; FRAME_LEN],
     sender: Option<&Attestation>,
     policy: &Policy,

@@ -67,7 +67,7 @@ impl Engine {
             division: self.tracker.division(),
             oldest_beat_age_ns: self
                 .tracker
-                .oldest_beat()
+                .oldest_sign()
                 .map(|last| now.attended_ns.saturating_sub(last)),
             beat_gaps: *self.tracker.beat_gaps(),
             stall_lateness: *self.tracker.stall_lateness(),

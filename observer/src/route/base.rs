@@ -2,15 +2,18 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::RangeInclusive;
 
 use observer_common::frame::FRAME_LEN;
 use observer_common::record::{Fate, Record};
+use observer_events::event::Attestation;
 use observer_events::{Evidence, Notice};
 
 use super::Delivery;
 use super::throttled::{Account, More};
-use crate::clock::Now;
+use crate::clock::{Clock, Now};
 use crate::ebpf::{Attestor, Reason, Throttled};
+use crate::judge::Trust;
 
 /// A route's program, and what has come of it.
 pub(crate) struct Base {
@@ -18,6 +21,8 @@ pub(crate) struct Base {
     /// Records of senders that the program drops datagrams of.
     pub(super) dropped: VecDeque<Record>,
     pub(super) throttled: Account,
+    /// Records of attempts that the program dropped as too many.
+    pub(super) attempts: VecDeque<Record>,
     /// Settled since the route was last filled, and receives that failed.
     pub(super) settled: VecDeque<io::Result<Delivery>>,
     /// When the route was last filled: what was received then is dated so.
@@ -46,6 +51,7 @@ impl Base {
             attestor,
             dropped: VecDeque::new(),
             throttled: Account::default(),
+            attempts: VecDeque::new(),
             settled: VecDeque::new(),
             filled: Now::default(),
             counts: RouteCounts::default(),
@@ -56,6 +62,41 @@ impl Base {
     /// that failed.
     pub(crate) fn next_settled(&mut self) -> Option<io::Result<Delivery>> {
         self.settled.pop_front()
+    }
+
+    /// The last record of an agent of which the program has dropped more since
+    /// then: there is a record once a second only. A system call, if it has
+    /// dropped something.
+    pub(crate) fn still_dropped(&mut self, agent: &Attestation) -> Option<Delivery> {
+        let Self {
+            attestor,
+            throttled,
+            ..
+        } = self;
+        let key = Attestor::budget_key(agent)?;
+        let record = throttled.still_sends(key, || attestor.dropped(key, Reason::Flood))?;
+        Some(self.attempt(&record))
+    }
+
+    /// An attempt to send, as a delivery that never came. It has a record, so
+    /// what it would be worth without one is never asked.
+    pub(super) fn attempt(&self, record: &Record) -> Delivery {
+        Delivery {
+            frame: record.frame,
+            trust: Trust::SocketMode,
+            sender: Some(self.attestor.attestation(record, None)),
+            source: None,
+            truncated: false,
+            received: self.filled,
+        }
+    }
+
+    /// Whether a record that was not read yet was written from one moment to
+    /// another, in nanoseconds since the start.
+    pub(super) fn was_recorded_within(&self, clock: &Clock, moments: &RangeInclusive<u64>) -> bool {
+        let moments = clock.monotonic(*moments.start())..=clock.monotonic(*moments.end());
+        let mut rings = self.attestor.rings();
+        rings.any(|ring| ring.has_written_within(&moments))
     }
 
     /// What was counted.
@@ -90,6 +131,9 @@ impl Base {
 
     fn next_dropped(&mut self, now: Now) -> Option<More> {
         while let Some(record) = self.dropped.pop_front() {
+            if record.fate == Fate::Throttled as u8 {
+                self.attempts.push_back(record);
+            }
             let more = self
                 .throttled
                 .note(Throttled::from(&record), now.observer_ns);

@@ -53,7 +53,12 @@ pub struct Join {
     /// must not be able to choose the bucket.
     index: HashTable<u32>,
     hasher: RandomState,
-    by_age: List,
+    /// Those of which it is not known yet whether their datagrams were sent, the
+    /// oldest first.
+    fresh: List,
+    /// Those whose datagrams did not come though all that had been sent was
+    /// read, the oldest first: older than the fresh ones.
+    missed: List,
     links: Links,
     counts: JoinCounts,
 }
@@ -120,6 +125,8 @@ struct Waiting {
     attempts: u32,
     /// When the last was read from the ring, in attended nanoseconds.
     since: u64,
+    /// It is among the missed.
+    is_missed: bool,
     /// The next task's record of the same bytes.
     rival: Option<u32>,
 }
@@ -148,7 +155,8 @@ impl Join {
             vacant: Vec::new(),
             index: HashTable::new(),
             hasher: RandomState::new(),
-            by_age: List::default(),
+            fresh: List::default(),
+            missed: List::default(),
             links: Links::default(),
             counts: JoinCounts::default(),
         }
@@ -221,7 +229,7 @@ impl Join {
     /// Forgets the records that were read more than [`RECORD_LIFETIME_NS`]
     /// before a moment; all that was sent until then has been received.
     pub fn expire(&mut self, read_as_of: u64) {
-        while let Some(oldest) = self.by_age.front()
+        while let Some(oldest) = self.missed.front().or_else(|| self.fresh.front())
             && let Some(entry) = self.get(oldest)
             && read_as_of.saturating_sub(entry.since) > RECORD_LIFETIME_NS
         {
@@ -231,6 +239,28 @@ impl Join {
                 .saturating_add(u64::from(entry.attempts));
             self.remove(oldest);
         }
+    }
+
+    /// The next record whose datagram has not come, though all was received that
+    /// had been sent at a moment after it was read: the send failed, or waits for
+    /// room. Each attempt is given out once.
+    pub(crate) fn next_missed(&mut self, read_as_of: u64) -> Option<Record> {
+        let index = self.fresh.front()?;
+        let entry = self.waiting.get_mut(index as usize)?;
+        if entry.since >= read_as_of {
+            return None;
+        }
+        entry.is_missed = true;
+        let record = entry.record;
+        self.fresh.remove(&mut self.links, index);
+        self.missed.push_back(&mut self.links, index);
+        Some(record)
+    }
+
+    /// When the oldest record was read of which it is not known whether its
+    /// datagram was sent, attended nanoseconds.
+    pub(crate) fn fresh_since(&self) -> Option<u64> {
+        Some(self.get(self.fresh.front()?)?.since)
     }
 
     fn get(&self, index: u32) -> Option<&Waiting> {
@@ -266,7 +296,13 @@ impl Join {
         if let Some(entry) = self.waiting.get_mut(index as usize) {
             entry.attempts = entry.attempts.saturating_add(1);
             entry.since = now;
-            self.by_age.move_to_back(&mut self.links, index);
+            let list = if std::mem::take(&mut entry.is_missed) {
+                &mut self.missed
+            } else {
+                &mut self.fresh
+            };
+            list.remove(&mut self.links, index);
+            self.fresh.push_back(&mut self.links, index);
         }
     }
 
@@ -277,7 +313,8 @@ impl Join {
         if let Some(victim) = crowded {
             self.displace(victim);
         } else if self.len() >= MAX_WAITING {
-            let waiting = self.by_age.forward(&self.links);
+            let missed = self.missed.forward(&self.links);
+            let waiting = missed.chain(self.fresh.forward(&self.links));
             let waiting: Vec<_> = waiting
                 .filter_map(|index| Some((index, &self.get(index)?.record)))
                 .collect();
@@ -299,12 +336,13 @@ impl Join {
             hash,
             attempts: 1,
             since: now,
+            is_missed: false,
             rival: None,
         });
         let Some(index) = stored else {
             return;
         };
-        self.by_age.push_back(&mut self.links, index);
+        self.fresh.push_back(&mut self.links, index);
         match rivals.and_then(|oldest| self.chain(oldest).last()) {
             Some(last) => self.set_rival(last, Some(index)),
             None => self.add_to_index(hash, index),
@@ -325,6 +363,7 @@ impl Join {
         let Some(&Waiting {
             ref record,
             hash,
+            is_missed,
             rival,
             ..
         }) = self.get(index)
@@ -344,7 +383,12 @@ impl Join {
             }
             None => {}
         }
-        self.by_age.remove(&mut self.links, index);
+        let list = if is_missed {
+            &mut self.missed
+        } else {
+            &mut self.fresh
+        };
+        list.remove(&mut self.links, index);
         self.vacant.push(index);
     }
 

@@ -1,11 +1,11 @@
 //! A socket that beats come in by, with what was received and not yet judged.
 
 use std::io;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::backlog::Backlog;
-use crate::clock::since;
+use crate::clock::{Now, since};
 use crate::transport::{Batch, BoundSocket, Datagram, Receiver, UdpSocket};
 
 /// A socket, its last batch, and how much of its queue has been read.
@@ -84,6 +84,13 @@ impl<S: Bounded> SocketQueue<S> {
     /// says so.
     pub(super) fn waited_ns(&self) -> Option<u64> {
         self.waited_ns
+    }
+
+    /// Whether one of that was sent from one moment to another, in nanoseconds
+    /// since the start, where the kernel says so.
+    pub(super) fn was_sent_within(&self, now: Now, moments: &RangeInclusive<u64>) -> bool {
+        let mut queued = self.batch.iter().flat_map(|_| self.receiver.queued());
+        queued.any(|at| moments.contains(&now.observer_ns.saturating_sub(since(at))))
     }
 
     /// The next datagram of the batch that is to be judged.

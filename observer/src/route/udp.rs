@@ -5,6 +5,7 @@ mod identify;
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 
 use observer_common::record::Fate;
@@ -15,6 +16,7 @@ use self::identify::Sender;
 use super::base::Base;
 use super::join::Join;
 use super::parked::{Arrived, Parked};
+use super::settled::Settled;
 use super::socket_queue::SocketQueue;
 use super::{Delivery, Route};
 use crate::clock::{Clock, Now};
@@ -28,6 +30,7 @@ pub(crate) struct UdpRoute {
     sockets: Vec<(UdpSource, SocketQueue<UdpSocket>)>,
     /// Records of this network namespace.
     own: Join,
+    settled: Settled,
     /// How far the ring had been written when it was last looked at.
     mark: Option<Mark>,
     /// All that it held at this moment, in attended nanoseconds, has been read.
@@ -60,6 +63,7 @@ impl UdpRoute {
             base: Base::new(attestor),
             sockets: sockets.into_iter().map(queue).collect(),
             own: Join::new(),
+            settled: Settled::default(),
             mark: None,
             read_as_of: 0,
             foreign: Foreign::new(is_translated),
@@ -243,6 +247,9 @@ impl Route for UdpRoute {
     }
 
     fn fill(&mut self, now: Now, _is_due: bool) {
+        let read_before = self.base.filled.attended_ns;
+        self.settled
+            .note(now.attended_ns, read_before, self.own.fresh_since());
         self.base.filled = now;
         let batches = self.sockets.iter().filter_map(|(_, queue)| queue.batch());
         let received = batches.fold(0_usize, |sum, batch| sum.saturating_add(batch.received));
@@ -274,6 +281,23 @@ impl Route for UdpRoute {
 
     fn read_as_of(&self) -> u64 {
         self.sockets_read_as_of().unwrap_or(u64::MAX)
+    }
+
+    fn next_attempt(&mut self) -> Option<Delivery> {
+        let dropped = self.base.attempts.pop_front();
+        let record = dropped.or_else(|| self.own.next_missed(self.sockets_read_as_of()?))?;
+        Some(self.base.attempt(&record))
+    }
+
+    fn settled_as_of(&self) -> u64 {
+        let read_as_of = self.base.filled.attended_ns;
+        self.settled.as_of(read_as_of, self.own.fresh_since())
+    }
+
+    fn was_sent_within(&self, clock: &Clock, now: Now, moments: &RangeInclusive<u64>) -> bool {
+        let mut sockets = self.sockets.iter();
+        sockets.any(|(_, queue)| queue.was_sent_within(now, moments))
+            || self.base.was_recorded_within(clock, moments)
     }
 
     fn parked(&self) -> usize {

@@ -1,6 +1,7 @@
 //! The way in by the Unix socket, and by the ring that may deliver past it.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::coalescing::Coalescing;
 use super::join::{Hint, Join, Otherwise};
 use super::own_ring::{OwnRing, Readers};
 use super::parked::{Arrived, Parked};
+use super::settled::Settled;
 use super::socket_queue::SocketQueue;
 use super::{Delivery, Route};
 use crate::clock::{Clock, Now};
@@ -25,6 +27,7 @@ pub(crate) struct UnixRoute {
     socket: SocketQueue<BoundSocket>,
     ring: OwnRing,
     join: Join,
+    settled: Settled,
     parked: Parked<()>,
     coalescing: Coalescing,
     /// The ring holds more that can be read without waiting for it.
@@ -56,6 +59,7 @@ impl UnixRoute {
             socket,
             ring: OwnRing::new(is_ordered),
             join: Join::new(),
+            settled: Settled::default(),
             coalescing: Coalescing::new(poll_interval),
             is_read_in_part: false,
         }
@@ -223,6 +227,8 @@ impl Route for UnixRoute {
         self.base.filled = now;
         let received = self.socket.batch().map_or(0, |batch| batch.received);
         self.base.counts.datagrams = self.base.counts.datagrams.saturating_add(received as u64);
+        let (read_before, fresh) = (self.ring.read_as_of(), self.join.fresh_since());
+        self.settled.note(now.attended_ns, read_before, fresh);
         self.read_ring(now, is_due);
         // By what was read before this, of which nothing has been judged yet: a
         // datagram may wait for long where the queue is long, and its record as
@@ -256,6 +262,21 @@ impl Route for UnixRoute {
 
     fn read_as_of(&self) -> u64 {
         self.socket.read_as_of().min(self.ring.read_as_of())
+    }
+
+    fn next_attempt(&mut self) -> Option<Delivery> {
+        let dropped = self.base.attempts.pop_front();
+        let record = dropped.or_else(|| self.join.next_missed(self.socket.read_as_of()))?;
+        Some(self.base.attempt(&record))
+    }
+
+    fn settled_as_of(&self) -> u64 {
+        let fresh = self.join.fresh_since();
+        self.settled.as_of(self.ring.read_as_of(), fresh)
+    }
+
+    fn was_sent_within(&self, clock: &Clock, now: Now, moments: &RangeInclusive<u64>) -> bool {
+        self.socket.was_sent_within(now, moments) || self.base.was_recorded_within(clock, moments)
     }
 
     fn has_more(&self) -> bool {

@@ -1,6 +1,7 @@
 //! What others can read of a tracker.
 
 use observer_events::agents::{Agent, Census, Division};
+use observer_events::event::Attestation;
 use observer_events::histogram::Histogram;
 
 use super::{Tracker, TrackerCounts};
@@ -54,12 +55,18 @@ impl Tracker {
         &self.stall_lateness
     }
 
-    /// The live agent whose last beat is the longest ago: when that was, in
-    /// attended nanoseconds.
+    /// The live agent whose last sign of life is the longest ago, a beat or an
+    /// attempt to send one: when that was, in attended nanoseconds.
     #[must_use]
-    pub fn oldest_beat(&self) -> Option<u64> {
+    pub fn oldest_sign(&self) -> Option<u64> {
         let slot = self.slot(self.live.front()?)?;
         Some(slot.last.attended_ns)
+    }
+
+    /// Who that agent is, as far as the kernel said so.
+    pub(crate) fn longest_silent(&self) -> Option<Attestation> {
+        let index = self.live.front()?;
+        self.senders.get(index as usize).copied().flatten()
     }
 
     /// The agents, those first that an operator has to look at: the silent,

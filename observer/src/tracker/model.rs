@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use observer_events::agents::{AgentState, Census, Owner};
 use observer_events::event::{BeatOrigin, Status};
 
+use super::given_back::Absent;
 use super::shares::MOST_SHARES;
+use super::sighting::{Sign, Unarrived};
 use super::tests::sender_of;
 use super::{Now, OriginPolicy, Outcome, Sighting, Stall, Tracker, TrackerCounts};
 
@@ -19,6 +21,10 @@ enum Op {
     Sight(Sighting),
     /// Time passes, for the observer and for what it attended to.
     Pass(u64, u64),
+    /// The observer was away for so long; somebody sent meanwhile or not.
+    Absence(u64, bool),
+    /// A beat that did not arrive.
+    Attempt(Sighting),
     /// A clock that steps back.
     StepBack(u64),
     /// One look for a stall.
@@ -65,6 +71,8 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => sighting().prop_map(Op::Sight),
         3 => (0..8_u64, 0..4_u64).prop_map(|(attended, away)| Op::Pass(attended, away)),
+        2 => ((1..30_u64), any::<bool>()).prop_map(|(away, witnessed)| Op::Absence(away, witnessed)),
+        3 => sighting().prop_map(Op::Attempt),
         1 => (0..8_u64).prop_map(Op::StepBack),
         3 => Just(Op::Look),
     ]
@@ -87,6 +95,15 @@ proptest! {
                 Op::Pass(attended, away) => {
                     now.attended_ns += attended;
                     now.observer_ns += attended + away;
+                }
+                Op::Absence(away_ns, is_witnessed) => {
+                    now.attended_ns += 1;
+                    now.observer_ns += away_ns + 1;
+                    tracker.note_absence(&Absent { away_ns, is_witnessed }, now);
+                    naive.note_absence(away_ns, is_witnessed, now);
+                }
+                Op::Attempt(sighting) => {
+                    prop_assert_eq!(tracker.attempt(&sighting, now), naive.attempt(&sighting, now));
                 }
                 Op::StepBack(by) => now.attended_ns -= by.min(now.attended_ns),
                 Op::Look => {
@@ -117,9 +134,12 @@ struct Naive {
     latest_ns: u64,
     /// Numbers the beats and the stalls, for those of one instant.
     turn: u64,
+    /// End, length and whether somebody sent, of each absence so far.
+    absences: Vec<(u64, u64, bool)>,
     counts: TrackerCounts,
 }
 
+#[derive(Clone)]
 struct Agent {
     pid: u32,
     start_ns: Option<u64>,
@@ -127,6 +147,8 @@ struct Agent {
     origin: BeatOrigin,
     owner: Owner,
     last: Now,
+    /// The first attempt since its last beat, and whether that was told.
+    unheard: Option<(u64, bool)>,
     last_nonce: u64,
     status: Status,
     /// When it beat or was found silent.
@@ -146,6 +168,7 @@ impl Agent {
             origin: sighting.origin,
             owner: sighting.owner(),
             last: now,
+            unheard: None,
             last_nonce: sighting.nonce,
             status: sighting.status,
             turn,
@@ -269,6 +292,7 @@ impl Naive {
         agent.start_ns = agent.start_ns.or(sighting.start_ns);
         agent.namespace = agent.namespace.or(sighting.pid_ns_inode);
         agent.last = now;
+        agent.unheard = None;
         agent.last_nonce = sighting.nonce;
         agent.status = sighting.status;
         agent.silent = false;
@@ -365,7 +389,57 @@ impl Naive {
     }
 
     fn next_deadline(&self) -> Option<u64> {
-        Some(self.agents[self.next()?].last.attended_ns + THRESHOLD)
+        let last = self.agents[self.next()?].last.attended_ns;
+        let in_silence = self.absences.iter().filter(|(ended, _, _)| *ended > last);
+        let sum = |witnessed_only: bool| -> u64 {
+            in_silence
+                .clone()
+                .filter(|(_, _, witnessed)| *witnessed || !witnessed_only)
+                .map(|(_, away, _)| away.min(&THRESHOLD))
+                .sum()
+        };
+        let witnessed = sum(true).saturating_sub(THRESHOLD);
+        let excess = witnessed.max(sum(false).saturating_sub(3 * THRESHOLD));
+        let due = last + THRESHOLD;
+        let last_ended = in_silence.clone().map(|(ended, _, _)| *ended).max();
+        let earliest = last_ended.map_or(0, |ended| ended.min(due));
+        Some(due.saturating_sub(excess).max(earliest))
+    }
+
+    fn note_absence(&mut self, away_ns: u64, is_witnessed: bool, now: Now) {
+        let now = self.tick(now);
+        self.absences.push((now.attended_ns, away_ns, is_witnessed));
+    }
+
+    fn attempt(&mut self, sighting: &Sighting, now: Now) -> Sign {
+        let now = self.tick(now);
+        let turn = self.turn;
+        let Some(at) = self.position(sighting) else {
+            return Sign::None;
+        };
+        let agent = &mut self.agents[at];
+        let is_it = sighting.start_ns.is_none() || sighting.start_ns == agent.start_ns;
+        let mut copy = Naive {
+            agents: vec![agent.clone()],
+            max: 1,
+            ..Self::default()
+        };
+        if agent.silent || !is_it || copy.sight(sighting, now) != Outcome::Accepted {
+            return Sign::None;
+        }
+        agent.last.attended_ns = now.attended_ns;
+        agent.turn = turn;
+        let (first, is_told) = agent.unheard.unwrap_or((now.observer_ns, false));
+        let is_long = now.observer_ns - first >= THRESHOLD;
+        agent.unheard = Some((first, is_told || is_long));
+        if !is_long || is_told {
+            return Sign::Alive;
+        }
+        Sign::Unheard(Unarrived {
+            pid: agent.pid,
+            last_nonce: agent.last_nonce,
+            last_ns: agent.last.observer_ns,
+        })
     }
 
     fn next_stall(&mut self, now: Now) -> Option<Stall> {
@@ -375,6 +449,7 @@ impl Naive {
             .filter(|_| self.next_deadline() <= Some(now.attended_ns))?;
         let agent = &mut self.agents[at];
         agent.silent = true;
+        agent.unheard = None;
         agent.turn = self.turn;
         let stall = Stall {
             pid: agent.pid,

@@ -79,6 +79,29 @@ pub struct Stall {
     pub sender: Option<Attestation>,
 }
 
+/// What an attempt to send says of its agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// Nothing.
+    None,
+    /// It is alive.
+    Alive,
+    /// It is alive, and an operator is to hear that nothing of it arrives.
+    Unheard(Unarrived),
+}
+
+/// An agent that has tried to send for a threshold, and of which nothing has
+/// arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unarrived {
+    /// The agent.
+    pub pid: u32,
+    /// Nonce of its last beat.
+    pub last_nonce: u64,
+    /// When its last beat was received, observer time.
+    pub last_ns: u64,
+}
+
 /// What the tracker counted so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrackerCounts {

@@ -17,11 +17,15 @@ pub(super) struct Slot {
     pub(super) origin: BeatOrigin,
     /// A stall was reported, and no beat came since.
     pub(super) silent: bool,
+    /// Since its last beat it has tried to send, and nothing arrived.
+    pub(super) is_unheard: bool,
     /// As the last accepted frame had it.
     status: Status,
     /// With the pid, the agent's name. `None`: no beat of it was attested.
     pub(super) start_ns: Option<NonZeroU64>,
     pub(super) pid_ns_inode: Option<NonZeroU64>,
+    /// On the observer's clock its last beat, in attended time its last sign of
+    /// life: the same moment, unless it is unheard.
     pub(super) last: Now,
     /// As the last accepted frame had it.
     pub(super) last_nonce: u64,
@@ -45,6 +49,7 @@ impl Slot {
             pid: sighting.pid,
             origin: sighting.origin,
             silent: false,
+            is_unheard: false,
             status: sighting.status,
             start_ns: known(sighting.start_ns),
             pid_ns_inode: known(sighting.pid_ns_inode),

@@ -188,6 +188,11 @@ impl Receiver {
         self.control(0)?.queued
     }
 
+    /// When each datagram of the last batch began to wait.
+    pub(crate) fn queued(&self) -> impl Iterator<Item = Duration> + '_ {
+        (0..self.received).filter_map(|at| self.control(at)?.queued)
+    }
+
     fn result(&self, index: usize) -> Option<Received> {
         let results = self.results.get(..self.received)?;
         results.get(index).copied()
