@@ -25,13 +25,22 @@ impl Cgroup {
     /// If the host has no cgroup2.
     #[must_use]
     pub fn new() -> Self {
+        Self::named("test")
+    }
+
+    /// Makes one of several.
+    ///
+    /// # Panics
+    /// As [`Cgroup::new`].
+    #[must_use]
+    pub fn named(name: &str) -> Self {
         let mounts = fs::read_to_string("/proc/self/mounts").expect("text");
         let root = mounts.lines().find_map(|line| {
             let mut words = line.split(' ').skip(1);
             let (at, kind) = (words.next()?, words.next()?);
             (kind == "cgroup2").then(|| Path::new(at).to_owned())
         });
-        let name = format!("observer-test-{}", process::id());
+        let name = format!("observer-{name}-{}", process::id());
         let folder = root.expect("a mount of cgroup2").join(name);
         fs::create_dir(&folder).expect("root may");
         Self(folder)
@@ -46,6 +55,24 @@ impl Cgroup {
     /// Moves a process into it.
     pub fn take(&self, pid: u32) {
         fs::write(self.0.join("cgroup.procs"), pid.to_string()).expect("root may");
+    }
+
+    /// Has its processes stand still, or go on.
+    ///
+    /// # Panics
+    /// If they do not within a second.
+    pub fn freeze(&self, is_frozen: bool) {
+        let value = u8::from(is_frozen).to_string();
+        fs::write(self.0.join("cgroup.freeze"), &value).expect("root may");
+        let state = format!("frozen {value}");
+        for _ in 0..1000 {
+            let events = fs::read_to_string(self.0.join("cgroup.events")).expect("text");
+            if events.lines().any(|line| line == state) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        panic!("{state}: no");
     }
 
     /// Attaches a program to what its processes send that lets everything pass,

@@ -21,6 +21,7 @@ pub mod privilege;
 pub mod process;
 pub mod procfs;
 pub mod prometheus;
+pub mod quota;
 pub mod ring_head;
 pub mod senders;
 pub mod socket;

@@ -508,8 +508,7 @@ fn a_trail_that_logrotate_rotates_stays_whole_and_goes_on() {
             trail.assert_clean();
             rotate(&trail);
         }
-        let report: Value =
-            serde_json::from_str(&trail.report(&["--json"])).expect("JSON");
+        let report: Value = serde_json::from_str(&trail.report(&["--json"])).expect("JSON");
         // The oldest of five files is removed, as logrotate removes it.
         assert!(report["incidents"].as_u64() >= Some(4), "{report}");
     }
