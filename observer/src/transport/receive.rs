@@ -1,5 +1,6 @@
 //! Receives datagrams in batches.
 
+mod call;
 mod control;
 mod source;
 #[cfg(test)]
@@ -8,7 +9,7 @@ mod tests;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::ptr;
 use std::time::Duration;
 
@@ -26,13 +27,18 @@ pub(crate) const BATCH: usize = 64;
 /// more is memory that a CPU has to fetch first when beats are rare.
 const FEW: usize = 4;
 
+/// How often a receive is tried that is interrupted: it never waits, so nothing
+/// should do that for ever.
+const MOST_TRIES: usize = 8;
+
 /// What one receive took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// How many datagrams, [`BATCH`] at most.
     pub received: usize,
     /// Nothing waited in the socket when these had been taken: they are fewer
-    /// than were asked for, and `recvmmsg` stops early for no other reason.
+    /// than were asked for. `recvmmsg` stops early for an error, too, and then
+    /// it keeps that in the socket, which wakes who waits for it.
     pub is_drained: bool,
 }
 
@@ -80,6 +86,9 @@ pub struct Receiver {
     received: usize,
     /// The last receive took all that it asked for.
     was_full: bool,
+    /// Why `recvmsg` is used, for one datagram after the other; `None`:
+    /// `recvmmsg` is.
+    one_by_one: Option<io::Error>,
 }
 
 /// A control buffer, aligned as the kernel's headers are.
@@ -124,19 +133,53 @@ impl Receiver {
             results: [Received::default(); BATCH],
             received: 0,
             was_full: false,
+            one_by_one: None,
         }
+    }
+
+    /// Finds out by which call the socket can be received from, and takes
+    /// nothing from it: a seccomp policy may know `recvmsg` only.
+    ///
+    /// # Errors
+    /// What `recvmsg` fails with, if that cannot be used either.
+    pub(crate) fn prove(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let peek = |this: &mut Self| this.receive_most::<1>(socket, libc::MSG_PEEK);
+        // An error that waited in the socket comes once.
+        let Err(error) = peek(self).or_else(|_| peek(self)) else {
+            return Ok(());
+        };
+        if self.one_by_one.is_some() {
+            return Err(error);
+        }
+        self.fall_back(error);
+        peek(self).map(drop)
+    }
+
+    /// Why datagrams are received one by one, if they are.
+    pub(crate) fn one_by_one(&self) -> Option<&io::Error> {
+        self.one_by_one.as_ref()
+    }
+
+    /// For good: what was refused once is not tried again.
+    fn fall_back(&mut self, error: io::Error) {
+        tracing::warn!(
+            "recvmmsg is refused ({error}): datagrams are received one by one, which takes more \
+             system calls"
+        );
+        self.one_by_one = Some(error);
     }
 
     /// Takes up to [`BATCH`] datagrams, without waiting.
     ///
     /// # Errors
-    /// What `recvmmsg` fails with, other than "would block" and "interrupted".
+    /// What the kernel fails with, other than "would block" and "interrupted".
+    /// The socket has not been read then.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<Batch> {
         self.received = 0;
         let batch = if self.was_full {
-            self.receive_most::<BATCH>(socket)
+            self.receive_most::<BATCH>(socket, 0)
         } else {
-            self.receive_most::<FEW>(socket)
+            self.receive_most::<FEW>(socket, 0)
         }?;
         self.received = batch.received;
         self.was_full = !batch.is_drained;
@@ -144,21 +187,24 @@ impl Receiver {
     }
 
     /// Takes `N` at most.
-    fn receive_most<const N: usize>(&mut self, socket: BorrowedFd<'_>) -> io::Result<Batch> {
+    fn receive_most<const N: usize>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        flags: libc::c_int,
+    ) -> io::Result<Batch> {
+        let mut tries = 1_usize;
         loop {
-            match self.receive_once::<N>(socket) {
-                Ok(received) => {
-                    return Ok(Batch {
-                        received,
-                        is_drained: received < N,
-                    });
-                }
-                Err(error) => match error.kind() {
-                    io::ErrorKind::Interrupted => {}
-                    io::ErrorKind::WouldBlock => return Ok(Batch::NONE),
-                    _ => return Err(error),
-                },
+            let error = match self.receive_once::<N>(socket, flags) {
+                Ok(batch) => return Ok(batch),
+                Err(error) => error,
+            };
+            match error.kind() {
+                io::ErrorKind::WouldBlock => return Ok(Batch::NONE),
+                io::ErrorKind::Interrupted if tries < MOST_TRIES => {}
+                _ if call::is_refusal(&error) && self.one_by_one.is_none() => self.fall_back(error),
+                _ => return Err(error),
             }
+            tries = tries.saturating_add(1);
         }
     }
 
@@ -206,13 +252,18 @@ impl Receiver {
 
     /// The headers are built anew each time: about 200 ns for a batch, and no
     /// pointer outlives the call.
-    fn receive_once<const N: usize>(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+    fn receive_once<const N: usize>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        flags: libc::c_int,
+    ) -> io::Result<Batch> {
         const { assert!(N <= BATCH) };
         let Self {
             payloads,
             controls,
             sources,
             results,
+            one_by_one,
             ..
         } = self;
         let mut buffers = [EMPTY_BUFFER; N];
@@ -238,32 +289,19 @@ impl Receiver {
             header.msg_hdr.msg_name = ptr::from_mut(source).cast();
             header.msg_hdr.msg_namelen = SOURCE_LEN;
         }
-        let length = libc::c_uint::try_from(N).unwrap_or_default();
-        // SAFETY: `headers` holds `length` headers. Each points to one iovec
-        // of this frame, a payload buffer of `FRAME_LEN` bytes and a control
-        // buffer of `CONTROL_LEN` bytes, and to none or to `SOURCE_LEN` bytes
-        // for a name; all are distinct, borrowed mutably and live until the
-        // call returns, and the kernel keeps none of them.
-        let status = unsafe {
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                headers.as_mut_ptr(),
-                length,
-                libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC,
-                ptr::null_mut(),
-            )
-        };
-        let Ok(received) = usize::try_from(status) else {
-            return Err(io::Error::last_os_error());
-        };
-        for (result, header) in results.iter_mut().zip(&headers).take(received) {
+        // SAFETY: each header points to one iovec of this frame, a payload
+        // buffer of `FRAME_LEN` bytes and a control buffer of `CONTROL_LEN`
+        // bytes, and to none or to `SOURCE_LEN` bytes for a name; all are
+        // distinct, borrowed mutably and live until the call returns.
+        let batch = unsafe { call::fill(socket, &mut headers, flags, one_by_one.is_some()) }?;
+        for (result, header) in results.iter_mut().zip(&headers).take(batch.received) {
             *result = Received {
                 length: header.msg_len as usize,
                 flags: header.msg_hdr.msg_flags,
                 control_len: header.msg_hdr.msg_controllen,
             };
         }
-        Ok(received)
+        Ok(batch)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Receiving, with real sockets.
 
 use std::fs::{self, File};
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
@@ -10,7 +10,7 @@ use std::process;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 
-use super::{BATCH, Datagram, FEW, Payload, Receiver, ask_for_time_and_credentials};
+use super::{BATCH, Batch, Datagram, FEW, Payload, Receiver, ask_for_time_and_credentials};
 
 /// A sender and the socket it sends to. The queue of such a pair is bounded
 /// by the sender's buffer only (`unix_dgram_sendmsg` spares a peer that is
@@ -165,4 +165,65 @@ fn a_failure_is_returned_and_leaves_no_batch() {
     let no_socket = File::open("/dev/null").expect("a file");
     assert!(receiver.receive(no_socket.as_fd()).is_err());
     assert_eq!(receiver.get(0), None);
+}
+
+/// A receiver to which `recvmmsg` is refused.
+fn one_by_one() -> Receiver {
+    let mut receiver = Receiver::for_unix();
+    receiver.fall_back(io::Error::from_raw_os_error(libc::ENOSYS));
+    receiver
+}
+
+/// The same batches, datagrams and credentials, whichever call is used.
+#[test]
+fn one_by_one_the_same_is_received() {
+    let (sender, socket) = pair();
+    let mut receivers = [Receiver::for_unix(), one_by_one()];
+    let all = receivers.each_mut().map(|receiver| {
+        for number in 0..100 {
+            let length = if number % 10 == 0 { 40 } else { 32 };
+            sender.send(&vec![number; length]).expect("sends");
+        }
+        let mut all = Vec::new();
+        loop {
+            let batch = receiver.receive(socket.as_fd()).expect("receives");
+            all.push((
+                batch,
+                (0..=BATCH).map(|at| receiver.get(at)).collect::<Vec<_>>(),
+            ));
+            if batch.is_drained {
+                return all;
+            }
+        }
+    });
+    let [together, one_by_one] = all;
+    assert_eq!(together, one_by_one);
+    assert_eq!(together.len(), 3);
+    let batch = receivers[1].receive(socket.as_fd()).expect("receives");
+    assert_eq!(batch, Batch::NONE);
+}
+
+/// A failure does not pass for an empty queue.
+#[test]
+fn one_by_one_a_failure_is_no_empty_queue() {
+    let mut receiver = one_by_one();
+    let no_socket = File::open("/dev/null").expect("a file");
+    assert!(receiver.receive(no_socket.as_fd()).is_err());
+    assert!(receiver.prove(no_socket.as_fd()).is_err());
+}
+
+#[test]
+fn proving_that_it_can_receive_takes_nothing() {
+    let (sender, socket) = pair();
+    let mut receiver = Receiver::for_unix();
+    receiver.prove(socket.as_fd()).expect("empty");
+    sender.send(&[7; 32]).expect("sends");
+    for mut receiver in [Receiver::for_unix(), one_by_one()] {
+        receiver.prove(socket.as_fd()).expect("not empty");
+        assert_eq!(receiver.get(0), None);
+    }
+    assert!(receiver.one_by_one().is_none());
+    assert_eq!(receive_all(socket.as_fd()).len(), 1);
+    let no_socket = File::open("/dev/null").expect("a file");
+    assert!(receiver.prove(no_socket.as_fd()).is_err());
 }
