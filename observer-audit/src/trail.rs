@@ -102,6 +102,18 @@ impl Trail {
         self.line(TrailLine::AttestationRegained { reason })
     }
 
+    /// Records that a socket cannot be received from here on; `false` likewise.
+    #[must_use]
+    pub fn receive_lost(&self, reason: String) -> bool {
+        self.line(TrailLine::ReceiveLost { reason })
+    }
+
+    /// Records that every socket can be again; `false` likewise.
+    #[must_use]
+    pub fn receive_regained(&self, reason: String) -> bool {
+        self.line(TrailLine::ReceiveRegained { reason })
+    }
+
     /// What was counted so far.
     #[must_use]
     pub fn counts(&self) -> Counts {

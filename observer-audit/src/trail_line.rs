@@ -73,4 +73,8 @@ pub(crate) enum TrailLine {
     AttestationLost { reason: String },
     /// From here on senders no longer pass without one.
     AttestationRegained { reason: String },
+    /// From here on a socket cannot be received from, and no stall is judged.
+    ReceiveLost { reason: String },
+    /// From here on every socket can be.
+    ReceiveRegained { reason: String },
 }

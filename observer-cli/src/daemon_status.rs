@@ -61,6 +61,13 @@ impl DaemonStatus {
         }
     }
 
+    /// Why the observer does not do its work, where it does not.
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = String> {
+        let deaf = self.observer.routes.iter();
+        let deaf = deaf.filter_map(|route| route.deaf.as_ref());
+        deaf.map(|why| format!("cannot receive from {why}"))
+    }
+
     /// Each place where something can be lost, by the name that metrics and
     /// views have for it, and how much was.
     pub(crate) fn losses(&self) -> impl Iterator<Item = (&str, u64)> {

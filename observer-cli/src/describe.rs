@@ -7,7 +7,7 @@ use observer::tier_name;
 use observer_events::agents::{AgentState, Division};
 use observer_events::event::BeatOrigin;
 use observer_events::format::{Count, Nonce, Plain};
-use observer_events::snapshot::Snapshot;
+use observer_events::snapshot::{RouteSnapshot, Snapshot};
 
 use crate::daemon_status::{AgentStatus, DaemonStatus, RecentIncident};
 use crate::table::Table;
@@ -66,7 +66,11 @@ fn lines(status: &DaemonStatus) -> Vec<String> {
         let degraded = route.weaker.as_deref().map(|why| format!(": {why}"));
         let tier = tier_name(route.tier);
         let degraded = degraded.unwrap_or_default();
-        format!("{} {place}, tier {tier}{degraded}", route.route.as_str())
+        let reception = reception(route);
+        format!(
+            "{} {place}, tier {tier}{degraded}{reception}",
+            route.route.as_str()
+        )
     }));
     lines.push(agents_line(observer));
     lines.push(findings_line(observer));
@@ -81,6 +85,19 @@ fn lines(status: &DaemonStatus) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// What is wrong with how a route receives.
+fn reception(route: &RouteSnapshot) -> String {
+    let deaf = route
+        .deaf
+        .as_ref()
+        .map(|why| format!("; CANNOT RECEIVE from {why}, and so judges no stall"));
+    let slow = route
+        .one_by_one
+        .as_ref()
+        .map(|why| format!("; receives one by one, for recvmmsg is refused: {why}"));
+    [deaf, slow].into_iter().flatten().collect()
 }
 
 fn agents_line(observer: &Snapshot) -> String {

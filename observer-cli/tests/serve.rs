@@ -117,6 +117,23 @@ fn a_scraper_sees_what_happens() {
     assert!(!scene.path("metrics").exists(), "it was left behind");
 }
 
+/// Wherever something is served, and for whoever may have the rest.
+#[test]
+fn health_can_be_asked_for() {
+    let scene = Scene::new();
+    let control = scene.name("control");
+    let mut running = start(&scene, &["--metrics", "0", "--control", &control]);
+    let port = port(&mut running);
+    let asked = "GET /health HTTP/1.1";
+    let control = UnixStream::connect(scene.path("control")).unwrap();
+    for (head, body) in [request_at(port, asked), request(control, asked)] {
+        assert!(head.starts_with("http/1.1 200"), "{head}");
+        assert_eq!(body, "ok\n");
+    }
+    let (head, _) = request_at(port, "POST /health HTTP/1.1\r\nContent-Length: 0");
+    assert!(head.starts_with("http/1.1 405"), "{head}");
+}
+
 fn mode(scene: &Scene, name: &str) -> u32 {
     let file = fs::metadata(scene.path(name)).unwrap();
     assert!(file.file_type().is_socket());

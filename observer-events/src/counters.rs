@@ -72,8 +72,11 @@ pub struct Counters {
     pub evicted_live: u64,
     /// Datagrams with control data that was not taken.
     pub ctrl_truncated: u64,
-    /// Receives that failed.
+    /// `io` events: receives that failed with another error than the one
+    /// before.
     pub io_errors: u64,
+    /// Receives that failed, reported or not.
+    pub receive_failures: u64,
     /// Records read from the ring.
     pub records: u64,
     /// Datagrams that the eBPF program took off the socket: their records are
@@ -117,7 +120,8 @@ pub struct Counters {
     pub parked: u64,
     /// Absences of the observer itself.
     pub absences: u64,
-    /// Nanoseconds that the observer was away, given back to its agents.
+    /// Nanoseconds that the observer was away, or a socket could not be
+    /// received from, given back to its agents.
     pub away_ns: u64,
 }
 

@@ -172,6 +172,22 @@ pub enum Notice {
         /// When this was found.
         observer_ns: u64,
     },
+    /// A socket cannot be received from: receives fail one after the other.
+    /// No stall is judged while that goes on, for silence means nothing then.
+    /// Reported once until there is a [`Notice::ReceiveRegained`].
+    ReceiveLost {
+        /// Which socket, and what its receives fail with.
+        reason: String,
+        /// When this was found.
+        observer_ns: u64,
+    },
+    /// Every socket can be received from again. Agents got the time back.
+    ReceiveRegained {
+        /// By what that is known.
+        reason: String,
+        /// When this was found.
+        observer_ns: u64,
+    },
 }
 
 impl Notice {
@@ -186,7 +202,9 @@ impl Notice {
             | Self::TableFull { observer_ns, .. }
             | Self::Unheard { observer_ns, .. }
             | Self::AttestationLost { observer_ns, .. }
-            | Self::AttestationRegained { observer_ns, .. } => observer_ns,
+            | Self::AttestationRegained { observer_ns, .. }
+            | Self::ReceiveLost { observer_ns, .. }
+            | Self::ReceiveRegained { observer_ns, .. } => observer_ns,
         }
     }
 
@@ -202,6 +220,8 @@ impl Notice {
             Self::Unheard { .. } => "unheard",
             Self::AttestationLost { .. } => "attestation_lost",
             Self::AttestationRegained { .. } => "attestation_regained",
+            Self::ReceiveLost { .. } => "receive_lost",
+            Self::ReceiveRegained { .. } => "receive_regained",
         }
     }
 
@@ -216,7 +236,9 @@ impl Notice {
             Self::Absence { .. }
             | Self::TableFull { .. }
             | Self::AttestationLost { .. }
-            | Self::AttestationRegained { .. } => None,
+            | Self::AttestationRegained { .. }
+            | Self::ReceiveLost { .. }
+            | Self::ReceiveRegained { .. } => None,
         }
     }
 

@@ -51,6 +51,11 @@ pub struct RouteSnapshot {
     pub tier: Via,
     /// Why the tier is degraded.
     pub weaker: Option<String>,
+    /// Which socket cannot be received from, and why.
+    pub deaf: Option<String>,
+    /// Why datagrams are received one by one, where the cheaper call for many
+    /// is refused.
+    pub one_by_one: Option<String>,
     /// Records that wait for their datagrams.
     pub records_waiting: u64,
     /// What the eBPF program cost, where the kernel counts it.

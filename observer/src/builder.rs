@@ -342,7 +342,7 @@ impl Builder {
     ///
     /// # Errors
     /// If a setting is missing or out of range, this host cannot attest as
-    /// the policy demands, or a socket cannot be had.
+    /// the policy demands, or a socket cannot be had or received from.
     pub fn bind(self) -> Result<Observer, StartError> {
         let path = self
             .socket
@@ -368,7 +368,11 @@ impl Builder {
             senders: self.senders,
         };
         let tracker = Tracker::new(self.max_agents, threshold_ns, self.origin_policy);
-        let engine = Engine::new(Routes { unix, udp }, policy, tracker);
+        let mut routes = Routes { unix, udp };
+        routes
+            .prove()
+            .map_err(|(socket, error)| StartError::Receive { socket, error })?;
+        let engine = Engine::new(routes, policy, tracker);
         Observer::new(engine, self.waker.as_ref()).map_err(StartError::Wait)
     }
 }

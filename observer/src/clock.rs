@@ -121,6 +121,15 @@ impl Clock {
         (self.at(now.observer_ns), Some(absence))
     }
 
+    /// The observer looks at its input, part of which it could not read since the
+    /// last time: all of that time is given back. Returns the moment after that.
+    pub(crate) fn stand_still(&mut self, now: Now) -> Now {
+        let since = now.observer_ns.saturating_sub(self.looked_ns);
+        self.looked_ns = now.observer_ns;
+        self.away_ns = self.away_ns.saturating_add(since);
+        self.at(now.observer_ns)
+    }
+
     /// The moment of `CLOCK_MONOTONIC` that the observer's clock shows as this,
     /// nanoseconds.
     pub(crate) fn monotonic(&self, observer_ns: u64) -> u64 {

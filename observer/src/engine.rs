@@ -3,6 +3,7 @@
 mod attempts;
 mod attestation;
 mod conclude;
+mod deafness;
 mod inspect;
 mod refused;
 
@@ -42,6 +43,8 @@ pub(crate) struct Engine {
     /// Beats that the policy keeps out.
     refusals: Refusals,
     attestation: AttestationWatch,
+    /// A socket could not be received from in the last pass.
+    is_deaf: bool,
     table_full: AtMostEvery,
     /// Stalls reported since the last pass.
     stalls: usize,
@@ -55,6 +58,7 @@ impl Engine {
         Self {
             ready: VecDeque::new(),
             attestation: AttestationWatch::default(),
+            is_deaf: false,
             routes,
             policy,
             tracker,
@@ -131,6 +135,10 @@ impl Engine {
     /// Moves the clock on to a pass, and gives agents back the time in which the
     /// observer was away.
     fn look(&mut self, now: Now, deadline: Option<u64>) {
+        if self.note_deafness(now) {
+            self.now = self.clock.stand_still(now);
+            return;
+        }
         let waited_ns = self
             .routes
             .each()
@@ -232,12 +240,14 @@ impl Engine {
     /// When something is to be done without further input, in nanoseconds of
     /// `CLOCK_MONOTONIC`.
     pub(crate) fn next_due(&self) -> Option<u64> {
-        let stall = self.tracker.next_deadline();
+        let stall = self.tracker.next_deadline().filter(|_| !self.is_deaf);
         let stall = stall.map(|deadline| self.clock.observed(deadline));
         let routes = self.routes.each().map(|route| route.next_due(self.now));
         let others = [self.refusals.next_due(), self.attestation.next_due(), stall];
         let due = routes.chain(others).flatten().min();
-        due.map(|due| self.clock.monotonic(due))
+        let due = due.map(|due| self.clock.monotonic(due));
+        let owed = self.routes.each().filter_map(Route::owed_ns);
+        owed.chain(due).min()
     }
 
     /// Puts an error in line.

@@ -18,6 +18,7 @@ mod coalescing;
 mod join;
 mod own_ring;
 mod parked;
+mod reception;
 mod settled;
 mod socket_queue;
 mod throttled;
@@ -56,13 +57,33 @@ pub(crate) trait Route: Send {
     /// The sockets, in a fixed order.
     fn sockets(&self) -> Vec<BorrowedFd<'_>>;
 
-    /// Takes a batch from one socket; whether that was all it had. What the
-    /// ring delivered before has its turn before.
+    /// Finds out whether each socket can be received from, before any is.
+    ///
+    /// # Errors
+    /// Which cannot, and why.
+    fn prove(&mut self) -> Result<(), (String, io::Error)>;
+
+    /// Whether a socket cannot be received from, and is tried again now and then.
+    fn is_deaf(&self) -> bool;
+
+    /// Which, and why.
+    fn why_deaf(&self) -> Option<String>;
+
+    /// When a socket is to be received from although nothing comes, in
+    /// nanoseconds of `CLOCK_MONOTONIC`.
+    fn owed_ns(&self) -> Option<u64>;
+
+    /// Why datagrams are received one by one, if they are.
+    fn one_by_one(&self) -> Option<String>;
+
+    /// Takes a batch from one socket; whether that was all it had, or it is not
+    /// to be received from for a while. What the ring delivered before has its
+    /// turn before.
     fn receive(&mut self, socket: usize) -> bool;
 
     /// Takes a batch from each socket that has not had its turn since the
-    /// route was last filled, if `is_due` says so or the route itself has to
-    /// have them read first.
+    /// route was last filled, if `is_due` says so, the route itself has to have
+    /// them read first, or the socket is owed a receive.
     fn receive_rest(&mut self, is_due: bool);
 
     /// How long the oldest datagram waited of what was received since the route
@@ -181,6 +202,14 @@ impl Routes {
         let used = Self::used(udp);
         let all: [&mut dyn Route; Self::COUNT] = [unix, udp];
         all.into_iter().take(used)
+    }
+
+    /// Finds out whether each socket can be received from.
+    ///
+    /// # Errors
+    /// Which cannot, and why.
+    pub(crate) fn prove(&mut self) -> Result<(), (String, io::Error)> {
+        self.each_mut().try_for_each(Route::prove)
     }
 
     fn used(udp: &UdpRoute) -> usize {

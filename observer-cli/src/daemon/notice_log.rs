@@ -73,6 +73,13 @@ impl NoticeLog {
             Notice::AttestationRegained { reason, .. } => {
                 tracing::info!("attestation regained: {reason}");
             }
+            // Reported for what goes on only.
+            Notice::ReceiveLost { reason, .. } => tracing::error!(
+                "not ready: cannot receive from {reason}; no stall is judged meanwhile"
+            ),
+            Notice::ReceiveRegained { reason, .. } => {
+                tracing::warn!("ready again: {reason}; agents are given the time back");
+            }
             _ => {}
         }
     }

@@ -27,7 +27,13 @@ pub(super) fn rank(report: &Report) -> Rank {
 
 fn rank_of_notice(notice: &Notice) -> Rank {
     match (notice, notice.evidence()) {
-        (Notice::AttestationLost { .. } | Notice::AttestationRegained { .. }, _) => Rank::Own,
+        (
+            Notice::AttestationLost { .. }
+            | Notice::AttestationRegained { .. }
+            | Notice::ReceiveLost { .. }
+            | Notice::ReceiveRegained { .. },
+            _,
+        ) => Rank::Own,
         (_, Some(evidence)) => Rank::Incident(Sender::of(evidence.sender.as_ref())),
         (_, None) => Rank::Common,
     }

@@ -7,16 +7,16 @@ use observer_audit::{Counts, Incident, Trail};
 use observer_events::event::Via;
 use observer_events::{Notice, Report};
 
-/// Notices of lost and regained attestation that wait for room in the trail's
-/// queue at most. There are two a second at most. Where more are missing, the
+/// Notices of what was lost and regained that wait for room in the trail's queue
+/// at most. There are a few a second at most. Where more are missing, the
 /// trail's line about lost incidents shows it.
 const MAX_PENDING: usize = 64;
 
 /// The audit trail, if one is kept.
 pub(super) struct Recorder {
     trail: Option<Trail>,
-    /// When attestation was lost and regained has to be in the trail: what
-    /// found its queue full is tried again.
+    /// When attestation or reception was lost and regained has to be in the
+    /// trail: what found its queue full is tried again.
     pending: VecDeque<Notice>,
 }
 
@@ -53,7 +53,7 @@ impl Recorder {
     /// Records a report; returns it as an incident, if it is one.
     pub(super) fn record(&mut self, report: &Report) -> Option<Incident> {
         if let (Some(_), Report::Notice(notice)) = (&self.trail, report)
-            && is_of_attestation(notice)
+            && is_kept(notice)
         {
             if self.pending.len() >= MAX_PENDING {
                 // One that was lost and regained; the last has to be right.
@@ -80,6 +80,8 @@ impl Recorder {
                 Notice::AttestationRegained { reason, .. } => {
                     trail.attestation_regained(reason.clone())
                 }
+                Notice::ReceiveLost { reason, .. } => trail.receive_lost(reason.clone()),
+                Notice::ReceiveRegained { reason, .. } => trail.receive_regained(reason.clone()),
                 _ => true,
             };
             if !is_recorded {
@@ -106,9 +108,13 @@ impl Recorder {
     }
 }
 
-fn is_of_attestation(notice: &Notice) -> bool {
+/// Whether a notice is of what the observer itself lost or regained.
+fn is_kept(notice: &Notice) -> bool {
     matches!(
         notice,
-        Notice::AttestationLost { .. } | Notice::AttestationRegained { .. }
+        Notice::AttestationLost { .. }
+            | Notice::AttestationRegained { .. }
+            | Notice::ReceiveLost { .. }
+            | Notice::ReceiveRegained { .. }
     )
 }

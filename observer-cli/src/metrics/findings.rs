@@ -101,6 +101,11 @@ fn datagrams(families: &mut Families<'_>, counters: &Counters) -> fmt::Result {
         counters.datagrams,
     )?;
     families.counter(
+        "receive_failures",
+        "Receives that failed, reported as an io event or not",
+        counters.receive_failures,
+    )?;
+    families.counter(
         "taken",
         "Datagrams that the eBPF program took off the socket, and the ring delivered",
         counters.taken,

@@ -54,6 +54,13 @@ pub(super) fn encode(families: &mut Families<'_>, status: &DaemonStatus) -> fmt:
             .iter()
             .map(|route| (of_route(route), float(u64::from(route.tier != Via::Btf)))),
     )?;
+    families.gauges(
+        "receiving",
+        "Whether each socket of the route can be received from; if not, no stall is judged",
+        routes
+            .iter()
+            .map(|route| (of_route(route), float(u64::from(route.deaf.is_none())))),
+    )?;
     families.gauge(
         "threshold_seconds",
         "Silence after which an agent counts as stalled",

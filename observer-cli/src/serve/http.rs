@@ -29,6 +29,10 @@ const HEADER_TIME: Duration = Duration::from_secs(150);
 const LIFE: Duration = Duration::from_hours(1);
 /// The longest request head, bytes; hyper takes no less.
 const MAX_HEAD: usize = 8192;
+/// Path of the metrics.
+const METRICS_PATH: &str = "/metrics";
+/// Path of a word on whether all is well.
+const HEALTH_PATH: &str = "/health";
 /// What stands before a token.
 const SCHEME: &[u8] = b"Bearer ";
 
@@ -87,10 +91,10 @@ async fn respond(
         let allowed = (ALLOW, HeaderValue::from_static("GET, HEAD"));
         return Ok(refuse(StatusCode::METHOD_NOT_ALLOWED, Some(allowed)));
     }
-    let response = if uri.path() == STATUS_PATH {
-        status(uri.query(), source).await
-    } else {
-        metrics(headers, source).await
+    let response = match uri.path() {
+        STATUS_PATH => status(uri.query(), source).await,
+        HEALTH_PATH => health(source).await,
+        _ => metrics(headers, source).await,
     };
     Ok(response.unwrap_or_else(|| refuse(StatusCode::SERVICE_UNAVAILABLE, None)))
 }
@@ -104,7 +108,11 @@ fn is_allowed(request: &Request<Incoming>, access: &Access) -> bool {
 }
 
 fn is_known(uri: &Uri, access: &Access) -> bool {
-    uri.path() == "/metrics" || (*access == Access::Control && uri.path() == STATUS_PATH)
+    match uri.path() {
+        METRICS_PATH | HEALTH_PATH => true,
+        STATUS_PATH => *access == Access::Control,
+        _ => false,
+    }
 }
 
 fn is_read(method: &Method) -> bool {
@@ -136,6 +144,18 @@ async fn status(query: Option<&str>, source: &Source) -> Option<Response<Body>> 
     let mut text = Vec::new();
     write_json(&mut text, &status).ok()?;
     Some(success("application/json", text))
+}
+
+/// Whether the observer does its work, for who restarts or replaces it if not.
+async fn health(source: &Source) -> Option<Response<Body>> {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    let troubles: Vec<String> = source.summary().await?.troubles().collect();
+    if troubles.is_empty() {
+        return Some(success(TEXT, "ok\n"));
+    }
+    let mut response = success(TEXT, format!("{}\n", troubles.join("\n")));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    Some(response)
 }
 
 fn success(content_type: &'static str, text: impl Into<Bytes>) -> Response<Body> {

@@ -114,6 +114,11 @@ impl From<&Notice> for Line {
             Notice::AttestationRegained { reason, .. } => {
                 ("regained", format!("attestation: {reason}"))
             }
+            Notice::ReceiveLost { reason, .. } => (
+                "LOST",
+                format!("reception: {reason}; no stall is judged meanwhile"),
+            ),
+            Notice::ReceiveRegained { reason, .. } => ("regained", format!("reception: {reason}")),
         };
         Self {
             observer_ns: notice.observer_ns(),

@@ -359,22 +359,6 @@ fn notices() {
             }),
             "table full        -  8 agents are known: who holds more than a share may lose slots",
         ),
-        (
-            notice(Notice::AttestationLost {
-                reason: "lost".into(),
-                observer_ns: 1_000_000,
-            }),
-            json!({ "notice": "attestation_lost", "reason": "lost", "observer_ns": 1_000_000 }),
-            "LOST              -  attestation: lost",
-        ),
-        (
-            notice(Notice::AttestationRegained {
-                reason: "back".into(),
-                observer_ns: 1_000_000,
-            }),
-            json!({ "notice": "attestation_regained", "reason": "back", "observer_ns": 1_000_000 }),
-            "regained          -  attestation: back",
-        ),
     ];
     for (notice, expected, line) in cases {
         check_notice(&notice, &expected, line);
@@ -401,6 +385,56 @@ fn unheard() {
 fn check_notice(notice: &Report, expected: &serde_json::Value, line: &str) {
     assert_eq!(object(notice), *expected);
     assert_eq!(human(notice), format!("     0.001  {line}\n"));
+}
+
+#[test]
+fn notices_of_what_was_lost_and_regained() {
+    let observer_ns = 1_000_000;
+    let reason = || "because".to_owned();
+    let attestation = Notice::AttestationLost {
+        reason: reason(),
+        observer_ns,
+    };
+    let attestation_again = Notice::AttestationRegained {
+        reason: reason(),
+        observer_ns,
+    };
+    let reception = Notice::ReceiveLost {
+        reason: reason(),
+        observer_ns,
+    };
+    let reception_again = Notice::ReceiveRegained {
+        reason: reason(),
+        observer_ns,
+    };
+    for (own, name, line) in [
+        (
+            attestation,
+            "attestation_lost",
+            "LOST              -  attestation: because",
+        ),
+        (
+            attestation_again,
+            "attestation_regained",
+            "regained          -  attestation: because",
+        ),
+        (
+            reception,
+            "receive_lost",
+            "LOST              -  reception: because; no stall is judged meanwhile",
+        ),
+        (
+            reception_again,
+            "receive_regained",
+            "regained          -  reception: because",
+        ),
+    ] {
+        assert_eq!(own.name(), name);
+        let report = Report::Notice(own);
+        let expected = json!({ "notice": name, "reason": "because", "observer_ns": observer_ns });
+        assert_eq!(object(&report), expected);
+        assert_eq!(human(&report), format!("     0.001  {line}\n"));
+    }
 }
 
 #[test]

@@ -101,6 +101,17 @@ pub enum StartError {
     /// No tier of attestation works for UDP, and the policy demands one.
     #[error("udp: {0}")]
     CannotAttestUdp(CannotAttest),
+    /// A socket cannot be received from.
+    #[error(
+        "cannot receive from {socket}: recvmmsg and recvmsg are refused ({error}); does a seccomp \
+         policy forbid them?"
+    )]
+    Receive {
+        /// Which.
+        socket: String,
+        /// What the system said to `recvmsg`.
+        error: io::Error,
+    },
     /// There is no descriptor left to wait with.
     #[error("cannot wait for the sockets: {0}")]
     Wait(io::Error),

@@ -6,8 +6,7 @@ use observer_events::counters::Counters;
 use observer_events::snapshot::{RouteName, RouteSnapshot, Snapshot};
 
 use super::Engine;
-use crate::ebpf::Attestor;
-use crate::route::{Base, Join, Route as _, RouteCounts, Routes};
+use crate::route::{Base, Join, Route, RouteCounts, Routes};
 
 impl Engine {
     pub(crate) fn counters(&self) -> Counters {
@@ -22,6 +21,7 @@ impl Engine {
         counters.wrong_length = self
             .counted(|counts| counts.wrong_length)
             .saturating_add(self.lost(Loss::WrongLength));
+        counters.receive_failures = self.counted(|counts| counts.receive_failures);
         counters.new_agents = tracked.new_agents;
         counters.new_sessions = tracked.new_sessions;
         counters.stale_nonces = tracked.stale_nonces;
@@ -55,9 +55,9 @@ impl Engine {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let now = self.clock.now();
         let Routes { unix, udp } = &self.routes;
-        let mut routes = vec![route(RouteName::Unix, &unix.base().attestor, unix.join())];
+        let mut routes = vec![route(RouteName::Unix, unix, unix.join())];
         if udp.listeners().next().is_some() {
-            routes.push(route(RouteName::Udp, &udp.base().attestor, udp.join()));
+            routes.push(route(RouteName::Udp, udp, udp.join()));
         }
         Snapshot {
             observer_ns: now.observer_ns,
@@ -102,11 +102,14 @@ impl Engine {
     }
 }
 
-fn route(route: RouteName, attestor: &Attestor, join: &Join) -> RouteSnapshot {
+fn route(name: RouteName, route: &impl Route, join: &Join) -> RouteSnapshot {
+    let attestor = &route.base().attestor;
     RouteSnapshot {
-        route,
+        route: name,
         tier: attestor.via(),
         weaker: attestor.degraded().map(ToOwned::to_owned),
+        deaf: route.why_deaf(),
+        one_by_one: route.one_by_one(),
         records_waiting: join.len() as u64,
         program: attestor.program_runs(),
     }

@@ -35,7 +35,9 @@ pub(crate) struct Base {
 pub(crate) struct RouteCounts {
     /// Datagrams received from sockets.
     pub(crate) datagrams: u64,
-    /// Of these, not of a frame's length.
+    /// Receives that failed.
+    pub(crate) receive_failures: u64,
+    /// Of these datagrams, not of a frame's length.
     pub(crate) wrong_length: u64,
     /// Records read.
     pub(crate) records: u64,

@@ -4,8 +4,12 @@ use std::io;
 use std::ops::{Range, RangeInclusive};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use observer_events::counters::count;
+
 use super::backlog::Backlog;
-use crate::clock::{Now, since};
+use super::base::Base;
+use super::reception::Reception;
+use crate::clock::{Now, monotonic_ns, since};
 use crate::transport::{Batch, BoundSocket, Datagram, Receiver, UdpSocket};
 
 /// A socket, its last batch, and how much of its queue has been read.
@@ -16,8 +20,9 @@ pub(super) struct SocketQueue<S> {
     /// How much of the last batch is still to be judged.
     unread: Range<usize>,
     backlog: Backlog,
-    /// What was received since [`SocketQueue::settle`]; `None`: it has not had
-    /// its turn.
+    reception: Reception,
+    /// What was received since [`SocketQueue::settle`]; `None`: nobody looked,
+    /// or could.
     batch: Option<Batch>,
     /// How long the first of that had waited, nanoseconds.
     waited_ns: Option<u64>,
@@ -48,6 +53,7 @@ impl<S: Bounded> SocketQueue<S> {
             receiver,
             unread: 0..0,
             backlog: Backlog::default(),
+            reception: Reception::default(),
             batch: None,
             waited_ns: None,
         }
@@ -61,18 +67,48 @@ impl<S: Bounded> SocketQueue<S> {
         self.socket.as_fd()
     }
 
-    /// Takes a batch, of which the last receive has left none.
+    /// Finds out whether the socket can be received from.
     ///
     /// # Errors
-    /// As [`Receiver::receive`]; it has had its turn all the same.
-    pub(super) fn receive(&mut self) -> io::Result<Batch> {
+    /// If it cannot.
+    pub(super) fn prove(&mut self) -> io::Result<()> {
+        self.receiver.prove(self.socket.as_fd())
+    }
+
+    /// Takes a batch, of which the last receive has left none; whether there is
+    /// nothing more to be done for what is known to have come. A receive that
+    /// failed did not read the socket, and is owed.
+    pub(super) fn receive(&mut self, base: &mut Base) -> bool {
+        if self.reception.is_paused() {
+            return true;
+        }
         self.unread = 0..0;
-        self.batch = Some(Batch::NONE);
-        let batch = self.receiver.receive(self.socket.as_fd())?;
-        self.unread = 0..batch.received;
-        self.batch = Some(batch);
-        self.waited_ns = self.receiver.first_queued().map(since);
-        Ok(batch)
+        match self.receiver.receive(self.socket.as_fd()) {
+            Ok(batch) => {
+                self.reception.note_received(batch.is_drained);
+                self.unread = 0..batch.received;
+                self.batch = Some(batch);
+                self.waited_ns = self.receiver.first_queued().map(since);
+                batch.is_drained
+            }
+            Err(error) => {
+                count(&mut base.counts.receive_failures);
+                if self.reception.note_failure(&error, monotonic_ns()) {
+                    base.settled.push_back(Err(error));
+                }
+                true
+            }
+        }
+    }
+
+    /// What the last receives have shown.
+    pub(super) fn reception(&self) -> &Reception {
+        &self.reception
+    }
+
+    /// Why datagrams are received one by one, if they are.
+    pub(super) fn one_by_one(&self) -> Option<&io::Error> {
+        self.receiver.one_by_one()
     }
 
     /// What was received since [`SocketQueue::settle`].

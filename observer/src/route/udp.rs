@@ -16,6 +16,7 @@ use self::identify::Sender;
 use super::base::Base;
 use super::join::Join;
 use super::parked::{Arrived, Parked};
+use super::reception::Reception;
 use super::settled::Settled;
 use super::socket_queue::SocketQueue;
 use super::{Delivery, Route};
@@ -175,6 +176,10 @@ impl UdpRoute {
             .min()
     }
 
+    fn receptions(&self) -> impl Iterator<Item = &Reception> {
+        self.sockets.iter().map(|(_, queue)| queue.reception())
+    }
+
     /// One datagram of each socket in turn.
     fn next_frame(&mut self) -> Option<Arrived<UdpSource>> {
         let mut passed = 0_usize;
@@ -202,6 +207,11 @@ impl UdpRoute {
     }
 }
 
+/// What an operator reads of a socket.
+fn name(socket: &UdpSocket) -> String {
+    format!("udp {}", socket.address())
+}
+
 impl Route for UdpRoute {
     fn base(&self) -> &Base {
         &self.base
@@ -216,27 +226,48 @@ impl Route for UdpRoute {
         sockets.map(|(_, queue)| queue.as_fd()).collect()
     }
 
+    fn prove(&mut self) -> Result<(), (String, io::Error)> {
+        for (_, queue) in &mut self.sockets {
+            let proved = queue.prove();
+            proved.map_err(|error| (name(queue.get()), error))?;
+        }
+        Ok(())
+    }
+
+    fn is_deaf(&self) -> bool {
+        self.receptions().any(Reception::is_deaf)
+    }
+
+    fn why_deaf(&self) -> Option<String> {
+        let mut sockets = self.sockets.iter();
+        sockets.find_map(|(_, queue)| {
+            let error = queue.reception().why_deaf()?;
+            Some(format!("{}: {error}", name(queue.get())))
+        })
+    }
+
+    fn owed_ns(&self) -> Option<u64> {
+        self.receptions().filter_map(Reception::owed_ns).min()
+    }
+
+    fn one_by_one(&self) -> Option<String> {
+        let mut sockets = self.sockets.iter();
+        let why = sockets.find_map(|(_, queue)| queue.one_by_one());
+        why.map(ToString::to_string)
+    }
+
     fn receive(&mut self, socket: usize) -> bool {
         let Some((_, queue)) = self.sockets.get_mut(socket) else {
             return true;
         };
-        match queue.receive() {
-            Ok(batch) => batch.is_drained,
-            Err(error) => {
-                self.base.settled.push_back(Err(error));
-                true
-            }
-        }
+        queue.receive(&mut self.base)
     }
 
     fn receive_rest(&mut self, is_due: bool) {
-        for socket in 0..self.sockets.len() {
-            let has_turn = self
-                .sockets
-                .get(socket)
-                .is_some_and(|(_, queue)| queue.batch().is_none());
-            if is_due && has_turn {
-                self.receive(socket);
+        for (_, queue) in &mut self.sockets {
+            let has_turn = queue.batch().is_none();
+            if has_turn && (is_due || queue.reception().is_due()) {
+                queue.receive(&mut self.base);
             }
         }
     }

@@ -19,7 +19,10 @@ use super::{Delivery, Route};
 use crate::clock::{Clock, Now};
 use crate::ebpf::{Attestor, Mark, from_credentials};
 use crate::judge::Trust;
-use crate::transport::{BoundSocket, Payload, Receiver};
+use crate::transport::{Batch, BoundSocket, Payload, Receiver};
+
+/// What an operator reads of the socket.
+const NAME: &str = "the Unix socket";
 
 /// The Unix socket and the ring of its program.
 pub(crate) struct UnixRoute {
@@ -89,7 +92,9 @@ impl UnixRoute {
         let is_look = coalescing.is_due(now.observer_ns);
         let is_fresh =
             is_look || is_due || has_parked || batch.is_some_and(|batch| batch.received > 0);
-        if let Some(batch) = batch {
+        // What cannot be received holds up nothing that the ring delivers.
+        let is_deaf = socket.reception().is_deaf();
+        if let Some(batch) = batch.or(is_deaf.then_some(Batch::NONE)) {
             ring.note_received(batch, socket.queue_limit());
         }
         let before = ring.taken();
@@ -194,22 +199,38 @@ impl Route for UnixRoute {
         vec![self.socket.as_fd()]
     }
 
+    fn prove(&mut self) -> Result<(), (String, io::Error)> {
+        self.socket.prove().map_err(|error| (NAME.into(), error))
+    }
+
+    fn is_deaf(&self) -> bool {
+        self.socket.reception().is_deaf()
+    }
+
+    fn why_deaf(&self) -> Option<String> {
+        let error = self.socket.reception().why_deaf()?;
+        Some(format!("{NAME}: {error}"))
+    }
+
+    fn owed_ns(&self) -> Option<u64> {
+        self.socket.reception().owed_ns()
+    }
+
+    fn one_by_one(&self) -> Option<String> {
+        self.socket.one_by_one().map(ToString::to_string)
+    }
+
     fn receive(&mut self, _socket: usize) -> bool {
         if self.ring.is_first(self.base.attestor.program(), &self.join) || self.is_held_up() {
             return false;
         }
-        match self.socket.receive() {
-            Ok(batch) => batch.is_drained,
-            Err(error) => {
-                self.base.settled.push_back(Err(error));
-                true
-            }
-        }
+        self.socket.receive(&mut self.base)
     }
 
     fn receive_rest(&mut self, is_due: bool) {
         let program = self.base.attestor.program();
-        let is_wanted = is_due || self.ring.is_second(program, &self.join);
+        let is_owed = self.socket.reception().is_due();
+        let is_wanted = is_due || is_owed || self.ring.is_second(program, &self.join);
         if is_wanted && self.socket.batch().is_none() {
             self.receive(0);
         }
