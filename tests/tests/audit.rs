@@ -14,9 +14,10 @@ use observer_testing::{connect, frame};
 use observer_tests::agent::Agent;
 use observer_tests::kernel::{self, REFUSES_DESCRIPTORS};
 use observer_tests::observer::{Observer, Remains, Setup, is};
+use observer_tests::prometheus::{get, metrics_port};
 use observer_tests::senders::sender;
 use observer_tests::trail::Trail;
-use observer_tests::{must, need_kernel};
+use observer_tests::{must, need_kernel, observer_binary};
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -187,7 +188,7 @@ fn a_cgroup_is_named_below_the_mount_of_the_one_that_was_given() {
         Command::new("sh")
             .args(["-c", "echo $$ > \"$0\" && exec \"$@\""])
             .arg(cgroups.path("forger").join("cgroup.procs"))
-            .arg(observer_tests::observer_binary())
+            .arg(observer_binary())
             .args(["beat", "--count", "1", "--claim-pid", "4242", "--socket"])
             .arg(observer.socket()),
     );
@@ -385,6 +386,58 @@ fn a_full_disk_is_survived() {
     assert_eq!(of_us.count(), 100);
 }
 
+/// A limit on files (`RLIMIT_FSIZE`, as of `ulimit -f` or a service manager) is
+/// as a full disk is: it is told and counted, nobody waits for it, and once it is
+/// lifted from outside nothing is missing.
+#[test]
+fn a_trail_that_may_not_grow_is_survived() {
+    need_kernel!();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let trail = Trail::new(scratch.path());
+    let mut command = Command::new("prlimit");
+    command.arg("--fsize=8192:unlimited").arg(observer_binary());
+    let setup = Setup::in_command(command, 60_000).args(["--metrics", "0"]);
+    let observer = trail.observer(setup);
+    let sender = agent(&observer);
+    for pid in 5000..5100 {
+        sender.send(&frame(pid, 1).encode()).expect("sends");
+    }
+    sender
+        .send(&frame(std::process::id(), 1).encode())
+        .expect("sends");
+    observer.expect("a beat beside it", |event| is(event, "beat"));
+    wait_until("nobody is told", || {
+        let log = observer.log();
+        log.iter()
+            .any(|line| line.contains("not being written") && line.contains("File too large"))
+    });
+    let port = metrics_port(&observer);
+    let (_, metrics) = get(port, "/metrics").expect("a response");
+    let failures = metrics.lines().find_map(|line| {
+        let count = line.strip_prefix("observer_audit_failures_total ")?;
+        count.parse::<u64>().ok()
+    });
+    assert!(failures > Some(0), "{metrics}");
+    let length = fs::metadata(trail.path("trail")).expect("a trail").len();
+    assert!(length <= 8192, "{length}");
+    must(
+        Command::new("prlimit")
+            .args(["--fsize=unlimited", "--pid"])
+            .arg(observer.pid().to_string()),
+    );
+    wait_until("the trail does not come back", || {
+        let text = fs::read_to_string(trail.path("trail")).unwrap_or_default();
+        text.contains("\"claimed_pid\":5099")
+    });
+    let remains = observer.stop();
+    assert!(remains.status.success(), "{:#?}", remains.log);
+    assert_eq!(remains.counter("audit_lost"), 0);
+    trail.assert_clean();
+    let of_us = trail.lines();
+    let of_us = of_us.iter().filter(|line| line["kind"] == "auth_failure");
+    assert_eq!(of_us.count(), 100);
+}
+
 #[test]
 fn a_frozen_disk_delays_no_beat() {
     need_kernel!();
@@ -538,7 +591,7 @@ fn a_trail_that_was_emptied_is_repaired_on_demand_and_never_clean() {
         "{log}"
     );
     let audit = |verb: &str, key: &str| {
-        let mut command = Command::new(observer_tests::observer_binary());
+        let mut command = Command::new(observer_binary());
         command.args(["audit", verb]).arg(trail.path("trail"));
         let output = command.arg(key).arg(trail.path(match verb {
             "repair" => "key",
@@ -576,7 +629,7 @@ fn a_follower_says_what_others_do_to_the_file() {
     let path = |name: &str| trail.path(name).display().to_string();
     let script = format!(
         "exec {} audit follow --json {} 2>{}",
-        observer_tests::observer_binary().display(),
+        observer_binary().display(),
         path("trail"),
         path("said")
     );
