@@ -32,6 +32,19 @@ pub struct Layout {
     pub task_comm: u32,
     /// `task_struct.cgroups`
     pub task_cgroups: u32,
+    /// `task_struct.mm`, or [`Layout::NO_FIELD`] if any offset of those that
+    /// lead to the executable is unknown: then none is recorded.
+    pub task_mm: u32,
+    /// `mm_struct.exe_file`
+    pub mm_exe_file: u32,
+    /// `file.f_inode`
+    pub file_inode: u32,
+    /// `inode.i_ino`
+    pub inode_ino: u32,
+    /// `inode.i_sb`
+    pub inode_sb: u32,
+    /// `super_block.s_dev`
+    pub super_block_dev: u32,
     /// `cred.uid`
     pub cred_uid: u32,
     /// `cred.gid`
@@ -106,6 +119,12 @@ impl Layout {
         task_cred: 0,
         task_comm: 0,
         task_cgroups: 0,
+        task_mm: Self::NO_FIELD,
+        mm_exe_file: 0,
+        file_inode: 0,
+        inode_ino: 0,
+        inode_sb: 0,
+        super_block_dev: 0,
         cred_uid: 0,
         cred_gid: 0,
         pid_level: 0,
@@ -147,4 +166,4 @@ pub enum Access {
     Copy = 2,
 }
 
-const _: () = assert!(size_of::<Layout>() == 34 * 4 + 8);
+const _: () = assert!(size_of::<Layout>() == 40 * 4 + 8);

@@ -82,6 +82,15 @@ pub struct Record {
     /// were refused for their descriptors. Zero unless [`Record::fate`] is
     /// [`Fate::Throttled`] or [`Fate::Descriptors`].
     pub dropped: u64,
+    /// Inode of the file that the sender's process executes: the kernel's
+    /// `inode.i_ino`. 0: unknown.
+    pub exe_inode: u64,
+    /// Device of the file system that this file is on: the kernel's
+    /// `super_block.s_dev`, in the kernel's own encoding of major and minor
+    /// numbers. 0: unknown.
+    pub exe_device: u32,
+    /// Zero: fills the last word up.
+    pub unused: u32,
 }
 
 #[cfg(feature = "user")]
@@ -110,6 +119,9 @@ impl Record {
         limit: 0,
         token: 0,
         dropped: 0,
+        exe_inode: 0,
+        exe_device: 0,
+        unused: 0,
     };
 }
 
@@ -223,7 +235,7 @@ from_number!(TaskKind {
 
 const _: () = {
     use core::mem::offset_of;
-    assert!(size_of::<Record>() == 136);
+    assert!(size_of::<Record>() == 152);
     assert!(align_of::<Record>() == 8);
     assert!(offset_of!(Record, time_ns) == 0);
     assert!(offset_of!(Record, start_ns) == 8);
@@ -247,4 +259,7 @@ const _: () = {
     assert!(offset_of!(Record, limit) == 123);
     assert!(offset_of!(Record, token) == 124);
     assert!(offset_of!(Record, dropped) == 128);
+    assert!(offset_of!(Record, exe_inode) == 136);
+    assert!(offset_of!(Record, exe_device) == 144);
+    assert!(offset_of!(Record, unused) == 148);
 };

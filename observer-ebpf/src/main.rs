@@ -44,6 +44,7 @@
 mod atomic;
 mod budget;
 mod constants;
+mod executable;
 mod filter;
 mod helper;
 mod kernel;

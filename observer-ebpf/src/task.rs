@@ -12,11 +12,14 @@ use observer_common::record::{Program, Record, TaskKind};
 
 use crate::constants::layout;
 use crate::kernel::{KernelPtr, load};
-use crate::worker;
+use crate::{executable, worker};
 
 /// `PF_IO_WORKER` of `include/linux/sched.h` (5.12 and later): a thread that
 /// `create_io_thread` made.
 pub(crate) const PF_IO_WORKER: u32 = 0x10;
+
+/// `PF_KTHREAD` of `include/linux/sched.h`: a thread of the kernel's own.
+const PF_KTHREAD: u32 = 0x0020_0000;
 
 /// Fills in every field that can be read from the sending task.
 #[inline(always)]
@@ -29,8 +32,12 @@ pub(crate) fn describe(record: &mut Record, program: Program) {
     record.host_tid = load(task, layout!(task_pid));
     record.host_pid = load(task, layout!(task_tgid));
     record.start_ns = load(leader, layout!(task_start_boottime));
-    record.task_kind = kind(task) as u8;
+    let flags: u32 = load(task, layout!(task_flags));
+    record.task_kind = kind(task, flags) as u8;
     record.cgroup_id = cgroup_id(task);
+    if flags & PF_KTHREAD == 0 {
+        executable::describe(task, record);
+    }
     describe_credentials(task, record);
     describe_namespace(leader, record);
     copy_comm(task, record);
@@ -46,8 +53,7 @@ pub(crate) fn describe(record: &mut Record, program: Program) {
 /// A worker that an SQPOLL thread submits to counts as one: every process that
 /// maps the io_uring sends through it.
 #[inline(always)]
-fn kind(task: KernelPtr) -> TaskKind {
-    let flags: u32 = load(task, layout!(task_flags));
+fn kind(task: KernelPtr, flags: u32) -> TaskKind {
     if flags & PF_IO_WORKER == 0 {
         return TaskKind::Thread;
     }

@@ -20,7 +20,9 @@ use crate::ebpf::kfunc::Kfuncs;
 /// (`include/linux/pid.h`), `pid_namespace` (`include/linux/pid_namespace.h`),
 /// `cred` (`include/linux/cred.h`), `css_set` and `cgroup`
 /// (`include/linux/cgroup-defs.h`), `kernfs_node` (`include/linux/kernfs.h`),
-/// `unix_sock` (`include/net/af_unix.h`), `sock` (`include/net/sock.h`).
+/// `unix_sock` (`include/net/af_unix.h`), `sock` (`include/net/sock.h`),
+/// `mm_struct` (`include/linux/mm_types.h`), `file`, `inode` and `super_block`
+/// (`include/linux/fs.h`, and `include/linux/fs/super_types.h`).
 pub(super) fn resolve(btf: &Path) -> Result<Offsets, LayoutError> {
     let types = read(btf)?;
     let kfuncs = Kfuncs::of(&types);
@@ -37,6 +39,7 @@ fn task(types: &Btf, kfuncs: Kfuncs) -> Result<Layout, LayoutError> {
     let pid = Fields::of("pid", types);
     let upid = Fields::of("upid", types);
     let cgroup = cgroup(&task, types);
+    let exe = exe(&task, types);
     let attached = attached(types);
     let worker = worker(types);
     Ok(Layout {
@@ -50,6 +53,12 @@ fn task(types: &Btf, kfuncs: Kfuncs) -> Result<Layout, LayoutError> {
         task_cred: task.offset("cred")?,
         task_comm: task.offset("comm")?,
         task_cgroups: cgroup.map_or(0, |offsets| offsets.task_cgroups),
+        task_mm: exe.map_or(Layout::NO_FIELD, |offsets| offsets.task_mm),
+        mm_exe_file: exe.map_or(0, |offsets| offsets.mm_exe_file),
+        file_inode: exe.map_or(0, |offsets| offsets.file_inode),
+        inode_ino: exe.map_or(0, |offsets| offsets.inode_ino),
+        inode_sb: exe.map_or(0, |offsets| offsets.inode_sb),
+        super_block_dev: exe.map_or(0, |offsets| offsets.super_block_dev),
         cred_uid: cred.offset("uid")?,
         cred_gid: cred.offset("gid")?,
         pid_level: pid.offset("level")?,
@@ -180,6 +189,30 @@ fn cgroup(task: &Fields<'_>, types: &Btf) -> Option<CgroupOffsets> {
         css_set_dfl_cgrp: offset("css_set", "dfl_cgrp")?,
         cgroup_kn: offset("cgroup", "kn")?,
         kernfs_node_id: offset("kernfs_node", "id")?,
+    })
+}
+
+/// The fields that lead to the executable. Without one of them no executable is
+/// recorded.
+#[derive(Clone, Copy)]
+struct ExeOffsets {
+    task_mm: u32,
+    mm_exe_file: u32,
+    file_inode: u32,
+    inode_ino: u32,
+    inode_sb: u32,
+    super_block_dev: u32,
+}
+
+fn exe(task: &Fields<'_>, types: &Btf) -> Option<ExeOffsets> {
+    let offset = |structure, field| Fields::of(structure, types).offset(field).ok();
+    Some(ExeOffsets {
+        task_mm: task.offset("mm").ok()?,
+        mm_exe_file: offset("mm_struct", "exe_file")?,
+        file_inode: offset("file", "f_inode")?,
+        inode_ino: offset("inode", "i_ino")?,
+        inode_sb: offset("inode", "i_sb")?,
+        super_block_dev: offset("super_block", "s_dev")?,
     })
 }
 
