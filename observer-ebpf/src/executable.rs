@@ -24,7 +24,7 @@ use crate::kernel::{KernelPtr, load};
 /// (`file_free`, `fs/file_table.c`); from 6.7 on it may be another file at once
 /// (`SLAB_TYPESAFE_BY_RCU`), so of a process that changes its own executable at
 /// that moment a wrong one can be read: it chooses the file anyway. No load can
-/// fault. All of this was read in 6.1, 6.12 and 6.18.
+/// fault.
 ///
 /// A thread of the kernel's own has no memory, or has borrowed a process's
 /// (`kthread_use_mm`); the caller leaves it out, as `get_task_exe_file` does.

@@ -8,6 +8,8 @@ use observer_common::record::COMM_LEN;
 pub use observer_common::record::TaskKind;
 use serde::{Deserialize, Serialize};
 
+use crate::exe::ExeId;
+
 /// What the observer found out: the specification's eight events, and the cause
 /// of an [`Event::AuthFailure`].
 ///
@@ -237,6 +239,8 @@ pub struct Attestation {
     pub comm: Option<Comm>,
     /// Id of the sender's cgroup in the unified hierarchy.
     pub cgroup_id: Option<u64>,
+    /// The file that the process executes.
+    pub exe: Option<ExeId>,
     /// What `SCM_CREDENTIALS` claimed; 0 for a process that the observer's
     /// pid namespace does not see.
     pub scm_pid: Option<u32>,
@@ -266,6 +270,7 @@ impl Attestation {
             start_ns: None,
             comm: None,
             cgroup_id: None,
+            exe: None,
             scm_pid: None,
             via,
             task_kind: TaskKind::Unknown,

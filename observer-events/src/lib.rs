@@ -7,6 +7,7 @@
 pub mod agents;
 pub mod counters;
 pub mod event;
+pub mod exe;
 pub mod format;
 pub mod histogram;
 pub mod report;

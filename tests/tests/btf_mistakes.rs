@@ -47,9 +47,11 @@ const fn field(
 /// Members that hold the same value for every sender: which of them is read makes
 /// no difference. The two credentials of a task differ only while the kernel
 /// works for it with another's (`override_creds`), which is no send of its own.
-const EQUAL: [(&str, &str); 1] = [("cred", "real_cred")];
+/// The two memories of a task differ only for threads of the kernel's own, of
+/// which no executable is recorded.
+const EQUAL: [(&str, &str); 2] = [("cred", "real_cred"), ("mm", "active_mm")];
 
-const FIELDS: [Field; 31] = [
+const FIELDS: [Field; 37] = [
     field("task_struct", "pid", "field_tid", &["tgid", "flags"]),
     field("task_struct", "tgid", "field_pid", &["pid", "flags"]),
     field(
@@ -109,6 +111,22 @@ const FIELDS: [Field; 31] = [
         "field_cgroup_id",
         &["count", "rb", "priv"],
     ),
+    field("task_struct", "mm", EXE, &["stack", "files", "fs"]),
+    field("mm_struct", "exe_file", EXE, &["owner", "pgd"]),
+    field("file", "f_inode", EXE, &["f_mapping", "f_op", "f_cred"]),
+    field(
+        "inode",
+        "i_ino",
+        EXE,
+        &["i_size", "i_version", "i_rdev", "i_sb"],
+    ),
+    field("inode", "i_sb", EXE, &["i_mapping", "i_op", "i_security"]),
+    field(
+        "super_block",
+        "s_dev",
+        EXE,
+        &["s_flags", "s_magic", "s_blocksize", "s_time_gran"],
+    ),
     field(
         "sock",
         "sk_shutdown",
@@ -133,18 +151,24 @@ const FIELDS: [Field; 31] = [
     field("net", "ns", UDP, &[]),
 ];
 
+/// The check of all that leads to the executable.
+const EXE: &str = "field_exe";
+
 /// What only the program for UDP reads: without it that listener is refused.
 const UDP: &str = "udp_tier_btf";
 
 /// What is tried on an emulated machine, where each takes many seconds: the
 /// fields that a verdict is made of.
-const EMULATED: [&str; 6] = [
+const EMULATED: [&str; 9] = [
     "tgid",
     "thread_pid",
     "start_boottime",
     "cred",
     "uid",
     "comm",
+    "exe_file",
+    "i_ino",
+    "s_dev",
 ];
 
 /// By `doctor` alone: what it finds of a tier is what the observer does

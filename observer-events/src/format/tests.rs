@@ -28,7 +28,7 @@ fn a_beat_as_json_byte_for_byte() {
             r#""pid_ns_inode":4026531836,"observer_ns":12345678901,"#,
             r#""sender":{"pid":4242,"own_pid":7,"host_pid":14711,"tid":14712,"#,
             r#""pid_ns_inode":4026531836,"uid":1000,"gid":100,"start_ns":123456789,"#,
-            r#""comm":"agent","cgroup_id":99,"scm_pid":4242,"via":"btf","#,
+            r#""comm":"agent","cgroup_id":99,"exe":{"device":"254:1","inode":77},"scm_pid":4242,"via":"btf","#,
             r#""task_kind":"thread"}}"#,
             "\n"
         )
@@ -51,7 +51,7 @@ fn numbers_of_64_bits_as_strings() {
             r#""pid_ns_inode":"4026531836","observer_ns":"12345678901","#,
             r#""sender":{"pid":4242,"own_pid":7,"host_pid":14711,"tid":14712,"#,
             r#""pid_ns_inode":"4026531836","uid":1000,"gid":100,"start_ns":"123456789","#,
-            r#""comm":"agent","cgroup_id":"99","scm_pid":4242,"via":"btf","#,
+            r#""comm":"agent","cgroup_id":"99","exe":{"device":"254:1","inode":"77"},"scm_pid":4242,"via":"btf","#,
             r#""task_kind":"thread"}}"#,
             "\n"
         )
@@ -107,7 +107,7 @@ fn what_is_unknown_is_null() {
         json!({
             "pid": 4242, "own_pid": null, "host_pid": null, "tid": null, "pid_ns_inode": null,
             "uid": 1000, "gid": 1000, "start_ns": null, "comm": null, "cgroup_id": null,
-            "scm_pid": 4242, "via": "scm", "task_kind": "unknown",
+            "exe": null, "scm_pid": 4242, "via": "scm", "task_kind": "unknown",
         })
     );
 }

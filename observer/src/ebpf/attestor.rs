@@ -7,6 +7,7 @@ use observer_common::budget::{Budget, BudgetKey};
 use observer_common::loss::Loss;
 use observer_common::record::{Fate, Limit, Record, UNKNOWN_ID};
 use observer_events::event::{Attestation, Comm, TaskKind, Via};
+use observer_events::exe::ExeId;
 use observer_events::snapshot::ProgramRuns;
 
 use super::program::{KernelError, LoadedProgram, Plan, Traffic};
@@ -252,6 +253,7 @@ impl Attestor {
             start_ns: Some(record.start_ns).filter(|&start| start != 0),
             comm: Comm::new(record.comm),
             cgroup_id: Some(record.cgroup_id).filter(|&id| id != 0),
+            exe: ExeId::from_record(record.exe_device, record.exe_inode),
             scm_pid,
             via: self.via,
             task_kind: TaskKind::try_from(record.task_kind).unwrap_or(TaskKind::Unknown),

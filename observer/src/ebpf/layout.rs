@@ -178,6 +178,12 @@ impl KernelTypes {
         })
     }
 
+    /// Whether a program can see what file a sender executes.
+    pub(super) fn lead_to_exe(&self) -> bool {
+        let offsets = self.offsets();
+        offsets.is_ok_and(|Offsets { task, .. }| task.task_mm != Layout::NO_FIELD)
+    }
+
     /// Whether a program can see whose work a worker of io_uring does.
     pub(super) fn follow_workers(&self) -> bool {
         let offsets = self.offsets();

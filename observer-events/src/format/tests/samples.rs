@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::event::{Attestation, AuthFailureCause, BeatOrigin, Comm, Event, Status, Via};
+use crate::exe::ExeId;
 use crate::report::{Evidence, Observation};
 
 pub(super) fn render(format: Format, report: &Report) -> String {
@@ -53,6 +54,7 @@ pub(super) fn sender(pid: u32, name: &[u8], uid: u32) -> Attestation {
         start_ns: Some(123_456_789),
         comm: comm(name),
         cgroup_id: Some(99),
+        exe: ExeId::from_record(254 << 20 | 1, 77),
         scm_pid: Some(pid),
         task_kind: TaskKind::Thread,
         ..Attestation::unknown(Via::Btf)

@@ -10,6 +10,13 @@
 //! this process may not make of them is not proved, and is said
 //! ([`FieldProof`]). A value that is wrong is an error.
 //!
+//! All of them execute the observer's own file, so of the executable it is proved
+//! that the record has this file's device and inode. That it is the sender's, and
+//! not whosever else, follows from the types: the only other memory that a task
+//! points to is its `active_mm`, which for a process is the same, and each
+//! pointer from there on is the only one of its type. The verifier refuses
+//! another type.
+//!
 //! All of this has a program of its own, with no limits and with rings that
 //! nobody else reads: the budgets and counters of the one that is used do not
 //! know of it.
@@ -23,7 +30,7 @@ use observer_common::gate::Gate;
 use observer_common::record::Program;
 use serde::Serialize;
 
-use self::senders::{Known, Senders};
+use self::senders::{Known, Senders, Sight};
 use super::LoadedProgram;
 use super::error::KernelError;
 use super::plan::{Plan, Traffic};
@@ -57,6 +64,8 @@ pub enum Field {
     Comm,
     /// Its cgroup.
     CgroupId,
+    /// The file that its process executes.
+    Exe,
     /// What kind of task it is, by its flags.
     TaskFlags,
     /// Whose work a worker of io_uring does.
@@ -116,8 +125,11 @@ impl Proof {
             namespace,
             level,
             types_from_file: !types.are_the_kernels_own(),
-            shows_attached: types.show_attached(),
-            follows_workers: types.follow_workers(),
+            program_sees: Sight {
+                exe: types.lead_to_exe(),
+                attached: types.show_attached(),
+                workers: types.follow_workers(),
+            },
         };
         let fields = Senders::new(program, pair, kernel).compare()?;
         for FieldProof { field, unproven } in &fields {

@@ -41,6 +41,7 @@ fn check(field: Field) -> &'static str {
         Field::Gid => "field_gid",
         Field::Comm => "field_comm",
         Field::CgroupId => "field_cgroup_id",
+        Field::Exe => "field_exe",
         Field::TaskFlags => "field_task_flags",
         Field::IoWorkers => "field_io_workers",
         Field::Descriptors => "field_descriptors",
@@ -60,6 +61,7 @@ fn remedy(field: Field) -> &'static str {
         Field::IoWorkers => "let this user make an io_uring (kernel.io_uring_disabled, seccomp)",
         Field::StartTime => "use the kernel's own types",
         Field::CgroupId => "run in a cgroup of its own, as a systemd unit does",
+        Field::Exe => "run from a file system that is mounted in this mount namespace",
         _ => "run as root in the initial pid namespace, with /proc mounted",
     }
 }

@@ -11,7 +11,7 @@ use crate::ebpf::namespace::{PidNamespace, inode};
 use crate::ebpf::program::LoadedProgram;
 use crate::ebpf::program::error::KernelError;
 use crate::ebpf::program::self_test::stat::{Stat, is_proc_ours};
-use crate::ebpf::program::self_test::truth::{STEADY_FLAGS, Truth};
+use crate::ebpf::program::self_test::truth::{STEADY_FLAGS, Truth, exe_of};
 use crate::ebpf::program::self_test::{Pair, compare, probe};
 
 /// The cgroup id that other fields hold by chance: that of the root.
@@ -39,10 +39,18 @@ pub(super) struct Known {
     pub(super) level: u32,
     /// The types are not those that the kernel shows.
     pub(super) types_from_file: bool,
-    /// The program sees descriptors that are attached.
-    pub(super) shows_attached: bool,
-    /// The program sees whose work a worker of io_uring does.
-    pub(super) follows_workers: bool,
+    pub(super) program_sees: Sight,
+}
+
+/// What a program sees where types and kernel let it.
+#[derive(Clone, Copy)]
+pub(super) struct Sight {
+    /// The file that a sender executes.
+    pub(super) exe: bool,
+    /// Descriptors that are attached.
+    pub(super) attached: bool,
+    /// Whose work a worker of io_uring does.
+    pub(super) workers: bool,
 }
 
 /// A child that has sent, and has ended.
@@ -111,6 +119,8 @@ impl Senders {
                 (false, _) => Err("no thread could be started".into()),
             },
         );
+        let exe = self.exe(&truth, &record)?;
+        self.found(Field::Exe, exe);
         self.found(
             Field::CgroupId,
             match truth.cgroup_id {
@@ -124,6 +134,21 @@ impl Senders {
             },
         );
         Ok(())
+    }
+
+    /// Every process executes a file, so a record that names none is wrong
+    /// where the types lead to it.
+    fn exe(&self, truth: &Truth, record: &Record) -> Result<Finding, KernelError> {
+        if !self.known.program_sees.exe {
+            return Ok(Err("these types do not lead to it".into()));
+        }
+        match (exe_of(record), truth.exe) {
+            (None, _) => Err(wrong("it names no executable".into())),
+            (Some(_), None) => Ok(Err("/proc does not show the mount that this process's \
+                                       executable is on"
+                .into())),
+            (Some(_), Some(_)) => Ok(Ok(())),
+        }
     }
 
     /// A process with ids, a name and a start of its own.
@@ -237,7 +262,7 @@ impl Senders {
             if record.task_kind == expected as u8 {
                 continue;
             }
-            if by_worker && !self.known.follows_workers {
+            if by_worker && !self.known.program_sees.workers {
                 finding = Err("this kernel shows no program whose work a worker does".into());
                 continue;
             }
@@ -253,7 +278,7 @@ impl Senders {
     /// A datagram with a descriptor is told apart from the others, none of which has one
     /// ([`Senders::record`]).
     fn with_descriptor(&mut self) -> Result<(), KernelError> {
-        if !self.known.shows_attached {
+        if !self.known.program_sees.attached {
             return Ok(());
         }
         let frame = probe();

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process;
 
 use observer_common::record::{COMM_LEN, Program, Record};
+use observer_events::exe::ExeId;
+use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{getgid, getuid};
 use rustix::thread::{gettid, name};
 
@@ -33,6 +35,9 @@ pub(in crate::ebpf::program) struct Truth {
     pub(in crate::ebpf::program) start: Option<Start>,
     pub(in crate::ebpf::program) comm: Option<[u8; COMM_LEN]>,
     pub(in crate::ebpf::program) cgroup_id: Option<u64>,
+    /// Compared with a record that names one: a program whose types lead to
+    /// none is honest about it.
+    pub(in crate::ebpf::program) exe: Option<ExeId>,
 }
 
 impl Truth {
@@ -53,6 +58,7 @@ impl Truth {
             start: Stat::of("self").and_then(|stat| stat.start),
             comm: name().ok().map(|name| padded(name.to_bytes())),
             cgroup_id: own_cgroup(),
+            exe: own_exe(),
         }
     }
 
@@ -73,6 +79,7 @@ impl Truth {
                 start: None,
                 comm: None,
                 cgroup_id: None,
+                exe: None,
                 ..self.clone()
             },
         }
@@ -92,6 +99,7 @@ impl Truth {
             start,
             comm,
             cgroup_id,
+            exe,
         } = self;
         let numbers = [
             ("pid", record.pid.into(), Some(u64::from(*pid))),
@@ -117,6 +125,15 @@ impl Truth {
             let found = record.start_ns;
             return Err(format!("start time is {found} ns, should be {start:?}"));
         }
+        if let Some((expected, found)) = exe
+            .zip(exe_of(record))
+            .filter(|(expected, found)| expected != found)
+        {
+            return Err(format!(
+                "executable is {}, inode {}, should be {}, inode {}",
+                found.device, found.inode, expected.device, expected.inode
+            ));
+        }
         match comm {
             Some(comm) if *comm != record.comm => Err(format!(
                 "comm is {}, should be {}",
@@ -136,6 +153,19 @@ pub(in crate::ebpf::program) fn padded(name: &[u8]) -> [u8; COMM_LEN] {
         *to = *from;
     }
     comm
+}
+
+/// The executable that a record names.
+pub(in crate::ebpf::program) fn exe_of(record: &Record) -> Option<ExeId> {
+    ExeId::from_record(record.exe_device, record.exe_inode)
+}
+
+/// The file that this process executes. `None` where `/proc` does not show the
+/// mount that it is on.
+fn own_exe() -> Option<ExeId> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let file = open("/proc/thread-self/exe", flags, Mode::empty()).ok()?;
+    ExeId::of_file(file).ok()?
 }
 
 /// Id of this thread's cgroup in the unified hierarchy: the inode of its
@@ -170,6 +200,8 @@ mod tests {
             gid: 13,
             start_ns: 98_765_432_109,
             cgroup_id: 14,
+            exe_device: 8 << 20 | 1,
+            exe_inode: 15,
             comm: padded(b"a name"),
             ..Record::UNKNOWN
         }
@@ -188,6 +220,7 @@ mod tests {
             start: Some(Start::of_initial_namespace(9876)),
             comm: Some(padded(b"a name")),
             cgroup_id: Some(14),
+            exe: ExeId::from_record(8 << 20 | 1, 15),
         }
     }
 
@@ -197,7 +230,7 @@ mod tests {
         let truth = truth();
         let good = record_of(&truth);
         assert_eq!(truth.compare(&good), Ok(()));
-        let changes: [(&str, Change); 11] = [
+        let changes: [(&str, Change); 13] = [
             ("pid is", |record| record.pid = 9),
             ("own pid", |record| record.own_pid = 9),
             ("host pid", |record| record.host_pid = 9),
@@ -209,6 +242,8 @@ mod tests {
             ("start time", |record| record.start_ns = 98_770_000_000),
             ("comm", |record| record.comm[15] = b'x'),
             ("cgroup id", |record| record.cgroup_id = 1),
+            ("executable", |record| record.exe_inode = 1),
+            ("executable", |record| record.exe_device = 1),
         ];
         for (name, change) in changes {
             let mut record = good;
@@ -230,6 +265,7 @@ mod tests {
             start: None,
             comm: None,
             cgroup_id: None,
+            exe: None,
             ..truth()
         };
         let record = Record {
