@@ -65,26 +65,48 @@ impl Types {
         str::from_utf8(&names[..length.expect("it ends")]).expect("it is text")
     }
 
-    /// The members of the first structure of a name.
+    /// The members of the first structure of a name, those included of a
+    /// structure without a name that it begins with (`mm_struct`).
     ///
     /// # Panics
     /// If there is none, or the file is of another format.
     #[must_use]
     pub fn members(&self, structure: &str) -> Vec<Member> {
-        let section = self.section(8);
-        let mut at = section.start;
-        while at < section.end {
-            let info = self.word(at + 4);
-            let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
-            let details = at + 12;
-            if kind == STRUCT && self.name(self.word(at)) == structure {
-                return (0..count)
-                    .map(|number| self.member(details + number * 12))
-                    .collect();
-            }
-            at = details + length(kind, count);
+        let mut types = self.types();
+        let at = types.find(|&at| {
+            self.kind_and_count(at).0 == STRUCT && self.name(self.word(at)) == structure
+        });
+        let at = at.unwrap_or_else(|| panic!("this kernel has no struct {structure}"));
+        let mut members = self.members_at(at);
+        if let Some(first) = members.first().filter(|first| first.name.is_empty()) {
+            // Types are numbered from 1.
+            let inner = self.types().nth(first.type_id as usize - 1);
+            let inner = inner.filter(|&at| self.kind_and_count(at).0 == STRUCT);
+            members.extend(inner.iter().flat_map(|&at| self.members_at(at)));
         }
-        panic!("this kernel has no struct {structure}");
+        members
+    }
+
+    fn members_at(&self, at: usize) -> Vec<Member> {
+        let (_, count) = self.kind_and_count(at);
+        (0..count)
+            .map(|number| self.member(at + 12 + number * 12))
+            .collect()
+    }
+
+    /// Where each type is in the file.
+    fn types(&self) -> impl Iterator<Item = usize> {
+        let section = self.section(8);
+        let next = move |&at: &usize| {
+            let (kind, count) = self.kind_and_count(at);
+            Some(at + 12 + length(kind, count)).filter(|&next| next < section.end)
+        };
+        std::iter::successors(Some(self.section(8).start), next)
+    }
+
+    fn kind_and_count(&self, at: usize) -> (u32, usize) {
+        let info = self.word(at + 4);
+        (info >> 24 & 0x1f, (info & 0xffff) as usize)
     }
 
     fn member(&self, at: usize) -> Member {

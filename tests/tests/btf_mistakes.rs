@@ -112,7 +112,7 @@ const FIELDS: [Field; 37] = [
         &["count", "rb", "priv"],
     ),
     field("task_struct", "mm", EXE, &["stack", "files", "fs"]),
-    field("mm_struct", "exe_file", EXE, &["owner", "pgd"]),
+    field("mm_struct", "exe_file", EXE, &["pgd", "binfmt"]),
     field("file", "f_inode", EXE, &["f_mapping", "f_op", "f_cred"]),
     field(
         "inode",
@@ -120,7 +120,7 @@ const FIELDS: [Field; 37] = [
         EXE,
         &["i_size", "i_version", "i_rdev", "i_sb"],
     ),
-    field("inode", "i_sb", EXE, &["i_mapping", "i_op", "i_security"]),
+    field("inode", "i_sb", EXE, &["i_mapping", "i_op"]),
     field(
         "super_block",
         "s_dev",
