@@ -127,12 +127,14 @@ impl Place {
     /// The device of its mount, by a `mountinfo` of `/proc` (`proc(5)`): `ID
     /// PARENT MAJOR:MINOR ...` on each line. `None`: that mount is not in it.
     #[must_use]
-    pub fn device(&self, mountinfo: &str) -> Option<Device> {
-        mountinfo.lines().find_map(|line| {
-            let mut words = line.split(' ');
-            let id: u64 = words.next()?.parse().ok()?;
-            let device = words.nth(1)?;
-            (id == self.mount_id).then(|| Device::parse(device))?
+    pub fn device(&self, mountinfo: &[u8]) -> Option<Device> {
+        mountinfo.split(|&byte| byte == b'\n').find_map(|line| {
+            // What comes after may be no text: it is names of folders.
+            let mut words = line.split(|&byte| byte == b' ');
+            let mut word = || str::from_utf8(words.next()?).ok();
+            let (id, _parent, device) = (word()?, word()?, word()?);
+            let is_this = id.parse() == Ok(self.mount_id);
+            is_this.then(|| Device::parse(device))?
         })
     }
 }
@@ -147,7 +149,7 @@ impl ExeId {
     /// If `/proc` cannot be read.
     pub fn of_file(file: impl AsFd) -> io::Result<Option<Self>> {
         let place = Place::of(file)?;
-        let mounts = fs::read_to_string("/proc/thread-self/mountinfo")?;
+        let mounts = fs::read("/proc/thread-self/mountinfo")?;
         Ok(place.device(&mounts).map(|device| Self {
             device,
             inode: place.inode,
@@ -191,13 +193,14 @@ mod tests {
 
     #[test]
     fn a_mount_is_found_by_its_whole_number() {
-        let mounts = "301 1 0:5 / / rw - tmpfs x rw\n30 1 8:2 /a\\040b / rw - ext4 /x rw\n\nx\n";
+        let mounts =
+            b"301 1 0:5 / /\xff rw - tmpfs x rw\n\nx\n30 1 8:2 /a\\040b / rw - ext4 /x rw\n";
         let place = |mount_id| Place { mount_id, inode: 1 };
         let expected = Device { major: 8, minor: 2 };
         assert_eq!(place(30).device(mounts), Some(expected));
         assert_eq!(place(1).device(mounts), None);
-        assert_eq!(place(30).device("30 1"), None);
-        assert_eq!(place(30).device("30 1 x"), None);
+        assert_eq!(place(30).device(b"30 1"), None);
+        assert_eq!(place(30).device(b"30 1 x"), None);
     }
 
     #[test]

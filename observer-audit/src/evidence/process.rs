@@ -5,10 +5,11 @@
 //! nothing is missing without a reason.
 
 use observer_events::event::Attestation;
+use observer_events::exe::ExeId;
 use serde::Serialize;
 
 use super::boot_clock::BootClock;
-use super::procfs::{Folder, Missing};
+use super::procfs::{Exe, ExePlace, Folder, Missing};
 
 /// How much of a command line is kept, in bytes; the process chooses how long
 /// it is.
@@ -21,6 +22,11 @@ pub(crate) struct Process {
     read: &'static str,
     exe: Option<String>,
     exe_state: State,
+    /// Device and inode of `exe`.
+    exe_id: Option<ExeId>,
+    /// Whether the process executes another file than when it sent; `None`: it
+    /// cannot be told.
+    exe_changed: Option<bool>,
     command: Option<Vec<String>>,
     command_state: State,
     /// Whether the command line is longer.
@@ -66,6 +72,8 @@ impl Process {
             read: "after_the_fact",
             exe: None,
             exe_state: State::Unread,
+            exe_id: None,
+            exe_changed: None,
             command: None,
             command_state: State::Unread,
             command_cut: false,
@@ -85,7 +93,7 @@ impl Process {
     pub(crate) fn look_up(sender: &Attestation, clock: BootClock) -> Option<Self> {
         let mut process = Self::new();
         match Folder::open(sender.pid?, sender.start_ns, clock) {
-            Ok(folder) => process.describe(&folder),
+            Ok(folder) => process.describe(&folder, sender.exe),
             Err(missing) => {
                 process.exe_state = process.note_missing(missing);
                 process.command_state = process.exe_state;
@@ -94,16 +102,28 @@ impl Process {
         Some(process)
     }
 
-    fn describe(&mut self, folder: &Folder) {
+    fn describe(&mut self, folder: &Folder, sent_by: Option<ExeId>) {
         // What an ending process loses first.
         match folder.exe() {
-            Ok(exe) => (self.exe, self.exe_state) = (Some(exe), State::Whole),
+            Ok(exe) => self.set_exe(exe, sent_by),
             Err(missing) => self.exe_state = self.note_missing(missing),
         }
         self.cgroup_hint = folder.cgroup();
         self.is_running = self.exe_state != State::Gone;
         if !self.is_running {
             self.command_state = State::Gone;
+        }
+    }
+
+    fn set_exe(&mut self, exe: Exe, sent_by: Option<ExeId>) {
+        let Exe { path, place } = exe;
+        (self.exe, self.exe_state) = (Some(path), State::Whole);
+        self.exe_id = place.and_then(ExePlace::id);
+        self.exe_changed = place
+            .zip(sent_by)
+            .and_then(|(now, then)| now.is_other(then));
+        if self.exe_changed == Some(true) {
+            self.note_failure("exe: the process executed another file when it sent");
         }
     }
 
@@ -114,7 +134,7 @@ impl Process {
         };
         let result = Folder::open(pid, sender.start_ns, clock).and_then(|folder| {
             let command = folder.command(MAX_COMMAND.saturating_add(1))?;
-            Ok((command, folder.exe()))
+            Ok((command, folder.exe().map(|exe| exe.path)))
         });
         match result {
             Ok((command, exe)) => {

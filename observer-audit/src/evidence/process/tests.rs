@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 
 use observer_events::event::{TaskKind, Via};
+use observer_events::exe::Device;
 
 use super::*;
 use crate::evidence::procfs::own_start_ns;
@@ -140,4 +141,44 @@ fn no_command_line_is_not_an_empty_one() {
     process.set_command(Some(b"\0"));
     assert_eq!(process.command, Some(vec![String::new()]));
     assert_eq!(process.command_state, State::Whole);
+}
+
+/// By its inode where no mount is known, as of a file in memory.
+#[test]
+fn another_executable_than_the_senders_is_said_to_be_another() {
+    let exe = |inode, device: Option<u32>| Exe {
+        path: "/bin/x".into(),
+        place: Some(ExePlace {
+            inode,
+            device: device.map(Device::from_kernel),
+        }),
+    };
+    let sent_by = ExeId::from_record(5, 77);
+    for (found, sent_by, changed) in [
+        (exe(77, Some(5)), sent_by, Some(false)),
+        (exe(77, Some(6)), sent_by, Some(true)),
+        (exe(78, Some(5)), sent_by, Some(true)),
+        (exe(78, None), sent_by, Some(true)),
+        (exe(77, None), sent_by, None),
+        (exe(77, Some(5)), None, None),
+    ] {
+        let mut process = Process::new();
+        process.set_exe(found.clone(), sent_by);
+        assert_eq!(process.exe_changed, changed, "{found:?}");
+        assert_eq!(process.error.is_some(), changed == Some(true));
+    }
+}
+
+/// What `/proc` shows of a process that runs is what a record of it would say.
+#[test]
+fn the_executable_of_this_process_is_named() {
+    let file = std::fs::File::open("/proc/self/exe").unwrap();
+    let own = ExeId::of_file(file).unwrap();
+    let sender = Attestation {
+        exe: own,
+        ..this_process(Some(own_start_ns()))
+    };
+    let process = Process::look_up(&sender, BootClock::own()).unwrap();
+    assert_eq!(process.exe_id, own);
+    assert_eq!(process.exe_changed, own.map(|_| false));
 }
