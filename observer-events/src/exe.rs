@@ -15,7 +15,8 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
 
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A device number.
 ///
@@ -80,16 +81,31 @@ impl Serialize for Device {
     }
 }
 
+impl<'de> Deserialize<'de> for Device {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom("no device number"))
+    }
+}
+
 /// The file that a process executes.
 ///
 /// It names the file while that exists, and no longer: a file system may give
 /// the number of a removed file to a new one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ExeId {
     /// Device of its file system, as `/proc/self/mountinfo` shows it.
     pub device: Device,
     /// Its inode.
     pub inode: u64,
+}
+
+/// For people.
+impl fmt::Display for ExeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { device, inode } = self;
+        write!(f, "inode {inode} on {device}")
+    }
 }
 
 /// Where an open file lies.

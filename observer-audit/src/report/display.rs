@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::incidents::CORKED;
-use super::line::Line;
+use super::line::{Line, ProcessFields};
 use super::sender::Sender;
 use super::text::plain;
 
@@ -36,11 +36,12 @@ impl fmt::Display for Line {
             if let Some(comm) = &sender.comm {
                 write!(f, " ({})", plain(comm))?;
             }
+            if let Some(exe) = &sender.exe {
+                write!(f, ", executing {exe}")?;
+            }
         }
         for text in [
-            self.process
-                .as_ref()
-                .and_then(|process| process.exe.as_deref()),
+            self.process.as_ref().and_then(ProcessFields::exe_of_sender),
             self.container
                 .as_ref()
                 .and_then(|container| container.cgroup.as_deref()),

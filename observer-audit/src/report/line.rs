@@ -1,5 +1,6 @@
 //! A line of a trail, as a reader without a key parses it.
 
+use observer_events::exe::ExeId;
 use serde::Deserialize;
 
 use super::text::bounded;
@@ -44,6 +45,7 @@ pub(super) struct SenderFields {
     pub(super) start_ns: Option<u64>,
     pub(super) uid: Option<u32>,
     pub(super) comm: Option<String>,
+    pub(super) exe: Option<ExeId>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -68,6 +70,15 @@ impl ContainerFields {
 #[derive(Debug, Deserialize)]
 pub(super) struct ProcessFields {
     pub(super) exe: Option<String>,
+    exe_changed: Option<bool>,
+}
+
+impl ProcessFields {
+    /// What it executed when it sent, as far as anybody knows.
+    pub(super) fn exe_of_sender(&self) -> Option<&str> {
+        let exe = self.exe.as_deref();
+        exe.filter(|_| self.exe_changed != Some(true))
+    }
 }
 
 impl Line {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use observer_events::exe::ExeId;
 use serde::Serialize;
 
 use super::incidents::Incidents;
@@ -20,8 +21,11 @@ pub struct Attacker {
     pub sender: Sender,
     /// Name of the task that sent (`comm`); it can change it at will.
     pub comm: Option<String>,
-    /// What it ran, read from /proc after the fact.
+    /// What it executed, read from /proc after the fact, unless it was known to
+    /// execute another file by then.
     pub exe: Option<String>,
+    /// The same file by device and inode, from the kernel's record.
+    pub exe_id: Option<ExeId>,
     /// Its container, or else its systemd unit or its cgroup.
     pub container: Option<String>,
     /// What it did.
@@ -39,6 +43,7 @@ impl Attacker {
             sender: sender.clone(),
             comm: None,
             exe: None,
+            exe_id: None,
             container: None,
             occurrences: Occurrences::default(),
             victims: BTreeMap::new(),
@@ -53,7 +58,9 @@ impl Attacker {
         if self.more_victims > 0 {
             words.push("...".into());
         }
-        let about: Vec<String> = [&self.comm, &self.exe, &self.container]
+        let exe_id = self.exe_id.map(|exe| exe.to_string());
+        let exe = self.exe.as_ref().or(exe_id.as_ref());
+        let about: Vec<String> = [self.comm.as_ref(), exe, self.container.as_ref()]
             .into_iter()
             .flatten()
             .map(|text| plain(text))
@@ -69,7 +76,8 @@ impl Attacker {
         self.exe = self
             .exe
             .take()
-            .or_else(|| known(&line.process.as_ref()?.exe));
+            .or_else(|| line.process.as_ref()?.exe_of_sender().map(bounded));
+        self.exe_id = self.exe_id.or_else(|| sender?.exe);
         self.container = self
             .container
             .take()

@@ -129,10 +129,7 @@ impl Truth {
             .zip(exe_of(record))
             .filter(|(expected, found)| expected != found)
         {
-            return Err(format!(
-                "executable is {}, inode {}, should be {}, inode {}",
-                found.device, found.inode, expected.device, expected.inode
-            ));
+            return Err(format!("executable is {found}, should be {expected}"));
         }
         match comm {
             Some(comm) if *comm != record.comm => Err(format!(
