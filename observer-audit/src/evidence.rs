@@ -2,6 +2,7 @@
 
 mod boot_clock;
 mod cgroup;
+mod executable;
 mod gather;
 mod process;
 mod procfs;

@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::observer::{Observer, Setup};
+use crate::observer::{Observer, PATIENCE, Setup};
 use crate::{must, observer_binary};
 
 /// A trail in a folder.
@@ -69,6 +71,25 @@ impl Trail {
             .filter(|line| line.ends_with('\n'))
             .map(|line| serde_json::from_str(line).expect("JSON"))
             .collect()
+    }
+
+    /// The evidence about the sender with this pid, once it is there.
+    ///
+    /// # Panics
+    /// If it does not come.
+    #[must_use]
+    pub fn evidence(&self, pid: u64) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let mut lines = self.complete_lines().into_iter();
+            if let Some(line) =
+                lines.find(|line| line["kind"] == "evidence" && line["sender"]["pid"] == pid)
+            {
+                return line;
+            }
+            assert!(Instant::now() < end, "no evidence about {pid}");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// `verify` must find it clean, key file and all.

@@ -11,6 +11,7 @@ use observer_tests::need_kernel;
 use observer_tests::observer::{Observer, is};
 use observer_tests::privilege::{Binary, Privilege};
 use observer_tests::senders::sender;
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// A file of types, and what the observer logs about it.
@@ -98,7 +99,7 @@ fn start(btf: &Path, flags: &[&str]) -> Result<Observer, observer_tests::observe
     Binary::new().start(Privilege::Root, &flags)
 }
 
-fn honest_beat(observer: &Observer) -> serde_json::Value {
+fn honest_beat(observer: &Observer) -> Value {
     let mut agent = sender(observer.target(), "honest", &[]);
     let beat = observer.expect("a beat", |event| is(event, "beat"));
     agent.finish_well();
@@ -186,6 +187,36 @@ fn types_of_later_kernels_are_read() {
         .into_iter()
         .any(|line| line.contains("degraded"));
     assert!(!degraded);
+}
+
+/// Types that lead to no executable: none is recorded, and nothing else changes.
+#[test]
+fn without_the_way_to_the_executable_it_is_unknown() {
+    need_kernel!();
+    let folder = tempfile::tempdir().expect("a folder");
+    let types = folder.path().join("vmlinux.btf");
+    let good = fs::read(KERNEL_BTF).expect("this kernel shows its types");
+    for name in ["exe_file", "f_inode", "i_ino", "i_sb", "s_dev"] {
+        let other = "x".repeat(name.len());
+        fs::write(&types, renamed(&good, name, &other)).expect("there is room");
+        let observer = start(&types, &[]).unwrap_or_else(|remains| panic!("{:#?}", remains.log));
+        let beat = honest_beat(&observer);
+        assert_eq!(beat["sender"]["via"], "btf", "{name}: {beat}");
+        assert!(beat["sender"]["exe"].is_null(), "{name}: {beat}");
+        assert!(beat["sender"]["cgroup_id"].is_number(), "{name}: {beat}");
+    }
+    let binary = Binary::new();
+    let mut doctor = binary.command(Privilege::Root);
+    let output = doctor
+        .args(["doctor", "--json", "--btf"])
+        .arg(&types)
+        .output();
+    let report: Value = serde_json::from_slice(&output.expect("it runs").stdout).expect("JSON");
+    let findings = report["findings"].as_array().expect("findings");
+    let found = findings
+        .iter()
+        .find(|finding| finding["check"] == "field_exe");
+    assert_eq!(found.expect("it is there")["state"], "unproven");
 }
 
 /// A copy of the kernel's own types is as good as they are.

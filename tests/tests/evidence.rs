@@ -91,30 +91,6 @@ fn forger(observer: &Observer, claimed: u32) -> Agent {
     agent
 }
 
-/// The lines so far; the last may be unfinished.
-fn lines(trail: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(trail).expect("a trail");
-    text.lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect()
-}
-
-/// The evidence about the sender with this pid, once it is there.
-fn evidence(trail: &Trail, pid: u64) -> Value {
-    let path = trail.path("trail");
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let mut lines = lines(&path).into_iter();
-        if let Some(line) =
-            lines.find(|line| line["kind"] == "evidence" && line["sender"]["pid"] == pid)
-        {
-            return line;
-        }
-        assert!(Instant::now() < end, "no evidence about {pid}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
 fn assert_unread(evidence: &Value) {
     let process = &evidence["process"];
     assert_eq!(process["exe"], FREEZER, "{evidence}");
@@ -145,10 +121,10 @@ fn a_forger_whose_memory_nobody_can_read_holds_up_nobody() {
     let (trail, observer, frozen) = Frozen::with_observer(scratch.path(), 1);
     let others: Vec<Agent> = (5000..5020).map(|pid| forger(&observer, pid)).collect();
     for other in &others {
-        assert_read(&evidence(&trail, other.pid().into()));
+        assert_read(&trail.evidence(other.pid().into()));
     }
     let pid = frozen.pids[0];
-    let unread = evidence(&trail, pid);
+    let unread = trail.evidence(pid);
     assert_unread(&unread);
     assert!(unread["late_ms"].is_u64(), "{unread}");
     // Nor is the end held up.
@@ -178,10 +154,10 @@ fn no_user_keeps_the_evidence_of_others_from_the_trail() {
     let scratch = tempfile::tempdir().expect("a directory");
     let (trail, observer, frozen) = Frozen::with_observer(scratch.path(), 8);
     for &pid in &frozen.pids {
-        assert_unread(&evidence(&trail, pid));
+        assert_unread(&trail.evidence(pid));
     }
     let other = forger(&observer, 5000);
-    assert_read(&evidence(&trail, other.pid().into()));
+    assert_read(&trail.evidence(other.pid().into()));
     // Four are held up, and one waits for what comes next.
     assert!(helpers(&observer) <= 5, "{}", helpers(&observer));
     frozen.release();
@@ -210,8 +186,8 @@ fn nobody_is_held_up_by_who_executes_a_program() {
     let frozen = Frozen::start(&observer, MANY as usize, "exec").expect("all execute");
     observer.signal(Signal::CONT);
     let other = forger(&observer, 5000);
-    assert_read(&evidence(&trail, other.pid().into()));
-    let held = frozen.pids.iter().map(|&pid| evidence(&trail, pid));
+    assert_read(&trail.evidence(other.pid().into()));
+    let held = frozen.pids.iter().map(|&pid| trail.evidence(pid));
     for evidence in held {
         assert!(evidence["container"]["cgroup"].is_string(), "{evidence}");
     }
@@ -245,7 +221,8 @@ fn what_is_read_of_processes_that_end_at_once_is_whole_or_said_to_be_missing() {
     let end = Instant::now() + PATIENCE;
     let is_evidence = |line: &Value| line["kind"] == "evidence";
     let count = || {
-        lines(&trail.path("trail"))
+        trail
+            .complete_lines()
             .iter()
             .filter(|line| is_evidence(line))
             .count()
@@ -297,7 +274,7 @@ fn processes_are_known_again_in_a_time_namespace() {
         command.arg(observer_tests::observer_binary());
         let observer = trail.observer(Setup::in_command(command, 60_000));
         let before = forger(&observer, 5000);
-        assert_read(&evidence(&trail, before.pid().into()));
+        assert_read(&trail.evidence(before.pid().into()));
         assert!(observer.stop().status.success());
         trail.assert_clean();
     }
@@ -314,7 +291,7 @@ fn a_process_whose_main_thread_has_ended_is_read() {
     let mut orphan = sender(observer.target(), "orphan-thread", &[]);
     orphan.write_line("5000 1");
     assert_eq!(orphan.line(), "sent");
-    let found = evidence(&trail, orphan.pid().into());
+    let found = trail.evidence(orphan.pid().into());
     let process = &found["process"];
     assert_eq!(process["exe"], SENDER, "{found}");
     assert_eq!(process["command"][1], "orphan-thread", "{found}");
@@ -339,7 +316,7 @@ fn what_may_not_be_read_is_said_to_be_denied() {
     let observer = Binary::new().start(Privilege::BTF, &flags);
     let observer = observer.unwrap_or_else(|remains| panic!("{:#?}", remains.log));
     let other = forger(&observer, 5000);
-    let found = evidence(&trail, other.pid().into());
+    let found = trail.evidence(other.pid().into());
     let process = &found["process"];
     assert_eq!(process["exe_state"], "denied", "{found}");
     assert!(process["exe"].is_null(), "{found}");

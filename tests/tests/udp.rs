@@ -209,6 +209,8 @@ fn a_sender_in_another_cgroup_is_attested() {
     let beat = observer.expect("a beat", beats_of(agent.pid()));
     let inode = fs::metadata(cgroup.path()).expect("it is there").ino();
     assert_eq!(beat["sender"]["cgroup_id"], inode);
+    let executable = fs::metadata(SENDER).expect("it is there").ino();
+    assert_eq!(beat["sender"]["exe"]["inode"], executable);
     assert_attested(&beat, agent.pid());
     agent.finish_well();
 }

@@ -9,7 +9,8 @@ use observer_events::exe::ExeId;
 use serde::Serialize;
 
 use super::boot_clock::BootClock;
-use super::procfs::{Exe, ExePlace, Folder, Missing};
+use super::executable::{Exe, ExePlace};
+use super::procfs::{Folder, Missing};
 
 /// How much of a command line is kept, in bytes; the process chooses how long
 /// it is.

@@ -1,7 +1,9 @@
 //! What is sent to either kind of socket.
 
+use std::env;
 use std::io::{self, BufRead as _};
-use std::process;
+use std::os::unix::process::CommandExt as _;
+use std::process::{self, Command};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +20,13 @@ pub(crate) fn beat(socket: &Socket) {
 /// One frame that claims to be of a process.
 pub(crate) fn claim(socket: &Socket, pid: u32) {
     socket.send(&frame(pid, 1).encode());
+}
+
+/// Becomes the program that `NEXT` names, which is another copy of this one.
+pub(crate) fn execute(to: &str) -> ! {
+    let next = env::var_os("NEXT").expect("a path");
+    let error = Command::new(next).args(["each-line", to]).exec();
+    panic!("{error}");
 }
 
 /// One honest beat for each line; a number in it is the pid to claim.

@@ -40,6 +40,10 @@ fn main() {
             any::claim(&connect(to), pid);
             wait_for_end();
         }
+        ("claim-then-execute", &[pid]) => {
+            any::claim(&connect(to), pid);
+            any::execute(to);
+        }
         ("each-line", []) => any::each_line(&connect(to)),
         ("hex", []) => any::hex(&connect(to)),
         ("lengths", &[longest]) => {
