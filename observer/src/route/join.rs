@@ -28,7 +28,7 @@ use crate::index_list::{Links, List};
 /// within a few receives. 2 s is far beyond that.
 pub(crate) const RECORD_LIFETIME_NS: u64 = 2_000_000_000;
 
-/// How many records wait at most, 2.3 MiB of them: more than the default ring
+/// How many records wait at most, 2.5 MiB of them: more than the default ring
 /// holds. Beyond that the senders with the most yield their oldest.
 ///
 /// A send that waits for room in the queue may succeed long after its record

@@ -10,11 +10,11 @@ use observer_events::event::Via;
 use super::error::KernelError;
 use crate::ebpf::layout::KernelTypes;
 
-/// Default size of the ring: about 9,000 records, a tenth of a second of the
+/// Default size of the ring: about 6,500 records, a tenth of a second of the
 /// fastest flood that one sender can make.
 pub(crate) const DEFAULT_RING_BYTES: u32 = 1 << 20;
 
-/// Default size of a ring that delivers beats: 14,000 of them, and as many
+/// Default size of a ring that delivers beats: 13,000 of them, and as many
 /// records of datagrams that go by the socket when the first half is full.
 pub(crate) const DELIVERING_RING_BYTES: u32 = 4 << 20;
 
