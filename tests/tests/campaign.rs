@@ -2,11 +2,13 @@
 //! by field, with what was done.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::ops::RangeInclusive;
 use std::process::Command;
 
 use jiff::Timestamp;
 use observer_common::frame::{FRAME_LEN, Frame};
+use observer_events::exe::ExeId;
 use observer_tests::agent::Agent;
 use observer_tests::kernel::attested_loopback;
 use observer_tests::observer::{Observer, Setup, is};
@@ -127,6 +129,7 @@ impl Attacker {
 
     /// What the report must have, its times aside.
     fn expected(&self, container: &Value) -> Value {
+        let file = File::open(SENDER).expect("it is there");
         json!({
             "host_pid": self.pid,
             "pid": self.pid,
@@ -135,6 +138,7 @@ impl Attacker {
             "cgroup": null,
             "comm": Self::comm(),
             "exe": SENDER,
+            "exe_id": ExeId::of_file(&file).expect("/proc is there"),
             "container": container,
             "count": self.count(),
             "kinds": self.kinds,
@@ -338,5 +342,7 @@ fn check_process(lines: &[Value], line: &Value) {
         .expect("evidence");
     assert_eq!(evidence["sender"], line["sender"]);
     assert_eq!(evidence["process"]["exe"], SENDER);
+    assert_eq!(evidence["process"]["exe_id"], line["sender"]["exe"]);
+    assert_eq!(evidence["process"]["exe_changed"], false);
     assert_eq!(evidence["process"]["command"][0], SENDER);
 }
