@@ -1,6 +1,7 @@
 //! How an observer is set up.
 
 mod error;
+mod id_lists;
 mod listen;
 mod start;
 
@@ -11,6 +12,8 @@ use std::time::Duration;
 use observer_events::event::Via;
 
 pub use self::error::StartError;
+pub(crate) use self::id_lists::IdLists;
+pub(crate) use self::start::nonzero_ns;
 use crate::ebpf::{AttestOptions, KERNEL_BTF, KernelTypes, PidNamespace};
 use crate::engine::Engine;
 use crate::judge::Policy;
@@ -360,7 +363,7 @@ impl Builder {
             types: KernelTypes::at(self.btf.clone().unwrap_or_else(|| KERNEL_BTF.into())),
         };
         let udp = self.udp_route(&options)?;
-        let unix = self.unix_route(&options, path)?;
+        let (unix, id_lists) = self.unix_route(&options, path)?;
         let policy = Policy {
             attest: self.attest,
             observer_ns_inode: PidNamespace::of_self().ok().map(|ns| u64::from(ns.inode)),
@@ -373,6 +376,6 @@ impl Builder {
             .prove()
             .map_err(|(socket, error)| StartError::Receive { socket, error })?;
         let engine = Engine::new(routes, policy, tracker);
-        Observer::new(engine, self.waker.as_ref()).map_err(StartError::Wait)
+        Observer::new(engine, id_lists, self.waker.as_ref()).map_err(StartError::Wait)
     }
 }

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod attestation;
+mod change;
 mod conclude;
 mod deafness;
 mod inspect;

@@ -1,5 +1,7 @@
 //! The observer, as a library's user sees it.
 
+mod change;
+
 use std::fmt;
 use std::io;
 use std::mem;
@@ -13,6 +15,7 @@ use observer_events::event::{Event, Via};
 use observer_events::snapshot::Snapshot;
 use observer_events::{Observation, Report};
 
+use crate::builder::IdLists;
 use crate::clock::monotonic_ns;
 use crate::engine::Engine;
 use crate::poller::Poller;
@@ -48,10 +51,16 @@ pub struct Observer {
     notices_skipped: u64,
     /// [`Observer::drain`] has reported what was counted until then.
     is_drained: bool,
+    /// Which lists of senders can be kept.
+    id_lists: IdLists,
 }
 
 impl Observer {
-    pub(crate) fn new(engine: Engine, waker: Option<&Waker>) -> io::Result<Self> {
+    pub(crate) fn new(
+        engine: Engine,
+        id_lists: IdLists,
+        waker: Option<&Waker>,
+    ) -> io::Result<Self> {
         Ok(Self {
             poller: Poller::new(&engine, waker)?,
             engine,
@@ -60,6 +69,7 @@ impl Observer {
             registered: None,
             notices_skipped: 0,
             is_drained: false,
+            id_lists,
         })
     }
 

@@ -1,6 +1,6 @@
 //! What the operator decides.
 
-use observer_events::event::Attestation;
+use observer_events::event::{Attestation, BeatOrigin};
 use serde::Serialize;
 
 /// How much attestation the operator demands.
@@ -51,6 +51,16 @@ impl Senders {
     pub(crate) fn admit(&self, sender: &Attestation) -> bool {
         let listed = |list: &[u32], id: Option<u32>| id.is_some_and(|id| list.contains(&id));
         self.is_everyone() || listed(&self.uids, sender.uid) || listed(&self.gids, sender.gid)
+    }
+
+    /// Whether an agent of this origin, of whom the kernel named this sender,
+    /// may still be one: as its next beat is going to be judged.
+    pub(crate) fn keeps(&self, origin: BeatOrigin, sender: Option<&Attestation>) -> bool {
+        match (origin, sender) {
+            (BeatOrigin::KernelAttested, Some(sender)) => self.admit(sender),
+            (BeatOrigin::KernelAttested | BeatOrigin::SocketModeOnly, _) => self.is_everyone(),
+            (BeatOrigin::NetworkUnverified | BeatOrigin::OperatorAttestedTransport, _) => true,
+        }
     }
 }
 

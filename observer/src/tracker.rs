@@ -10,6 +10,8 @@
 //! that a recycled pid is a new agent. Where the start time is not attested,
 //! the pid alone has to do, and stands for the youngest process of that pid.
 
+mod attempts;
+mod change;
 mod given_back;
 mod inspect;
 #[cfg(test)]
@@ -46,6 +48,9 @@ pub(crate) use sighting::{Sign, Unarrived};
 pub struct Tracker {
     max_agents: usize,
     threshold_ns: u64,
+    /// When the threshold last shrank, in attended time: no silence counts from
+    /// before that.
+    silent_from_ns: u64,
     /// Finds slots by pid. `SipHash` with a random key, since pids can be
     /// chosen: by whoever sends UDP frames, and by forking until one comes
     /// up. With a hash known beforehand, many could be made to collide.
@@ -99,6 +104,7 @@ impl Tracker {
         Self {
             max_agents,
             threshold_ns,
+            silent_from_ns: 0,
             shares: Shares::new(max_agents),
             given_back: GivenBack::default(),
             unheard: Unheard::default(),
@@ -143,7 +149,7 @@ impl Tracker {
     /// observer's it may come nearer.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        let last = self.oldest_sign()?;
+        let last = self.silent_from()?;
         Some(self.given_back.deadline(last, self.threshold_ns))
     }
 
@@ -151,63 +157,15 @@ impl Tracker {
     /// to stand still for ever.
     pub(crate) fn note_absence(&mut self, absence: &Absent, now: Now) {
         let now = self.advance_to(now);
-        let oldest = self.oldest_sign();
+        let oldest = self.silent_from();
         self.given_back
             .note(absence, now.attended_ns, oldest, self.threshold_ns);
     }
 
-    /// Takes in that an agent tried to send a beat which did not arrive: it is
-    /// alive. That ends no stall, begins no session and enters nobody. If it has
-    /// been all of the agent for a threshold, that is said; once, until it is
-    /// heard.
-    pub(crate) fn attempt(&mut self, sighting: &Sighting, now: Now) -> Sign {
-        let now = self.advance_to(now);
-        let agent = self.agent_of(sighting);
-        let is_new = |index: &u32| {
-            let slot = self.slot(*index);
-            slot.is_some_and(|slot| slot.advance(sighting).is_some())
-        };
-        match agent.filter(is_new) {
-            Some(index) => self.sign_of_life(index, now),
-            None => Sign::None,
-        }
-    }
-
-    /// The same of an agent that goes on sending: what it sends now may have any
-    /// nonce.
-    pub(crate) fn further_attempt(&mut self, sighting: &Sighting, now: Now) -> Sign {
-        let now = self.advance_to(now);
-        match self.agent_of(sighting) {
-            Some(index) => self.sign_of_life(index, now),
-            None => Sign::None,
-        }
-    }
-
-    /// The live agent that this is of without a doubt.
-    fn agent_of(&self, sighting: &Sighting) -> Option<u32> {
-        let index = self.slot_of(self.hasher.hash_one(sighting.pid), sighting)?;
-        let slot = self.slot(index)?;
-        let is_it = sighting.start_ns.is_none() || slot.start_ns == known(sighting.start_ns);
-        (is_it && !slot.silent && slot.conflict(sighting).is_none()).then_some(index)
-    }
-
-    fn sign_of_life(&mut self, index: u32, now: Now) -> Sign {
-        let Some(slot) = self.slots.get_mut(index as usize) else {
-            return Sign::None;
-        };
-        slot.is_unheard = true;
-        slot.last.attended_ns = now.attended_ns;
-        let slot = *slot;
-        self.live.move_to_back(&mut self.links, index);
-        self.shares.beat(&mut self.links, index);
-        if !self.unheard.note(index, now.observer_ns, self.threshold_ns) {
-            return Sign::Alive;
-        }
-        Sign::Unheard(Unarrived {
-            pid: slot.pid,
-            last_nonce: slot.last_nonce,
-            last_ns: slot.last.observer_ns,
-        })
+    /// From when on the agent's silence counts that is silent for longest, in
+    /// attended time.
+    fn silent_from(&self) -> Option<u64> {
+        Some(self.oldest_sign()?.max(self.silent_from_ns))
     }
 
     /// The next agent whose deadline has come: the one silent for longest. Each

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use observer::events::event::{BeatOrigin, Event};
-use observer::{AttestMode, Observation, Observer, Report, Waker};
+use observer::{AttestMode, Observation, Observer, Report, Senders, Waker};
 use observer_testing::{connect, frame, udp_socket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tempfile::TempDir;
@@ -238,4 +238,64 @@ fn a_long_queue_delays_no_other_socket() {
         nonce(&report) != Some(QUEUED * 2)
     });
     assert!(before.count() < 200);
+}
+
+/// Nobody stalls by a change itself, and who waits learns of a deadline that is
+/// nearer now.
+#[test]
+fn a_threshold_that_shrinks_counts_from_the_change() {
+    let mut scene = Scene::new(PATIENCE * 10);
+    scene.beat();
+    scene.observer.wait(Some(PATIENCE)).unwrap();
+    assert_eq!(scene.observed(), Some(1));
+    assert_eq!(scene.observed(), None);
+    let threshold = Duration::from_millis(200);
+    thread::sleep(threshold * 2);
+    let error = scene.observer.set_threshold(Duration::ZERO).unwrap_err();
+    assert!(error.to_string().contains("zero"), "{error}");
+    let changed = Instant::now();
+    scene.observer.set_threshold(threshold).unwrap();
+    let stall = loop {
+        match scene.observer.observe() {
+            Some(report) => break report,
+            None => scene.observer.wait(Some(PATIENCE)).unwrap(),
+        }
+        assert!(changed.elapsed() < PATIENCE, "no stall");
+    };
+    assert!(is_stall(&stall), "{stall:?}");
+    assert!(changed.elapsed() >= threshold, "it stalled by the change");
+    assert_eq!(scene.observer.snapshot().threshold_ns, 200_000_000);
+}
+
+/// An agent that no longer may be one is forgotten, and has no stall.
+#[test]
+fn lists_of_senders_change_while_it_observes() {
+    let mut scene = Scene::new(Duration::from_millis(200));
+    let nobody_here = Senders {
+        uids: vec![u32::MAX - 1],
+        gids: Vec::new(),
+    };
+    scene.beat();
+    scene.observer.wait(Some(PATIENCE)).unwrap();
+    assert_eq!(scene.observed(), Some(1));
+    assert_eq!(scene.observer.set_senders(nobody_here).unwrap(), 1);
+    scene.beat();
+    scene.observer.wait(Some(PATIENCE)).unwrap();
+    let end = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < end {
+        let left = end.saturating_duration_since(Instant::now());
+        match scene.observer.observe() {
+            Some(Report::Observation(observation)) => panic!("{observation:?}"),
+            Some(Report::Notice(_)) => {}
+            None => scene.observer.wait(Some(left)).unwrap(),
+        }
+    }
+    assert_eq!(scene.observer.counters().refused_senders, 1);
+    assert_eq!(scene.observer.set_senders(Senders::default()).unwrap(), 0);
+    scene.beat();
+    let sent = Instant::now();
+    while scene.observed() != Some(3) {
+        assert!(sent.elapsed() < PATIENCE, "it may be an agent again");
+        scene.observer.wait(Some(PATIENCE)).unwrap();
+    }
 }

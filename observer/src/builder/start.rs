@@ -2,17 +2,17 @@
 
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use observer_common::gate::Gate;
 use observer_events::event::Via;
 
-use super::{Builder, MAX_RING_BYTES, StartError};
+use super::{Builder, IdLists, MAX_RING_BYTES, StartError};
 use crate::ebpf::{
-    AttestOptions, Attestor, DEFAULT_RING_BYTES, DELIVERING_RING_BYTES, Field, KernelTypes,
-    Traffic, strength,
+    AttestOptions, Attestor, DEFAULT_RING_BYTES, DELIVERING_RING_BYTES, Traffic, strength,
 };
 use crate::lsm::SecurityModule;
-use crate::policy::{AttestMode, Ingest, Namespaces, Refuse, Senders};
+use crate::policy::{AttestMode, Ingest, Namespaces, Refuse};
 use crate::route::UnixRoute;
 use crate::transport::{BoundSocket, SocketOptions};
 
@@ -26,7 +26,7 @@ impl Builder {
         &self,
         options: &AttestOptions,
         path: PathBuf,
-    ) -> Result<UnixRoute, StartError> {
+    ) -> Result<(UnixRoute, IdLists), StartError> {
         let unbound = BoundSocket::open()?;
         let gate = Gate {
             socket_refuses_descriptors: unbound.refuses_descriptors().into(),
@@ -34,19 +34,16 @@ impl Builder {
         };
         let mut attestor = Attestor::load(options, Traffic::Unix { gate })?;
         attestor.attach(unbound.as_fd())?;
-        self.check_users(&attestor, &options.types)?;
+        let id_lists = IdLists::new(&attestor, &options.types);
+        id_lists.check(&self.senders)?;
         let socket = unbound.bind(&SocketOptions {
             path,
             mode: self.socket_mode,
             group: self.socket_group,
         })?;
         let delivers = gate.take_below > 0;
-        Ok(UnixRoute::new(
-            socket,
-            attestor,
-            delivers,
-            self.poll_interval,
-        ))
+        let route = UnixRoute::new(socket, attestor, delivers, self.poll_interval);
+        Ok((route, id_lists))
     }
 
     /// The rules of the filter on the Unix socket. Half of the ring is kept for
@@ -92,37 +89,6 @@ impl Builder {
         }
     }
 
-    /// Under tier `helper` no record names a user: every sender would be
-    /// refused. And with types that are not the kernel's own, nothing but a
-    /// proof says that a record names the right one.
-    fn check_users(&self, attestor: &Attestor, types: &KernelTypes) -> Result<(), StartError> {
-        if self.senders.is_everyone() {
-            return Ok(());
-        }
-        match attestor.via() {
-            Via::Scm => Ok(()),
-            Via::Helper => {
-                let reason = attestor.degraded().unwrap_or("it was asked for");
-                Err(StartError::UsersUnknown(reason.to_owned()))
-            }
-            Via::Btf if types.are_the_kernels_own() => Ok(()),
-            Via::Btf => self.check_proved(types),
-        }
-    }
-
-    /// The ids that the lists name have to be proved.
-    fn check_proved(&self, types: &KernelTypes) -> Result<(), StartError> {
-        let Senders { uids, gids } = &self.senders;
-        let lists = [(Field::Uid, "user", uids), (Field::Gid, "group", gids)];
-        for (field, ids, list) in lists {
-            let unproven = types.unproven(field).filter(|_| !list.is_empty());
-            if let Some(reason) = unproven {
-                return Err(StartError::UsersUnproven { ids, reason });
-            }
-        }
-        Ok(())
-    }
-
     /// A weaker tier than the weakest was asked for.
     pub(super) fn check_min_tier(&self) -> Result<(), StartError> {
         let Some(min) = self.min_tier else {
@@ -146,11 +112,7 @@ impl Builder {
     }
 
     pub(super) fn threshold_ns(&self) -> Result<u64, StartError> {
-        let threshold = self.threshold.ok_or(StartError::Incomplete("threshold"))?;
-        match u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX) {
-            0 => Err(StartError::ZeroThreshold),
-            threshold => Ok(threshold),
-        }
+        nonzero_ns(self.threshold.ok_or(StartError::Incomplete("threshold"))?)
     }
 
     pub(super) fn check_bounds(&self) -> Result<(), StartError> {
@@ -166,5 +128,13 @@ impl Builder {
             return Err(StartError::RingSize(page));
         }
         Ok(())
+    }
+}
+
+/// A threshold in nanoseconds.
+pub(crate) fn nonzero_ns(threshold: Duration) -> Result<u64, StartError> {
+    match u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX) {
+        0 => Err(StartError::ZeroThreshold),
+        threshold => Ok(threshold),
     }
 }

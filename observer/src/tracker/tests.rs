@@ -1,9 +1,11 @@
 //! Each rule by itself: here time and room.
 
+mod change;
 mod identity;
 mod sessions;
 mod shares;
 
+use observer_events::agents::Census;
 use observer_events::event::{Attestation, BeatOrigin, Status, TaskKind, Via};
 
 use super::{Now, OriginPolicy, Outcome, Sighting, Stall, Tracker};
