@@ -114,6 +114,13 @@ impl Trail {
         self.line(TrailLine::ReceiveRegained { reason })
     }
 
+    /// Records that the operator has changed settings of the running observer;
+    /// `false` likewise.
+    #[must_use]
+    pub fn reloaded(&self, changes: String) -> bool {
+        self.line(TrailLine::Reloaded { changes })
+    }
+
     /// What was counted so far.
     #[must_use]
     pub fn counts(&self) -> Counts {

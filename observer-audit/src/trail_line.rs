@@ -77,4 +77,9 @@ pub(crate) enum TrailLine {
     ReceiveLost { reason: String },
     /// From here on every socket can be.
     ReceiveRegained { reason: String },
+    /// From here on the observer has other settings.
+    Reloaded {
+        /// Each with what it was and is.
+        changes: String,
+    },
 }
