@@ -7,6 +7,7 @@ mod pipeline;
 mod process;
 mod rank;
 mod recorder;
+mod reload;
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ use serde::Serialize;
 use self::losses::{Losses, Lost};
 use self::pipeline::Pipeline;
 use self::process::Process;
+pub(crate) use self::reload::Reload;
+use crate::config::Effective;
 use crate::daemon_status::{AgentStatus, AuditStatus, DaemonStatus, OutputStatus};
 use crate::flags::Run;
 use crate::log::Log;
@@ -54,6 +57,8 @@ pub(crate) struct Daemon {
     /// Used by whoever has something for this thread beside beats.
     waker: Waker,
     process: Process,
+    /// The settings in force.
+    effective: Effective,
 }
 
 /// Everything that was counted.
@@ -76,6 +81,7 @@ impl Daemon {
     /// If there can be no thread that writes to stdout.
     pub(crate) fn new(
         args: &Run,
+        effective: Effective,
         log: &Log,
         observer: Observer,
         trail: Option<Trail>,
@@ -86,6 +92,7 @@ impl Daemon {
         Ok(Self {
             losses: Losses::new(),
             process: Process::new(args, &observer),
+            effective,
             pipeline: Pipeline::new(observer, trail, output, &args.output),
             failure,
             log: log.clone(),
@@ -107,6 +114,9 @@ impl Daemon {
                 }
                 if let Some(error) = self.failure.reason() {
                     return Err(stdout_failed(error));
+                }
+                if let Some(reload) = self.serving.reload() {
+                    self.reload(reload);
                 }
                 while let Some(request) = self.serving.request() {
                     self.respond(request);

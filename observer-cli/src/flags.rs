@@ -5,6 +5,7 @@ mod agents;
 mod attestation;
 mod audit;
 mod floods;
+mod general;
 mod output;
 mod paths;
 mod udp;
@@ -13,13 +14,14 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use clap::Args;
-use observer::{AttestMode, Builder, Namespaces, Observer};
+use observer::{AttestMode, Builder, Namespaces, Observer, Senders};
 use observer_audit::Options;
 use observer_events::event::Via;
 
 pub(crate) use self::output::Output;
 pub(crate) use self::paths::Named;
 
+use crate::log::Filter;
 use crate::serve;
 
 /// `observer run`
@@ -45,13 +47,20 @@ pub(crate) struct Run {
 
     #[command(flatten)]
     audit: audit::Flags,
+
+    #[command(flatten)]
+    general: general::Flags,
 }
 
 pub(crate) const NOTES: &str = "Events go to stdout, the log to stderr. The line `ready` on \
     stderr says that beats are received from now on. SIGTERM and SIGINT stop the observer: it \
-    writes the events of what it has received, and ends. The environment variable \
-    OBSERVER_LOG sets what is logged: `debug` logs more than `info`, the default, and \
-    `observer::ebpf=trace` more of one module.";
+    writes the events of what it has received, and ends. SIGHUP has it read the file of \
+    --config again, which ends with the line `reloaded` on stderr, or with an error. --socket and --threshold-ms may stand in that file.";
+
+/// The flags whose settings change while the observer runs, once the file of
+/// `--config` says something else and SIGHUP comes. The others need a restart.
+pub(crate) const CHANGE_WHILE_RUNNING: [&str; 4] =
+    ["threshold-ms", "allow-uid", "allow-gid", "log"];
 
 impl Run {
     /// An observer as the flags describe it.
@@ -64,6 +73,7 @@ impl Run {
             output: _,
             serve: _,
             audit: _,
+            general: _,
         } = self;
         let mut builder = Observer::builder();
         builder = agents.apply(builder);
@@ -114,6 +124,16 @@ impl Run {
 
     pub(crate) fn threshold_ms(&self) -> u64 {
         self.agents.threshold_ms
+    }
+
+    /// Who may be an agent.
+    pub(crate) fn senders(&self) -> Senders {
+        self.agents.senders()
+    }
+
+    /// What to log.
+    pub(crate) fn log(&self) -> &Filter {
+        &self.general.log
     }
 
     pub(crate) fn translates_namespaces(&self) -> bool {

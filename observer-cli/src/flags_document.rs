@@ -130,7 +130,7 @@ fn possible_value(text: &mut String, value: &PossibleValue) -> fmt::Result {
 
 /// Writes words in lines, the first one after `first` and the others after
 /// `others`. What is in backticks stays on one line.
-fn wrap(text: &mut String, words: &str, first: &str, others: &str) -> fmt::Result {
+pub(crate) fn wrap(text: &mut String, words: &str, first: &str, others: &str) -> fmt::Result {
     let mut line = first.to_owned();
     let mut is_empty = true;
     for word in unbroken(words) {

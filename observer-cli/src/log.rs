@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use observer_events::format::Plain;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::format::{Compact, DefaultFields, Format};
+use tracing_subscriber::fmt::{Formatter, MakeWriter};
+use tracing_subscriber::{EnvFilter, reload};
 
-use crate::failure::Usage;
 use crate::output::{Output, Plan, Rank};
 use crate::stream::Stream;
 
-/// What to log, as in `OBSERVER_LOG=debug`, or `OBSERVER_LOG=observer::ebpf=trace`
-/// for more of one module.
-const VARIABLE: &str = "OBSERVER_LOG";
+/// The level of what a filter does not name.
 const DEFAULT: &str = "info";
 
 /// Bytes of the log that wait for its reader at most. There is always room for
@@ -29,62 +28,86 @@ const LIMIT: Plan = Plan {
 /// The log. Its lines wait in a queue: a reader of stderr that is slow delays
 /// no beat.
 #[derive(Clone)]
-pub(crate) struct Log(Output);
+pub(crate) struct Log {
+    output: Output,
+    filter: Handle,
+}
+
+/// Where the filter in force is.
+type Handle = reload::Handle<EnvFilter, Formatter<DefaultFields, Format<Compact>, Writer>>;
+
+/// What to log: a level, or `TARGET=LEVEL` for one module, or several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Filter(String);
+
+/// Writes the lines of `tracing`.
+#[derive(Clone)]
+pub(crate) struct Writer(Output);
 
 impl Log {
     /// Starts the log.
     ///
     /// # Errors
-    /// If the variable does not say what to log, or there can be no thread that
-    /// writes it.
-    pub(crate) fn start() -> anyhow::Result<Self> {
-        let wanted = std::env::var_os(VARIABLE).unwrap_or_default();
-        let filter = filter(&wanted.to_string_lossy())?;
+    /// If there can be no thread that writes it.
+    pub(crate) fn start(filter: &Filter) -> anyhow::Result<Self> {
         // A closed stderr is no reason to stop observing.
         let (output, _failure) = Output::start(Stream::Stderr, LIMIT, None)?;
-        let log = Self(output);
-        tracing_subscriber::fmt()
+        let builder = tracing_subscriber::fmt()
             .compact()
-            .with_env_filter(filter)
             .with_ansi(Stream::Stderr.color())
             // It would panic where stderr is gone.
             .log_internal_errors(false)
-            .with_writer(log.clone())
-            .init();
-        Ok(log)
+            .with_writer(Writer(output.clone()))
+            .with_env_filter(filter.build()?)
+            .with_filter_reloading();
+        let filter = builder.reload_handle();
+        builder.init();
+        Ok(Self { output, filter })
+    }
+
+    /// Logs by another filter from now on.
+    ///
+    /// # Errors
+    /// If it is none; the one before is in force then.
+    pub(crate) fn set_filter(&self, filter: &Filter) -> anyhow::Result<()> {
+        Ok(self.filter.reload(filter.build()?)?)
     }
 
     /// Writes a line that scripts wait for.
     pub(crate) fn write_line(&self, line: fmt::Arguments<'_>) {
-        let Self(output) = self;
+        let Self { output, .. } = self;
         output.push(format!("{line}\n").as_bytes(), Rank::Own);
         output.flush();
     }
 
     /// Lines that found the queue full.
     pub(crate) fn lost(&self) -> u64 {
-        let Self(output) = self;
-        output.lost()
+        self.output.lost()
     }
 
     /// Waits until the reader has all of it, or for as long as this.
     pub(crate) fn drain(&self, patience: Duration) {
-        let Self(output) = self;
-        output.drain(patience);
+        self.output.drain(patience);
     }
 }
 
-/// What to log, by default for all that is not named.
-///
+impl Filter {
+    /// All that is not named is logged by default.
+    fn build(&self) -> Result<EnvFilter, ParseError> {
+        let Self(wanted) = self;
+        EnvFilter::try_new(format!("{DEFAULT},{wanted}"))
+    }
+}
+
 /// A word that is no level would be a target to `EnvFilter`, and with no target
 /// of that name nothing would be logged: not that the observer was degraded,
 /// nor that it loses events.
-fn filter(wanted: &str) -> Result<EnvFilter, Usage> {
+pub(crate) fn parse_filter(wanted: &str) -> Result<Filter, String> {
     let refuse = |what: String| {
-        Usage(format!(
-            "{VARIABLE}={wanted}: {what}; give a level (off, error, warn, info, debug, trace), or \
-             TARGET=LEVEL as in observer::ebpf=trace, or several with commas"
-        ))
+        format!(
+            "{what}; give a level (off, error, warn, info, debug, trace), or TARGET=LEVEL as in \
+             observer::ebpf=trace, or several with commas"
+        )
     };
     let is_odd = |part: &&str| {
         let is_level = part.parse::<LevelFilter>().is_ok();
@@ -93,10 +116,14 @@ fn filter(wanted: &str) -> Result<EnvFilter, Usage> {
     if let Some(part) = wanted.split(',').map(str::trim).find(is_odd) {
         return Err(refuse(format!("{part} is no level")));
     }
-    EnvFilter::try_new(format!("{DEFAULT},{wanted}")).map_err(|error| refuse(error.to_string()))
+    let filter = Filter(wanted.to_owned());
+    match filter.build() {
+        Ok(_) => Ok(filter),
+        Err(error) => Err(refuse(error.to_string())),
+    }
 }
 
-impl<'a> MakeWriter<'a> for Log {
+impl<'a> MakeWriter<'a> for Writer {
     type Writer = Line;
 
     fn make_writer(&'a self) -> Line {
@@ -152,7 +179,7 @@ mod tests {
             "observer=debug,warn",
             "a[b{c=d}]=info",
         ] {
-            assert!(filter(good).is_ok(), "{good}");
+            assert!(parse_filter(good).is_ok(), "{good}");
         }
         for bad in [
             "bogus",
@@ -162,17 +189,14 @@ mod tests {
             "a=b=c",
             "inf o",
         ] {
-            let Usage(reason) = filter(bad).unwrap_err();
-            assert!(
-                reason.contains(bad) && reason.contains("TARGET=LEVEL"),
-                "{reason}"
-            );
+            let reason = parse_filter(bad).unwrap_err();
+            assert!(reason.contains("TARGET=LEVEL"), "{bad}: {reason}");
         }
     }
 
     #[test]
     fn a_target_that_is_named_silences_no_other() {
-        let shown = |wanted| filter(wanted).unwrap().to_string();
+        let shown = |wanted| parse_filter(wanted).unwrap().build().unwrap().to_string();
         assert_eq!(shown("observer::ebpf=trace"), "observer::ebpf=trace,info");
         assert_eq!(shown("warn"), "warn");
     }

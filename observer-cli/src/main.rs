@@ -1,17 +1,24 @@
-//! The `observer` command: `run`, `status`, `top`, `doctor`, `beat` and `audit`.
+//! The `observer` command: `run`, `check-config`, `status`, `top`, `doctor`,
+//! `beat` and `audit`.
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 clean,
 //! 1 failure while running, 2 usage, 3 this host cannot attest.
 
+use std::env;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Parser, Subcommand};
+
+use self::config::{Loaded, Refusal};
+use self::failure::Usage;
 
 mod address;
 mod audit;
 mod beat;
+mod check_config;
 mod choice;
+mod config;
 mod control;
 mod daemon;
 mod daemon_status;
@@ -51,6 +58,9 @@ enum Command {
     /// Observe agents: receive their beats, report stalls and forgeries
     #[command(after_help = flags::NOTES)]
     Run(Box<flags::Run>),
+    /// Check a configuration file, and show what `observer run` would run with
+    #[command(after_help = check_config::NOTES)]
+    CheckConfig(check_config::CheckConfig),
     /// Show the status of a running observer
     Status(status::Status),
     /// Show a live view of a running observer: agents, incidents, losses
@@ -71,14 +81,11 @@ const EXIT_CODES: &str = "Exit codes: 0 clean, 1 failure while running, 2 usage,
 /// Runs the command that the arguments name. A usage error ends the process
 /// with code 2 in here.
 fn main() -> ExitCode {
-    let result = match parse() {
-        Command::Run(args) => run::execute(&args).map(|()| ExitCode::SUCCESS),
-        Command::Status(args) => status::execute(&args).map(|()| ExitCode::SUCCESS),
-        #[cfg(feature = "top")]
-        Command::Top(args) => top::execute(&args).map(|()| ExitCode::SUCCESS),
-        Command::Doctor(args) => doctor::execute(&args),
-        Command::Beat(args) => beat::execute(&args),
-        Command::Audit(command) => audit::execute(&command),
+    let arguments: Vec<OsString> = env::args_os().collect();
+    let result = match config::load(&arguments) {
+        Ok(loaded) => execute(loaded, arguments),
+        Err(Refusal::Usage(error)) => error.exit(),
+        Err(Refusal::Other(reason)) => Err(Usage(reason).into()),
     };
     result.unwrap_or_else(|error| {
         plain::write_to_stderr(format_args!("error: {}", failure::explain(&error)));
@@ -86,17 +93,17 @@ fn main() -> ExitCode {
     })
 }
 
-fn parse() -> Command {
-    let Cli { command } = Cli::parse();
-    if let Command::Run(args) = &command
-        && let Some(contradiction) = args.contradiction()
-    {
-        let mut usage = Cli::command();
-        usage.build();
-        let run = usage.find_subcommand_mut("run").cloned();
-        run.unwrap_or(usage)
-            .error(ErrorKind::ArgumentConflict, contradiction)
-            .exit();
-    }
-    command
+fn execute(loaded: Loaded, arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    let Loaded { command, effective } = loaded;
+    let done = match command {
+        Command::Run(args) => run::execute(&args, effective, arguments),
+        Command::CheckConfig(args) => check_config::execute(&args),
+        Command::Status(args) => status::execute(&args),
+        #[cfg(feature = "top")]
+        Command::Top(args) => top::execute(&args),
+        Command::Doctor(args) => return doctor::execute(&args),
+        Command::Beat(args) => return beat::execute(&args),
+        Command::Audit(command) => return audit::execute(&command),
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

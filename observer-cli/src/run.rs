@@ -1,31 +1,43 @@
 //! `observer run`: sets everything up, and ends it in order.
 
+use std::ffi::OsString;
+
 use anyhow::Context as _;
 use observer::{Observer, Waker, probe, tier_name};
 use observer_events::event::Via;
 
+use crate::config::Effective;
 use crate::daemon::{DRAIN_TIME, Daemon};
 use crate::flags::Run;
 use crate::log::Log;
 use crate::serve::Serving;
 use crate::{priority, signals, trail};
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT. `arguments` are read again when SIGHUP comes.
 ///
 /// # Errors
 /// [`observer::StartError`], or what went wrong later.
-pub(crate) fn execute(args: &Run) -> anyhow::Result<()> {
+pub(crate) fn execute(
+    args: &Run,
+    effective: Effective,
+    arguments: Vec<OsString>,
+) -> anyhow::Result<()> {
     signals::prepare().context("cannot set signals")?;
-    let log = Log::start()?;
-    let result = observe(args, &log);
+    let log = Log::start(args.log())?;
+    let result = observe(args, effective, arguments, &log);
     log.drain(DRAIN_TIME);
     result
 }
 
-fn observe(args: &Run, log: &Log) -> anyhow::Result<()> {
+fn observe(
+    args: &Run,
+    effective: Effective,
+    arguments: Vec<OsString>,
+    log: &Log,
+) -> anyhow::Result<()> {
     let waker = Waker::new().context("cannot wait for other threads")?;
     // Before the socket exists: whoever sees it may already send a signal.
-    let serving = Serving::open(&args.serve, &waker)?;
+    let serving = Serving::open(&args.serve, arguments, &waker)?;
     // Of this thread only.
     priority::set(args.floods.priority)?;
     // And before the first forgery that it would have to record.
@@ -33,7 +45,7 @@ fn observe(args: &Run, log: &Log) -> anyhow::Result<()> {
     let result = match args.builder().waker(&waker).bind() {
         Ok(observer) => {
             log_start(args, &observer);
-            let mut daemon = Daemon::new(args, log, observer, trail, serving, waker)?;
+            let mut daemon = Daemon::new(args, effective, log, observer, trail, serving, waker)?;
             log.write_line(format_args!("ready"));
             let result = daemon.serve();
             return daemon.end(result);

@@ -1,5 +1,6 @@
 //! Serves metrics to scrapers, and the status to `observer status` and
-//! `observer top`; and waits for signals.
+//! `observer top`; and waits for signals. When SIGHUP comes it reads the
+//! configuration, too.
 //!
 //! All of this has a thread and an event loop of its own, so that nothing lies
 //! between the observing thread and the kernel. The observing thread
@@ -11,8 +12,10 @@ mod flags;
 mod http;
 mod listener;
 mod places;
+mod reloader;
 mod source;
 
+use std::ffi::OsString;
 use std::process;
 use std::thread::{self, JoinHandle};
 
@@ -24,9 +27,11 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) use self::flags::Flags;
 use self::http::Access;
 use self::listener::Listener;
+use self::reloader::Reloader;
 use self::source::Source;
+use crate::daemon::Reload;
 use crate::daemon_status::DaemonStatus;
-use crate::signals::{Shutdown, reap_orphans};
+use crate::signals::{Hangup, Shutdown, reap_orphans};
 
 /// How many requests wait for the observing thread at most.
 const MAX_REQUESTS: usize = 4;
@@ -43,6 +48,7 @@ pub(crate) struct Request {
 pub(crate) struct Serving {
     requests: mpsc::Receiver<Request>,
     signal: oneshot::Receiver<&'static str>,
+    reloads: mpsc::Receiver<Reload>,
     /// Dropping it ends the thread.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -54,6 +60,7 @@ struct Server {
     listeners: Vec<(Listener, Access)>,
     source: Source,
     shutdown: Shutdown,
+    reloader: Reloader,
     signalled: oneshot::Sender<&'static str>,
     stopped: oneshot::Receiver<()>,
     waker: Waker,
@@ -65,15 +72,20 @@ impl Serving {
     ///
     /// # Errors
     /// If a listener cannot be opened, or signals cannot be caught.
-    pub(crate) fn open(flags: &Flags, waker: &Waker) -> anyhow::Result<Self> {
+    pub(crate) fn open(
+        flags: &Flags,
+        arguments: Vec<OsString>,
+        waker: &Waker,
+    ) -> anyhow::Result<Self> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start the event loop for signals and requests")?;
-        let shutdown = {
+        let (shutdown, hangup) = {
             let _context = runtime.enter();
-            Shutdown::new()?
+            (Shutdown::new()?, Hangup::new()?)
         };
+        let (reloader, reloads) = Reloader::new(arguments, hangup, waker.clone());
         let (sender, requests) = mpsc::channel(MAX_REQUESTS);
         let mut listeners = Vec::new();
         let token = flags.token()?;
@@ -91,6 +103,7 @@ impl Serving {
             listeners,
             source: Source::new(sender, waker.clone()),
             shutdown,
+            reloader,
             signalled,
             stopped,
             waker: waker.clone(),
@@ -98,6 +111,7 @@ impl Serving {
         Ok(Self {
             requests,
             signal,
+            reloads,
             stop: Some(stop),
             thread: Some(server.start()?),
         })
@@ -106,6 +120,11 @@ impl Serving {
     /// The next request, if there is one.
     pub(crate) fn request(&mut self) -> Option<Request> {
         self.requests.try_recv().ok()
+    }
+
+    /// What was read because SIGHUP came.
+    pub(crate) fn reload(&mut self) -> Option<Reload> {
+        self.reloads.try_recv().ok()
     }
 
     /// The name of the signal to stop, once it has come.
@@ -140,6 +159,7 @@ impl Server {
             listeners,
             source,
             mut shutdown,
+            reloader,
             signalled,
             mut stopped,
             waker,
@@ -148,6 +168,7 @@ impl Server {
             for (listener, access) in listeners {
                 tokio::spawn(listener.serve(access, source.clone()));
             }
+            tokio::spawn(reloader.run());
             if process::id() == 1 {
                 tokio::spawn(reap_orphans());
             }

@@ -1,4 +1,5 @@
-//! Signals that stop the observer, and one that must not.
+//! Signals that stop the observer, one that has it read its configuration again,
+//! and others that must do nothing.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -38,6 +39,25 @@ impl Shutdown {
     }
 }
 
+/// SIGHUP, caught from the moment that this is made.
+pub(crate) struct Hangup(Signal);
+
+impl Hangup {
+    /// # Errors
+    /// Where the handler cannot be installed.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let caught = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
+        Ok(Self(caught))
+    }
+
+    /// Waits for one more; false if none can come. Several that come at the same
+    /// time are one.
+    pub(crate) async fn came(&mut self) -> bool {
+        let Self(signal) = self;
+        signal.recv().await.is_some()
+    }
+}
+
 /// Waits for processes that lost their parents, as the first process of a pid
 /// namespace has to: they would stay as zombies. The observer has no children
 /// of its own by then.
@@ -54,10 +74,26 @@ pub(crate) async fn reap_orphans() {
     }
 }
 
-/// Sets right what a parent may have left: SIGTERM and SIGINT arrive even if
-/// they were blocked, and a file that is as long as it may be (`RLIMIT_FSIZE`)
-/// is an error of the write and not the end (SIGXFSZ). To be called before there
-/// are other threads, which inherit it.
+/// Signals that end a process which does not expect them, sent by mistake or by
+/// somebody who means another: none of them is for the observer. That a file is
+/// as long as it may be (`RLIMIT_FSIZE`, SIGXFSZ) is an error of the write. And
+/// SIGHUP must not be the end of an observer that does not catch it yet.
+const IGNORED: [libc::c_int; 10] = [
+    libc::SIGHUP,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGSTKFLT,
+    libc::SIGXFSZ,
+];
+
+/// Sets right what a parent may have left: SIGTERM, SIGINT and SIGHUP arrive even
+/// if they were blocked; and ignores what is not for the observer. To be called
+/// before there are other threads, which inherit it.
 ///
 /// # Errors
 /// Where the kernel refuses.
@@ -66,7 +102,7 @@ pub(crate) fn prepare() -> io::Result<()> {
     // SAFETY: it writes the set, which is ours, and reads nothing.
     let status = unsafe { libc::sigemptyset(signals.as_mut_ptr()) };
     check(status)?;
-    for signal in [libc::SIGTERM, libc::SIGINT] {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
         // SAFETY: the set was written above.
         let status = unsafe { libc::sigaddset(signals.as_mut_ptr(), signal) };
         check(status)?;
@@ -77,8 +113,14 @@ pub(crate) fn prepare() -> io::Result<()> {
     if error != 0 {
         return Err(io::Error::from_raw_os_error(error));
     }
+    // Those of real time end a process too.
+    let others = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    IGNORED.into_iter().chain(others).try_for_each(ignore)
+}
+
+fn ignore(signal: libc::c_int) -> io::Result<()> {
     // SAFETY: to ignore a signal runs no code of ours.
-    let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    let before = unsafe { libc::signal(signal, libc::SIG_IGN) };
     if before == libc::SIG_ERR {
         return Err(io::Error::last_os_error());
     }

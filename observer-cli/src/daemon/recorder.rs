@@ -69,6 +69,14 @@ impl Recorder {
         Some(incident)
     }
 
+    /// Records what the operator has changed.
+    pub(super) fn record_reload(&self, changes: String) {
+        let is_recorded = |trail: &Trail| trail.reloaded(changes);
+        if !self.trail.as_ref().is_none_or(is_recorded) {
+            tracing::warn!("the audit trail has no line of the change: its queue is full");
+        }
+    }
+
     /// Tries again what the trail had no room for; whether nothing is left.
     pub(super) fn retry(&mut self) -> bool {
         let Some(trail) = &self.trail else {

@@ -100,8 +100,8 @@ impl Flags {
             threshold_ms,
             socket_mode,
             socket_group,
-            allow_uid,
-            allow_gid,
+            allow_uid: _,
+            allow_gid: _,
             max_agents,
             namespaces,
             origin_policy,
@@ -111,13 +111,17 @@ impl Flags {
             .threshold(Duration::from_millis(*threshold_ms))
             .socket_mode(*socket_mode)
             .socket_group(*socket_group)
-            .senders(Senders {
-                uids: allow_uid.clone(),
-                gids: allow_gid.clone(),
-            })
+            .senders(self.senders())
             .max_agents(*max_agents)
             .namespaces(*namespaces)
             .origin_policy(*origin_policy)
+    }
+
+    pub(super) fn senders(&self) -> Senders {
+        Senders {
+            uids: self.allow_uid.clone(),
+            gids: self.allow_gid.clone(),
+        }
     }
 }
 
