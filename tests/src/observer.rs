@@ -53,14 +53,22 @@ impl Setup {
         Self::in_command(Command::new(crate::observer_binary()), threshold_ms)
     }
 
+    /// An observer with JSON output that has its socket and all else from a
+    /// configuration file with these settings.
+    #[must_use]
+    pub fn configured(settings: &str) -> Self {
+        let directory = scratch();
+        let config = write_config(directory.path(), settings);
+        let mut command = Command::new(crate::observer_binary());
+        command.args(["run", "--json", "--config"]).arg(config);
+        Self { command, directory }
+    }
+
     /// The same, started by another program: `command` is to end where the
     /// observer's own arguments begin.
     #[must_use]
     pub fn in_command(mut command: Command, threshold_ms: u64) -> Self {
-        let directory = tempfile::Builder::new()
-            .prefix("observer-test-")
-            .tempdir()
-            .expect("a scratch directory");
+        let directory = scratch();
         command
             .args(["run", "--json", "--threshold-ms", &threshold_ms.to_string()])
             .arg("--socket")
@@ -200,6 +208,19 @@ impl Observer {
         self.directory.path()
     }
 
+    /// Writes its configuration file anew, and has it read that.
+    pub fn reconfigure(&self, settings: &str) {
+        write_config(self.directory(), settings);
+        self.signal(Signal::HUP);
+    }
+
+    /// Waits until so many lines of the log have this in them; panics if they do
+    /// not come.
+    pub fn expect_log(&self, count: usize, text: &str) {
+        let is_there = self.log.wait(count, |line| line.contains(text));
+        assert!(is_there, "{text}: {:#?}", self.log.all());
+    }
+
     /// Its pid.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -335,6 +356,22 @@ impl Remains {
             .as_u64()
             .unwrap_or_else(|| panic!("no counter {name}: {}", self.counters))
     }
+}
+
+fn scratch() -> TempDir {
+    tempfile::Builder::new()
+        .prefix("observer-test-")
+        .tempdir()
+        .expect("a scratch directory")
+}
+
+/// Puts a file in the place of the one before, as editors do.
+fn write_config(directory: &Path, settings: &str) -> PathBuf {
+    let [file, new] = ["observer.toml", "observer.toml.new"].map(|name| directory.join(name));
+    let socket = directory.join("s").display().to_string();
+    fs::write(&new, format!("socket = {socket:?}\n{settings}\n")).expect("there is room");
+    fs::rename(&new, &file).expect("it is ours");
+    file
 }
 
 fn parse(line: &str) -> Value {
