@@ -11,6 +11,9 @@ impl Engine {
 
     /// Forgets the agents that no longer may be any, and returns how many.
     pub(crate) fn set_senders(&mut self, senders: Senders) -> usize {
+        if senders == self.policy.senders {
+            return 0;
+        }
         let forgotten = self
             .tracker
             .forget_where(|origin, sender| !senders.keeps(origin, sender));
