@@ -1,16 +1,16 @@
 //! The configuration file of `observer run`, and how it goes together with
 //! the flags and the environment.
 //!
-//! There is one definition of all settings: the flags. What the file and the
-//! environment say is put in front of the flags that were given, as flags,
-//! unless such a flag was given or the environment has more to say; then
-//! the whole is parsed as any command line. What came from the file is tried
-//! beforehand, one by one, so that what is wrong there is reported with its
-//! place.
+//! There is one definition of all settings: the flags. What the environment and
+//! the file say is put, as flags, in front of those that were given, unless it is
+//! beaten by them; then the whole is parsed as any command line is. Each value
+//! from the file is tried alone beforehand, so that what is wrong with it is
+//! reported with its place.
 
 mod duration;
 mod effective;
 #[cfg(test)]
+#[cfg(feature = "top")]
 mod example;
 mod explain;
 mod keys;

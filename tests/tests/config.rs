@@ -235,12 +235,12 @@ fn it_is_read_again_while_agents_beat() {
 #[test]
 fn nobody_stalls_by_signals() {
     need_kernel!();
-    let observer = Setup::configured("threshold = \"1s\"").start();
+    let observer = Setup::configured("threshold = \"5s\"").start();
     let mut agent = pulse(&observer, 20, 0);
     observer.expect("a beat", |event| is(event, "beat"));
     let end = Instant::now() + Duration::from_secs(3);
     for round in (0..2).cycle() {
-        observer.reconfigure(&format!("threshold = \"{}ms\"", 1000 + round));
+        observer.reconfigure(&format!("threshold = \"{}ms\"", 5000 + round));
         if Instant::now() > end {
             break;
         }
@@ -260,10 +260,10 @@ fn nobody_stalls_by_signals() {
 #[test]
 fn senders_are_allowed_and_refused_anew() {
     need_kernel!();
-    let observer = Setup::configured("threshold = \"1s\"").start_for_all();
+    let observer = Setup::configured("threshold = \"5s\"").start_for_all();
     let mut agent = pulse(&observer, 20, 0);
     observer.expect("a beat", |event| is(event, "beat"));
-    observer.reconfigure("threshold = \"1s\"\nallow_uid = 4242");
+    observer.reconfigure("threshold = \"5s\"\nallow_uid = 4242");
     observer.expect_log(1, "allow_uid from none to 4242");
     observer.expect_log(1, "are forgotten: 1");
     observer.expect_log(1, "refused a sender");
@@ -273,7 +273,7 @@ fn senders_are_allowed_and_refused_anew() {
     wanted.finish_well();
     observer.expect("its stall", |event| is(event, "stall"));
     let beats = observer.events().len();
-    observer.reconfigure("threshold = \"1s\"");
+    observer.reconfigure("threshold = \"5s\"");
     observer.expect_log(1, "allow_uid from 4242 to none");
     observer.expect_count("more beats", beats + 1, |_| true);
     agent.finish_well();

@@ -69,6 +69,9 @@ fn the_example_works() {
     let is_key = |line: &&str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
     let lines: Vec<&str> = text.lines().filter(is_key).map(|line| &line[1..]).collect();
     let keys = keys(&run_command());
+    for (name, _) in VALUES {
+        assert!(keys.iter().any(|key| key.name == name), "{name}");
+    }
     let plain = keys.iter().filter(|key| !is_second(key, &keys)).count();
     assert_eq!(lines.len(), plain, "{lines:#?}");
     for line in &lines {
