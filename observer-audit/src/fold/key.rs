@@ -1,6 +1,7 @@
 //! By what incidents are counted together.
 
 use observer_events::event::Via;
+use observer_events::exe::ExeId;
 
 use crate::incident::{Incident, What};
 use crate::incident_line::Alike;
@@ -13,6 +14,8 @@ pub(super) struct SenderKey {
     start_ns: Option<u64>,
     uid: Option<u32>,
     via: Option<Via>,
+    /// A process that executes another file is not who it was.
+    exe: Option<ExeId>,
 }
 
 /// What incidents that are counted together have in common, as [`Alike`] names
@@ -35,6 +38,7 @@ impl Key {
             start_ns: sender.and_then(|sender| sender.start_ns),
             uid: sender.and_then(|sender| sender.uid),
             via: sender.map(|sender| sender.via),
+            exe: sender.and_then(|sender| sender.exe),
         };
         let kind = incident.what.name();
         let cgroup = sender.and_then(|sender| sender.cgroup_id);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::incident::What;
 use observer_events::event::{Attestation, AuthFailureCause, TaskKind, Via};
+use observer_events::exe::ExeId;
 
 fn incident(pid: u32, claimed: u32) -> Incident {
     Incident {
@@ -49,6 +50,21 @@ fn the_first_is_written_and_the_next_are_counted() {
     };
     assert_eq!((repeat.count, repeat.line), (9, Some(17)));
     assert_eq!(repeat.alike, Alike::SenderAndClaim);
+}
+
+/// What a process did by one program is not counted as another's.
+#[test]
+fn a_process_that_executes_another_file_is_another_sender() {
+    let start = Instant::now();
+    let mut fold = Fold::new(start);
+    let time = Timestamp::now();
+    for inode in [77, 78] {
+        let mut incident = incident(1, 2);
+        let sender = incident.sender.as_mut().unwrap();
+        sender.exe = ExeId::from_record(5, inode);
+        assert_eq!(fold.add(&incident, time, inode, start), Folded::InFull);
+        assert_eq!(fold.add(&incident, time, inode, start), Folded::Counted);
+    }
 }
 
 #[test]

@@ -20,9 +20,9 @@ use crate::ebpf::kfunc::Kfuncs;
 /// (`include/linux/pid.h`), `pid_namespace` (`include/linux/pid_namespace.h`),
 /// `cred` (`include/linux/cred.h`), `css_set` and `cgroup`
 /// (`include/linux/cgroup-defs.h`), `kernfs_node` (`include/linux/kernfs.h`),
-/// `unix_sock` (`include/net/af_unix.h`), `sock` (`include/net/sock.h`),
-/// `mm_struct` (`include/linux/mm_types.h`), `file`, `inode` and `super_block`
-/// (`include/linux/fs.h`, and `include/linux/fs/super_types.h`).
+/// `unix_sock` (`include/net/af_unix.h`), `sock` (`include/net/sock.h`). Seen in
+/// the types of 6.18: `mm_struct` (`include/linux/mm_types.h`), `file`, `inode`
+/// and `super_block` (`include/linux/fs.h`).
 pub(super) fn resolve(btf: &Path) -> Result<Offsets, LayoutError> {
     let types = read(btf)?;
     let kfuncs = Kfuncs::of(&types);
