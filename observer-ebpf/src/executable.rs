@@ -23,7 +23,8 @@ use crate::kernel::{KernelPtr, load};
 /// `destroy_super_rcu`, `fs/super.c`). The file itself is too in 6.1
 /// (`file_free`, `fs/file_table.c`); from 6.7 on it may be another file at once
 /// (`SLAB_TYPESAFE_BY_RCU`), so of a process that changes its own executable at
-/// that moment a wrong one can be read: it chooses the file anyway. No load can
+/// that moment a wrong one can be read, in a window of a few loads. Evidence is
+/// to name honest processes, and no rule may rest on the file alone. No load can
 /// fault.
 ///
 /// A thread of the kernel's own has no memory, or has borrowed a process's

@@ -7,8 +7,9 @@
 //! in. What the kernel says of an *open* file is what the record says:
 //! `/proc/self/fdinfo` has the inode (`ino`, `seq_show`, `fs/proc/fd.c`) and the
 //! mount (`mnt_id`), and `/proc/self/mountinfo` that mount's device
-//! (`show_mountinfo`, `fs/proc_namespace.c`). That asks no file system anything,
-//! so none can hold up who asks.
+//! (`show_mountinfo`, `fs/proc_namespace.c`). None of that asks a file system
+//! anything. Opening the file may: a network file system may ask its server
+//! whether it is still there (`complete_walk`, `fs/namei.c`).
 
 use std::fmt;
 use std::fs;
@@ -141,7 +142,8 @@ impl Place {
     }
 
     /// The device of its mount, by a `mountinfo` of `/proc` (`proc(5)`): `ID
-    /// PARENT MAJOR:MINOR ...` on each line. `None`: that mount is not in it.
+    /// PARENT MAJOR:MINOR ROOT ...` on each line. `None`: that mount is not in it,
+    /// or the text ends before the end of its number.
     #[must_use]
     pub fn device(&self, mountinfo: &[u8]) -> Option<Device> {
         mountinfo.split(|&byte| byte == b'\n').find_map(|line| {
@@ -149,7 +151,7 @@ impl Place {
             let mut words = line.split(|&byte| byte == b' ');
             let mut word = || str::from_utf8(words.next()?).ok();
             let (id, _parent, device) = (word()?, word()?, word()?);
-            let is_this = id.parse() == Ok(self.mount_id);
+            let is_this = id.parse() == Ok(self.mount_id) && words.next().is_some();
             is_this.then(|| Device::parse(device))?
         })
     }
@@ -172,10 +174,11 @@ impl ExeId {
         }))
     }
 
-    /// That of a record: zeros are unknown.
+    /// That of a record; zeros are unknown. A FUSE server may give an inode the
+    /// number 0, and no file system has the device 0.
     #[must_use]
     pub fn from_record(device: u32, inode: u64) -> Option<Self> {
-        (inode != 0).then_some(Self {
+        (device != 0 || inode != 0).then_some(Self {
             device: Device::from_kernel(device),
             inode,
         })
@@ -216,7 +219,9 @@ mod tests {
         assert_eq!(place(30).device(mounts), Some(expected));
         assert_eq!(place(1).device(mounts), None);
         assert_eq!(place(30).device(b"30 1"), None);
-        assert_eq!(place(30).device(b"30 1 x"), None);
+        assert_eq!(place(30).device(b"30 1 x / "), None);
+        // Cut: it may have been 8:21.
+        assert_eq!(place(30).device(b"30 1 8:2"), None);
     }
 
     #[test]
@@ -244,6 +249,7 @@ mod tests {
             inode: metadata.ino(),
         };
         assert_eq!(ExeId::of_file(&proc).unwrap(), Some(expected));
-        assert_eq!(ExeId::from_record(5, 0), None);
+        assert_eq!(ExeId::from_record(0, 0), None);
+        assert!(ExeId::from_record(5, 0).is_some());
     }
 }

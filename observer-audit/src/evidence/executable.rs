@@ -32,8 +32,9 @@ pub(super) struct ExePlace {
 }
 
 impl Exe {
-    /// Opens the file without asking its file system, so that path and place are
-    /// of one file though the process executes another meanwhile.
+    /// Opens the file, so that path and place are of one file though the process
+    /// executes another meanwhile. A network file system may ask its server then,
+    /// and hold the helper up as its memory can.
     pub(super) fn read(folder: &OwnedFd) -> Result<Self, Errno> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let Ok(file) = openat(folder, "exe", flags, Mode::empty()) else {
