@@ -25,11 +25,11 @@ pub struct Snapshot {
     pub agents: Census,
     /// Who holds how many slots.
     pub division: Division,
-    /// Age of the last beat of the live agent whose last beat is the longest
-    /// ago, less the time that the observer itself was away; `None` if no
+    /// Age of the last sign of life, a beat or an attempt to send one, of the live
+    /// agent whose last one is the longest ago, less the time that the observer itself was away; `None` if no
     /// agent is live.
     pub oldest_beat_age_ns: Option<u64>,
-    /// How old the last beat of an agent was when its next one came.
+    /// How old the last sign of life of an agent was when its next beat came.
     pub beat_gaps: Histogram,
     /// How long after the threshold stalls were reported.
     pub stall_lateness: Histogram,

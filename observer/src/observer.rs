@@ -241,8 +241,8 @@ impl Observer {
     }
 
     /// The agents, those first that an operator has to look at: the stalled,
-    /// the last to stall first, then the others by the age of their last beat,
-    /// the oldest first.
+    /// the last to stall first, then the others by the age of their last sign of
+    /// life, the oldest first.
     pub fn agents(&self) -> impl Iterator<Item = Agent> + '_ {
         self.engine.agents()
     }

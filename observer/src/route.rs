@@ -21,6 +21,7 @@ mod parked;
 mod reception;
 mod settled;
 mod socket_queue;
+mod still_dropped;
 mod throttled;
 mod udp;
 mod unix;

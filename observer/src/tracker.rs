@@ -97,7 +97,7 @@ impl fmt::Debug for Tracker {
 
 impl Tracker {
     /// A tracker for so many agents at most, each of which is silent once its
-    /// last beat is `threshold_ns` or more ago.
+    /// last sign of life is `threshold_ns` or more ago.
     #[must_use]
     pub fn new(max_agents: usize, threshold_ns: u64, origin_policy: OriginPolicy) -> Self {
         let max_agents = max_agents.min(MAX_ELEMENTS as usize);

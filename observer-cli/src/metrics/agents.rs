@@ -31,7 +31,7 @@ pub(super) fn encode(families: &mut Families<'_>, observer: &Snapshot) -> fmt::R
     if let Some(age) = observer.oldest_beat_age_ns {
         families.gauge(
             "oldest_beat_age_seconds",
-            "Age of the oldest last beat of a live agent",
+            "Age of the oldest last sign of life of a live agent",
             seconds(age),
         )?;
     }

@@ -7,7 +7,7 @@
 
 use observer_common::frame::Frame;
 use observer_events::event::{BeatOrigin, Via};
-use observer_events::{Notice, Report};
+use observer_events::{Evidence, Notice, Report};
 
 use super::Engine;
 use super::conclude::{decode, sighting};
@@ -35,25 +35,24 @@ impl Engine {
     fn note_attempt(&mut self, attempt: &Delivery) {
         if let Some(sighting) = self.claim(attempt) {
             let sign = self.tracker.attempt(&sighting, self.now);
-            self.note_sign(sign, attempt);
+            self.note_sign(sign, attempt.evidence());
         }
     }
 
-    /// Whether the agent that is silent for longest sends, and the programs drop
-    /// it as too much.
+    /// Whether the agent that is silent for longest sends, and a program drops it
+    /// as too much. A system call for each route, before a stall.
     pub(super) fn is_still_dropped(&mut self) -> bool {
-        let Some(agent) = self.tracker.longest_silent() else {
+        let Some((sender, last_beat_ns)) = self.tracker.longest_silent() else {
             return false;
         };
-        let still_dropped = |route: &mut dyn Route| route.base_mut().still_dropped(&agent);
-        let Some(attempt) = self.routes.each_mut().find_map(still_dropped) else {
+        let since_ns = self.clock.monotonic(last_beat_ns);
+        let mut routes = self.routes.each_mut();
+        if !routes.any(|route| route.base_mut().is_still_dropped(&sender, since_ns)) {
             return false;
-        };
-        let Some(sighting) = self.claim(&attempt) else {
-            return false;
-        };
-        let sign = self.tracker.further_attempt(&sighting, self.now);
-        self.note_sign(sign, &attempt);
+        }
+        drop(routes);
+        let sign = self.tracker.further_attempt(self.now);
+        self.note_sign(sign, Evidence::new(Some(sender), None, None));
         sign != Sign::None
     }
 
@@ -75,33 +74,36 @@ impl Engine {
         }
     }
 
-    /// A beat without a record, which is not believed. Where records were lost
-    /// it may be an agent's, and its silence is not the agent's: the kernel
-    /// wrote the pid in `SCM_CREDENTIALS`, or checked it, and only who may act as
-    /// anybody could have written another (`scm_check_creds`, `net/core/scm.c`, 6.18).
+    /// A beat by the Unix socket without a record, which is not believed. Where
+    /// records were lost there it may be an agent's, and its silence is not the
+    /// agent's. The pid in `SCM_CREDENTIALS` is the kernel's, or was checked by it
+    /// (`scm_check_creds`, `net/core/scm.c`): only who has `CAP_SYS_ADMIN` over
+    /// its own pid namespace can write another one of that namespace.
     pub(super) fn note_unattested(&mut self, frame: &Frame, delivery: &Delivery) {
-        let sender = delivery.sender.as_ref();
-        let Some(pid) = sender
-            .filter(|sender| sender.via == Via::Scm)
-            .and_then(|sender| sender.pid)
-        else {
+        let sender = delivery.sender.filter(|sender| sender.via == Via::Scm);
+        let Some(pid) = sender.and_then(|sender| sender.pid) else {
             return;
         };
-        if pid == frame.pid && self.attestation.has_losses(&self.routes) {
-            let sighting = sighting(frame, pid, BeatOrigin::KernelAttested, delivery.sender);
+        let Some(agent) = self.tracker.sender_of(pid) else {
+            return;
+        };
+        let is_its_claim = frame.pid == agent.own_pid.unwrap_or(pid);
+        let is_its_user = sender.and_then(|sender| sender.uid) == agent.uid;
+        if is_its_claim && is_its_user && self.attestation.has_unix_losses(&self.routes) {
+            let sighting = sighting(frame, pid, BeatOrigin::KernelAttested, None);
             let sign = self.tracker.attempt(&sighting, self.now);
-            self.note_sign(sign, delivery);
+            self.note_sign(sign, delivery.evidence());
         }
     }
 
-    fn note_sign(&mut self, sign: Sign, attempt: &Delivery) {
+    fn note_sign(&mut self, sign: Sign, evidence: Evidence) {
         if let Sign::Unheard(agent) = sign {
             self.ready.push_back(Report::Notice(Notice::Unheard {
                 pid: agent.pid,
                 last_nonce: agent.last_nonce,
                 last_ns: agent.last_ns,
                 observer_ns: self.now.observer_ns,
-                evidence: attempt.evidence(),
+                evidence,
             }));
         }
     }

@@ -4,7 +4,7 @@ use observer_common::loss::Loss;
 use observer_events::Notice;
 
 use crate::clock::Now;
-use crate::route::Routes;
+use crate::route::{Route, Routes};
 
 /// How often the program's counters of lost records are read at most,
 /// nanoseconds: it takes system calls.
@@ -20,6 +20,9 @@ pub(super) struct AttestationWatch {
     lost: Lost,
     /// Records were lost when the counters were last read.
     is_lost: bool,
+    /// The same of those of the Unix socket alone.
+    unix_lost: u64,
+    is_unix_lost: bool,
     /// When that was, in nanoseconds since the start.
     checked_ns: u64,
     /// Something was received since.
@@ -35,13 +38,18 @@ struct Lost {
 
 impl Lost {
     fn read(routes: &Routes) -> Self {
-        let sum = |loss| {
-            let each = routes.each().map(|route| route.base().attestor.loss(loss));
-            each.fold(0, u64::saturating_add)
-        };
+        let each = routes.each().map(Self::of);
+        each.fold(Self::default(), |sum, lost| Self {
+            ring_full: sum.ring_full.saturating_add(lost.ring_full),
+            unreadable: sum.unreadable.saturating_add(lost.unreadable),
+        })
+    }
+
+    fn of(route: &dyn Route) -> Self {
+        let attestor = &route.base().attestor;
         Self {
-            ring_full: sum(Loss::RingFull),
-            unreadable: sum(Loss::Unreadable),
+            ring_full: attestor.loss(Loss::RingFull),
+            unreadable: attestor.loss(Loss::Unreadable),
         }
     }
 
@@ -63,14 +71,18 @@ impl AttestationWatch {
         self.is_lost
     }
 
-    /// Whether records were lost lately: when the counters were last read, or since.
-    pub(super) fn has_losses(&self, routes: &Routes) -> bool {
-        self.is_lost || Lost::read(routes).total() > self.lost.total()
+    /// Whether records of the Unix socket were lost lately: when the counters were
+    /// last read, or since. What is lost elsewhere, others can bring about.
+    pub(super) fn has_unix_losses(&self, routes: &Routes) -> bool {
+        self.is_unix_lost || Lost::of(&routes.unix).total() > self.unix_lost
     }
 
     /// Reads the counters: what was lost since, or that nothing was any more.
     pub(super) fn check(&mut self, routes: &Routes, now: Now) -> Option<Notice> {
         self.checked_ns = now.observer_ns;
+        let unix_lost = Lost::of(&routes.unix).total();
+        self.is_unix_lost = unix_lost > self.unix_lost;
+        self.unix_lost = unix_lost;
         self.compare(Lost::read(routes), now)
     }
 

@@ -10,6 +10,7 @@ use observer_events::event::Attestation;
 use observer_events::{Evidence, Notice};
 
 use super::Delivery;
+use super::still_dropped::StillDropped;
 use super::throttled::{Account, More};
 use crate::clock::{Clock, Now};
 use crate::ebpf::{Attestor, Reason, Throttled};
@@ -21,6 +22,7 @@ pub(crate) struct Base {
     /// Records of senders that the program drops datagrams of.
     pub(super) dropped: VecDeque<Record>,
     pub(super) throttled: Account,
+    still_dropped: StillDropped,
     /// Records of attempts that the program dropped as too many.
     pub(super) attempts: VecDeque<Record>,
     /// Settled since the route was last filled, and receives that failed.
@@ -53,6 +55,7 @@ impl Base {
             attestor,
             dropped: VecDeque::new(),
             throttled: Account::default(),
+            still_dropped: StillDropped::default(),
             attempts: VecDeque::new(),
             settled: VecDeque::new(),
             filled: Now::default(),
@@ -66,18 +69,13 @@ impl Base {
         self.settled.pop_front()
     }
 
-    /// The last record of an agent of which the program has dropped more since
-    /// then: there is a record once a second only. A system call, if it has
-    /// dropped something.
-    pub(crate) fn still_dropped(&mut self, agent: &Attestation) -> Option<Delivery> {
-        let Self {
-            attestor,
-            throttled,
-            ..
-        } = self;
-        let key = Attestor::budget_key(agent)?;
-        let record = throttled.still_sends(key, || attestor.dropped(key, Reason::Flood))?;
-        Some(self.attempt(&record))
+    /// Whether the program goes on dropping what an agent sends, since the agent
+    /// was last asked for or, if that is new, since a moment of
+    /// `CLOCK_MONOTONIC`. A system call.
+    pub(crate) fn is_still_dropped(&mut self, agent: &Attestation, since_ns: u64) -> bool {
+        let key = Attestor::budget_key(agent);
+        let counted = key.and_then(|key| Some((key, self.attestor.dropped(key, Reason::Flood)?)));
+        counted.is_some_and(|(key, dropped)| self.still_dropped.ask(key, since_ns, dropped))
     }
 
     /// An attempt to send, as a delivery that never came. It has a record, so

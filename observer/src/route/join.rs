@@ -263,6 +263,13 @@ impl Join {
         Some(self.get(self.fresh.front()?)?.since)
     }
 
+    /// Whether the latest record was read at this moment.
+    pub(crate) fn has_read_at(&self, now: u64) -> bool {
+        let latest = self.fresh.backward(&self.links).next();
+        let latest = latest.and_then(|index| self.get(index));
+        latest.is_some_and(|entry| entry.since == now)
+    }
+
     fn get(&self, index: u32) -> Option<&Waiting> {
         self.waiting.get(index as usize)
     }

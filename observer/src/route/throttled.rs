@@ -9,7 +9,6 @@
 use std::collections::{HashMap, VecDeque};
 
 use observer_common::budget::{BudgetKey, REPORT_EVERY_NS};
-use observer_common::record::Record;
 
 use crate::ebpf::{Dropped, Reason, Throttled};
 
@@ -41,8 +40,6 @@ struct Known {
     last: Throttled,
     /// When it was read, in nanoseconds since the start; `None`: that was all.
     at: Option<u64>,
-    /// How many had been dropped when that was last taken for a sign of life.
-    seen: u64,
 }
 
 /// How many more datagrams of a sender were dropped.
@@ -69,28 +66,11 @@ impl Account {
             self.forget_stopped(now);
         }
         if before.is_some() || self.known.len() < MAX_KNOWN {
-            let known = Known {
-                last,
-                at: Some(now),
-                seen: last.dropped.count,
-            };
-            self.known.insert(key, known);
+            let at = Some(now);
+            self.known.insert(key, Known { last, at });
             self.open.push_back((now, key));
         }
         more(last, before.map_or(0, |before| before.count))
-    }
-
-    /// The last record of a flooding sender, if more has been dropped of it than
-    /// when this was last asked, or its last record was read: it still sends.
-    pub(super) fn still_sends(
-        &mut self,
-        key: BudgetKey,
-        read: impl FnOnce() -> Option<Dropped>,
-    ) -> Option<Record> {
-        let known = self.known.get_mut(&(key, Reason::Flood))?;
-        let count = read()?.count;
-        let before = std::mem::replace(&mut known.seen, count);
-        (count > before).then_some(known.last.record)
     }
 
     /// Not for each of many senders: that would be work for all of them each time.
@@ -155,7 +135,7 @@ fn more(sender: Throttled, before: u64) -> Option<More> {
 
 #[cfg(test)]
 mod tests {
-    use observer_common::record::Limit;
+    use observer_common::record::{Limit, Record};
 
     use super::*;
 
@@ -256,25 +236,6 @@ mod tests {
             Reason::Descriptors => Some(counter(9)),
         });
         assert_eq!(count(more), 4);
-    }
-
-    #[test]
-    fn who_is_still_dropped_still_sends() {
-        let mut account = Account::default();
-        let key = record(5, 1).key;
-        let grown_to = |count| move || Some(counter(count));
-        assert!(
-            account
-                .still_sends(key, || panic!("it is not known"))
-                .is_none()
-        );
-        account.note(record(5, 10), 0);
-        assert!(account.still_sends(key, grown_to(10)).is_none());
-        assert!(account.still_sends(key, grown_to(11)).is_some());
-        assert!(account.still_sends(key, grown_to(11)).is_none());
-        account.note(record(5, 20), 0);
-        assert!(account.still_sends(key, grown_to(20)).is_none());
-        assert!(account.still_sends(key, || None).is_none());
     }
 
     #[test]

@@ -25,6 +25,10 @@ use crate::ebpf::{Attestor, Mark};
 use crate::policy::Network;
 use crate::transport::{Payload, Receiver, UdpSocket, Way};
 
+/// How soon the sockets are read, nanoseconds, if something was sent to them and
+/// has not come: its sender is alive now, and may not be for long.
+const SETTLE_NS: u64 = 10_000_000;
+
 /// The sockets of all UDP listeners, and the rings of their program.
 pub(crate) struct UdpRoute {
     base: Base,
@@ -263,10 +267,14 @@ impl Route for UdpRoute {
         queue.receive(&mut self.base)
     }
 
+    /// A socket that nothing comes by is read as well as long as it is not known
+    /// what became of a send: it may have been to this one.
     fn receive_rest(&mut self, is_due: bool) {
+        let fresh_since = self.own.fresh_since();
         for (_, queue) in &mut self.sockets {
             let has_turn = queue.batch().is_none();
-            if has_turn && (is_due || queue.reception().is_due()) {
+            let may_hold = fresh_since.is_some_and(|since| queue.read_as_of() <= since);
+            if has_turn && (is_due || may_hold || queue.reception().is_due()) {
                 queue.receive(&mut self.base);
             }
         }
@@ -279,13 +287,13 @@ impl Route for UdpRoute {
 
     fn fill(&mut self, now: Now, _is_due: bool) {
         let read_before = self.base.filled.attended_ns;
-        self.settled
-            .note(now.attended_ns, read_before, self.own.fresh_since());
         self.base.filled = now;
         let batches = self.sockets.iter().filter_map(|(_, queue)| queue.batch());
         let received = batches.fold(0_usize, |sum, batch| sum.saturating_add(batch.received));
         self.base.counts.datagrams = self.base.counts.datagrams.saturating_add(received as u64);
         let records = self.read_rings(now.attended_ns);
+        self.settled
+            .note_look(&self.own, now.attended_ns, read_before);
         self.base.counts.records = self.base.counts.records.saturating_add(records);
         // By what was read before this, see `UnixRoute::fill`.
         if let Some(read_as_of) = self.sockets_read_as_of() {
@@ -329,6 +337,12 @@ impl Route for UdpRoute {
         let mut sockets = self.sockets.iter();
         sockets.any(|(_, queue)| queue.was_sent_within(now, moments))
             || self.base.was_recorded_within(clock, moments)
+    }
+
+    fn next_due(&self, now: Now) -> Option<u64> {
+        let is_open = self.own.fresh_since().is_some() && !self.is_deaf();
+        let settle = is_open.then(|| now.observer_ns.saturating_add(SETTLE_NS));
+        settle.into_iter().chain(self.base_due(now)).min()
     }
 
     fn parked(&self) -> usize {

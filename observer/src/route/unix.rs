@@ -248,9 +248,10 @@ impl Route for UnixRoute {
         self.base.filled = now;
         let received = self.socket.batch().map_or(0, |batch| batch.received);
         self.base.counts.datagrams = self.base.counts.datagrams.saturating_add(received as u64);
-        let (read_before, fresh) = (self.ring.read_as_of(), self.join.fresh_since());
-        self.settled.note(now.attended_ns, read_before, fresh);
+        let read_before = self.ring.read_as_of();
         self.read_ring(now, is_due);
+        self.settled
+            .note_look(&self.join, now.attended_ns, read_before);
         // By what was read before this, of which nothing has been judged yet: a
         // datagram may wait for long where the queue is long, and its record as
         // long as it.

@@ -23,11 +23,11 @@ impl Tracker {
         }
     }
 
-    /// The same of an agent that goes on sending: what it sends now may have any
-    /// nonce.
-    pub(crate) fn further_attempt(&mut self, sighting: &Sighting, now: Now) -> Sign {
+    /// The same of the agent that is silent for longest: it goes on sending, and
+    /// nobody has seen what.
+    pub(crate) fn further_attempt(&mut self, now: Now) -> Sign {
         let now = self.advance_to(now);
-        match self.agent_of(sighting) {
+        match self.live.front() {
             Some(index) => self.sign_of_life(index, now),
             None => Sign::None,
         }

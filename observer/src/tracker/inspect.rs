@@ -1,5 +1,7 @@
 //! What others can read of a tracker.
 
+use std::hash::BuildHasher as _;
+
 use observer_events::agents::{Agent, Census, Division};
 use observer_events::event::Attestation;
 use observer_events::histogram::Histogram;
@@ -43,7 +45,7 @@ impl Tracker {
         self.shares.division()
     }
 
-    /// How old the last beat of an agent was when its next one came.
+    /// How old the last sign of life of an agent was when its next beat came.
     #[must_use]
     pub fn beat_gaps(&self) -> &Histogram {
         &self.beat_gaps
@@ -63,15 +65,23 @@ impl Tracker {
         Some(slot.last.attended_ns)
     }
 
-    /// Who that agent is, as far as the kernel said so.
-    pub(crate) fn longest_silent(&self) -> Option<Attestation> {
+    /// Who that agent is, as far as the kernel said so, and when its last beat was
+    /// received, observer time.
+    pub(crate) fn longest_silent(&self) -> Option<(Attestation, u64)> {
         let index = self.live.front()?;
+        let sender = self.senders.get(index as usize).copied().flatten()?;
+        Some((sender, self.slot(index)?.last.observer_ns))
+    }
+
+    /// Who sent when the present session of the youngest process of a pid began.
+    pub(crate) fn sender_of(&self, pid: u32) -> Option<Attestation> {
+        let (index, _) = self.youngest(self.hasher.hash_one(pid), pid)?;
         self.senders.get(index as usize).copied().flatten()
     }
 
     /// The agents, those first that an operator has to look at: the silent,
     /// the last to fall silent first, then the others by the age of their
-    /// last beat, the oldest first.
+    /// last sign of life, the oldest first.
     pub fn agents(&self) -> impl Iterator<Item = Agent> + '_ {
         let silent = self.silent.backward(&self.links);
         let live = self.live.forward(&self.links);

@@ -57,7 +57,7 @@ pub(super) struct Shares {
 struct Holding {
     owner: Owner,
     agents: u32,
-    /// By last beat, the longest ago first.
+    /// By last sign of life, the longest ago first.
     live: List,
     /// By when the stall was reported, the longest ago first.
     silent: List,
