@@ -175,6 +175,10 @@ fn nobody_else_can_have_written_it() {
     lchown(&link, Some(4242), None).expect("root may");
     let reason = config.check(Root, &link).expect_err("somebody's link");
     assert!(reason.contains("belongs to uid 4242"), "{reason}");
+    // What another process says of itself in there is root's to the kernel.
+    let reason = config.check(Root, Path::new("/proc/1/cmdline"));
+    let reason = reason.expect_err("a file of /proc");
+    assert!(reason.contains("a file of /proc"), "{reason}");
 }
 
 #[test]

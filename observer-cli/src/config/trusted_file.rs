@@ -1,28 +1,27 @@
 //! Reads a file that nobody but root and the observer's own user can have
 //! written: whoever writes the configuration decides who may be an agent.
 
-use std::collections::VecDeque;
-use std::env;
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata};
+mod way;
+
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, PROC_SUPER_MAGIC};
+
+use self::way::Way;
 
 /// A configuration is no longer than that.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// As many as the kernel follows (`MAXSYMLINKS`, `include/linux/namei.h`).
-const MAX_LINKS: usize = 40;
-
 /// Reads the file at a path.
 ///
-/// First each folder on the way is checked, from the root on, and those behind
-/// symbolic links too: nobody else can have another file found there after that.
-/// Then the file is checked that was opened, and read by the same descriptor.
+/// Each folder on the way is checked, from the root on, and each symbolic link,
+/// by the descriptor from which the next is opened: nobody else can have another
+/// file found there. Then the file is checked that was opened, and read by the
+/// same descriptor.
 ///
 /// # Errors
 /// If it cannot be read, others can write or replace it, or it changes
@@ -31,16 +30,16 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let trusted = Trusted {
         uid: rustix::process::geteuid().as_raw(),
     };
-    trusted.check_way(path)?;
-    // A pipe in its place must not hold the observer up.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let mut file = fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)?;
+    let mut file = Way::to(path)?.open(&trusted)?;
     let before = file.metadata()?;
-    ensure!(before.is_file(), "it is not a regular file");
+    ensure!(before.is_file(), NO_FILE);
     trusted.check("it", &before)?;
+    // `/proc/PID/cmdline` is root's where PID may not be traced, and says what
+    // PID wants it to.
+    ensure!(
+        rustix::fs::fstatfs(&file)?.f_type != PROC_SUPER_MAGIC,
+        "it is a file of /proc: others may choose what it says"
+    );
     let content = read_bounded(&mut file)?;
     let after = file.metadata()?;
     ensure!(
@@ -49,6 +48,8 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     );
     Ok(content)
 }
+
+const NO_FILE: &str = "it is not a regular file";
 
 fn read_bounded(file: &mut File) -> anyhow::Result<Vec<u8>> {
     let mut content = Vec::new();
@@ -78,54 +79,17 @@ struct Trusted {
 }
 
 impl Trusted {
-    /// Checks each folder on the way to a file, and each symbolic link.
-    fn check_way(&self, path: &Path) -> anyhow::Result<()> {
-        let mut left: VecDeque<OsString> = VecDeque::new();
-        if path.is_relative() {
-            let here = env::current_dir().context("the working directory has no path")?;
-            push_front(&mut left, &here);
-        }
-        let path: Vec<_> = path.components().map(owned).collect();
-        left.extend(path);
-        let mut folder = PathBuf::from("/");
-        let mut links = 0_usize;
-        while let Some(name) = left.pop_front() {
-            self.check_folder(&folder)?;
-            if name == OsStr::new("..") {
-                folder.pop();
-                continue;
-            }
-            if name == OsStr::new(".") {
-                continue;
-            }
-            // An absolute one begins anew.
-            let next = folder.join(&name);
-            let found = fs::symlink_metadata(&next)?;
-            if found.is_symlink() {
-                links = links.saturating_add(1);
-                ensure!(links <= MAX_LINKS, "there are too many symbolic links");
-                self.check_owner(&next.display().to_string(), &found)?;
-                push_front(&mut left, &fs::read_link(&next)?);
-            } else {
-                folder = next;
-            }
-        }
-        Ok(())
-    }
-
-    fn check_folder(&self, folder: &Path) -> anyhow::Result<()> {
-        let found = fs::metadata(folder)?;
+    fn check_folder(&self, path: &Path, found: &Metadata) -> anyhow::Result<()> {
         let is_sticky = Mode::from_raw_mode(found.mode()).contains(Mode::SVTX);
-        let name = format!("the folder {}", folder.display());
+        let name = format!("the folder {}", path.display());
         if !found.is_dir() {
-            // The last one, which is the file.
             return Err(io::Error::from(io::ErrorKind::NotADirectory)).context(name);
         }
         if is_sticky {
             // What is in there is its owner's, whoever may write to it.
-            return self.check_owner(&name, &found);
+            return self.check_owner(&name, found);
         }
-        self.check(&name, &found)
+        self.check(&name, found)
     }
 
     /// Neither another user's, nor to be written by others. A group may be
@@ -152,22 +116,14 @@ impl Trusted {
     }
 }
 
-/// The parts of a path, to be walked next.
-fn push_front(left: &mut VecDeque<OsString>, path: &Path) {
-    for part in path.components().rev() {
-        left.push_front(owned(part));
-    }
-}
-
-fn owned(part: Component<'_>) -> OsString {
-    part.as_os_str().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
+
+    use rustix::fs::{CWD, RenameFlags};
 
     use super::*;
 
@@ -223,9 +179,72 @@ mod tests {
             assert!(reason(&link).contains(&format!("/{open} has mode 0777")));
             set_mode(&folder, 0o755);
         }
+        // By a folder that is a link, too.
+        let way = scratch.path().join("way");
+        symlink("./a/../b", &way).unwrap();
+        assert_eq!(read(&way.join("file")).unwrap(), b"content");
+        set_mode(&scratch.path().join("b"), 0o777);
+        assert!(reason(&way.join("file")).contains("/b has mode 0777"));
         let round = scratch.path().join("round");
         symlink("round", &round).unwrap();
         assert!(reason(&round).contains("too many symbolic links"));
+    }
+
+    /// A file, or a folder on the way to it, that others put a link in the place
+    /// of in the middle of it: it is never read what the link leads to.
+    #[test]
+    fn links_are_not_followed_unseen() {
+        const ROUNDS: usize = 20_000;
+        let scratch = tempfile::tempdir().unwrap();
+        let path = |name: &str| scratch.path().join(name);
+        for folder in ["way", "open"] {
+            fs::create_dir(path(folder)).unwrap();
+        }
+        fs::write(path("way/file"), "good").unwrap();
+        fs::write(path("open/file"), "bad").unwrap();
+        set_mode(&path("open"), 0o777);
+        symlink("open", path("link")).unwrap();
+        symlink("../open/file", path("way/link")).unwrap();
+        for (one, other) in [("way/file", "way/link"), ("way", "link")] {
+            let (one, other) = (path(one), path(other));
+            let stop = AtomicBool::new(false);
+            let mut good = 0;
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        let swap = RenameFlags::EXCHANGE;
+                        rustix::fs::renameat_with(CWD, &one, CWD, &other, swap).unwrap();
+                    }
+                });
+                for _ in 0..ROUNDS {
+                    let content = read(&path("way/file"));
+                    good += usize::from(content.is_ok());
+                    let is_bad = content.is_ok_and(|content| content != b"good");
+                    if is_bad {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                    assert!(!is_bad, "the link was followed");
+                }
+                stop.store(true, Ordering::Relaxed);
+            });
+            assert!(good > 0, "{}", one.display());
+            // As it was.
+            if one.is_symlink() {
+                let swap = RenameFlags::EXCHANGE;
+                rustix::fs::renameat_with(CWD, &one, CWD, &other, swap).unwrap();
+            }
+        }
+    }
+
+    /// Root's, not to be written by anybody, and as long as its process wants.
+    #[test]
+    fn files_of_proc_are_refused() {
+        for file in ["/proc/self/cmdline", "/proc/version", "/proc/self/environ"] {
+            assert!(
+                reason(Path::new(file)).contains("a file of /proc"),
+                "{file}"
+            );
+        }
     }
 
     #[test]
@@ -233,9 +252,11 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let pipe = scratch.path().join("pipe");
         let mode = Mode::RUSR | Mode::WUSR;
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         assert!(reason(&pipe).contains("not a regular file"));
-        assert!(reason(scratch.path()).contains("not a regular file"));
+        for folder in [scratch.path(), Path::new("/"), &scratch.path().join("..")] {
+            assert!(reason(folder).contains("not a regular file"));
+        }
         assert!(reason(&scratch.path().join("none")).contains("No such file"));
         assert!(reason(&pipe.join("x")).contains("ot a directory"));
         let large = scratch.path().join("large");
