@@ -373,7 +373,7 @@ impl Builder {
         let tracker = Tracker::new(self.max_agents, threshold_ns, self.origin_policy);
         let mut routes = Routes { unix, udp };
         routes
-            .prove()
+            .try_receive()
             .map_err(|(socket, error)| StartError::Receive { socket, error })?;
         let engine = Engine::new(routes, policy, tracker);
         Observer::new(engine, id_lists, self.waker.as_ref()).map_err(StartError::Wait)

@@ -62,7 +62,7 @@ pub(crate) trait Route: Send {
     ///
     /// # Errors
     /// Which cannot, and why.
-    fn prove(&mut self) -> Result<(), (String, io::Error)>;
+    fn try_receive(&mut self) -> Result<(), (String, io::Error)>;
 
     /// Whether a socket cannot be received from, and is tried again now and then.
     fn is_deaf(&self) -> bool;
@@ -209,8 +209,8 @@ impl Routes {
     ///
     /// # Errors
     /// Which cannot, and why.
-    pub(crate) fn prove(&mut self) -> Result<(), (String, io::Error)> {
-        self.each_mut().try_for_each(Route::prove)
+    pub(crate) fn try_receive(&mut self) -> Result<(), (String, io::Error)> {
+        self.each_mut().try_for_each(Route::try_receive)
     }
 
     fn used(udp: &UdpRoute) -> usize {

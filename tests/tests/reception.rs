@@ -137,6 +137,34 @@ fn a_receive_that_keeps_failing_is_told_once_and_tried_seldom() {
     trail.assert_clean();
 }
 
+#[test]
+fn each_listener_that_is_deaf_is_named() {
+    need_kernel!();
+    let udp = attested_loopback()[0];
+    let rules = ["recvmmsg:5:taking", "recvmsg:5:taking"];
+    let flags = ["--udp", udp, "--udp", udp, "--metrics", "0"];
+    let observer = under(&rules, 60_000).args(flags).start();
+    let port = metrics_port(&observer);
+    let listeners = observer.udp();
+    assert_eq!(listeners.len(), 2, "{listeners:?}");
+    for &to in &listeners {
+        let frame = frame(std::process::id(), 1).encode();
+        let socket = udp_socket(to).expect("a socket");
+        socket.send_to(&frame, to).expect("sends");
+    }
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let (_, body) = get(port, "/health").expect("a response");
+        let is_named = |at: &std::net::SocketAddr| body.contains(&format!("udp {at}: "));
+        if listeners.iter().all(is_named) {
+            break;
+        }
+        assert!(Instant::now() < end, "{body}");
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(observer.stop().status.success());
+}
+
 /// What the ring delivers is not held up by a socket that cannot be read, nor does
 /// the loop spin; but nobody is judged silent.
 #[test]

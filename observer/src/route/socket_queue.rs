@@ -71,8 +71,8 @@ impl<S: Bounded> SocketQueue<S> {
     ///
     /// # Errors
     /// If it cannot.
-    pub(super) fn prove(&mut self) -> io::Result<()> {
-        self.receiver.prove(self.socket.as_fd())
+    pub(super) fn try_receive(&mut self) -> io::Result<()> {
+        self.receiver.try_receive(self.socket.as_fd())
     }
 
     /// Takes a batch, of which the last receive has left none; whether there is

@@ -230,10 +230,10 @@ impl Route for UdpRoute {
         sockets.map(|(_, queue)| queue.as_fd()).collect()
     }
 
-    fn prove(&mut self) -> Result<(), (String, io::Error)> {
+    fn try_receive(&mut self) -> Result<(), (String, io::Error)> {
         for (_, queue) in &mut self.sockets {
-            let proved = queue.prove();
-            proved.map_err(|error| (name(queue.get()), error))?;
+            let tried = queue.try_receive();
+            tried.map_err(|error| (name(queue.get()), error))?;
         }
         Ok(())
     }
@@ -243,11 +243,14 @@ impl Route for UdpRoute {
     }
 
     fn why_deaf(&self) -> Option<String> {
-        let mut sockets = self.sockets.iter();
-        sockets.find_map(|(_, queue)| {
+        let deaf = self.sockets.iter().filter_map(|(_, queue)| {
             let error = queue.reception().why_deaf()?;
             Some(format!("{}: {error}", name(queue.get())))
-        })
+        });
+        let mut deaf: Vec<String> = deaf.collect();
+        // A listener's sockets follow one another.
+        deaf.dedup();
+        (!deaf.is_empty()).then(|| deaf.join(", "))
     }
 
     fn owed_ns(&self) -> Option<u64> {

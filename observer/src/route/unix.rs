@@ -199,8 +199,9 @@ impl Route for UnixRoute {
         vec![self.socket.as_fd()]
     }
 
-    fn prove(&mut self) -> Result<(), (String, io::Error)> {
-        self.socket.prove().map_err(|error| (NAME.into(), error))
+    fn try_receive(&mut self) -> Result<(), (String, io::Error)> {
+        let tried = self.socket.try_receive();
+        tried.map_err(|error| (NAME.into(), error))
     }
 
     fn is_deaf(&self) -> bool {

@@ -142,7 +142,7 @@ impl Receiver {
     ///
     /// # Errors
     /// What `recvmsg` fails with, if that cannot be used either.
-    pub(crate) fn prove(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+    pub(crate) fn try_receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         let peek = |this: &mut Self| this.receive_most::<1>(socket, libc::MSG_PEEK);
         // An error that waited in the socket comes once.
         let Err(error) = peek(self).or_else(|_| peek(self)) else {

@@ -209,21 +209,21 @@ fn one_by_one_a_failure_is_no_empty_queue() {
     let mut receiver = one_by_one();
     let no_socket = File::open("/dev/null").expect("a file");
     assert!(receiver.receive(no_socket.as_fd()).is_err());
-    assert!(receiver.prove(no_socket.as_fd()).is_err());
+    assert!(receiver.try_receive(no_socket.as_fd()).is_err());
 }
 
 #[test]
 fn proving_that_it_can_receive_takes_nothing() {
     let (sender, socket) = pair();
     let mut receiver = Receiver::for_unix();
-    receiver.prove(socket.as_fd()).expect("empty");
+    receiver.try_receive(socket.as_fd()).expect("empty");
     sender.send(&[7; 32]).expect("sends");
     for mut receiver in [Receiver::for_unix(), one_by_one()] {
-        receiver.prove(socket.as_fd()).expect("not empty");
+        receiver.try_receive(socket.as_fd()).expect("not empty");
         assert_eq!(receiver.get(0), None);
     }
     assert!(receiver.one_by_one().is_none());
     assert_eq!(receive_all(socket.as_fd()).len(), 1);
     let no_socket = File::open("/dev/null").expect("a file");
-    assert!(receiver.prove(no_socket.as_fd()).is_err());
+    assert!(receiver.try_receive(no_socket.as_fd()).is_err());
 }
