@@ -352,8 +352,7 @@ impl Builder {
             .clone()
             .ok_or(StartError::Incomplete("socket path"))?;
         let threshold_ns = self.threshold_ns()?;
-        self.check_bounds()?;
-        self.check_min_tier()?;
+        self.check()?;
         self.check_security_module()?;
         let options = AttestOptions {
             mode: self.attest,

@@ -15,4 +15,5 @@ pub use receive::{Batch, Datagram, Payload, Receiver};
 pub use udp::ClosedUdpSocket;
 pub(crate) use udp::Way;
 pub use udp::{ClosedUdpListener, UdpError, UdpSocket, address_hint};
+pub(crate) use unix::check_path;
 pub use unix::{BindError, BoundListener, BoundSocket, FileKind, SocketOptions};

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 
-use observer_common::listener::{LOOPBACK, MAX_DEVICES, MAX_LISTENERS};
+use observer_common::listener::{LOOPBACK, MAX_LISTENERS};
 use observer_events::event::Via;
 
 use super::{Builder, StartError};
@@ -115,16 +115,13 @@ impl Builder {
 
     /// The devices that the operator declared, as the kernel numbers them.
     fn device_indices(&self) -> Result<Vec<u32>, StartError> {
-        let names = &self.attested_devices;
-        if names.len() > MAX_DEVICES {
-            return Err(StartError::TooManyDevices(names.len()));
-        }
-        names.iter().map(|name| device_index(name)).collect()
+        let names = self.attested_devices.iter();
+        names.map(|name| device_index(name)).collect()
     }
 
     /// What to listen on, each address once, and what its datagrams are worth
     /// without a record.
-    fn wanted_listeners(&self) -> Result<Vec<(SocketAddr, Network)>, StartError> {
+    pub(super) fn wanted_listeners(&self) -> Result<Vec<(SocketAddr, Network)>, StartError> {
         let unverified = if self.accept_network_beats {
             Network::Unverified
         } else {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use observer_common::gate::Gate;
+use observer_common::listener::MAX_DEVICES;
 use observer_events::event::Via;
 
 use super::{Builder, IdLists, MAX_RING_BYTES, StartError};
@@ -14,13 +15,27 @@ use crate::ebpf::{
 use crate::lsm::SecurityModule;
 use crate::policy::{AttestMode, Ingest, Namespaces, Refuse};
 use crate::route::UnixRoute;
-use crate::transport::{BoundSocket, SocketOptions};
+use crate::transport::{BoundSocket, SocketOptions, check_path};
 
 /// How many times the rate of one process the strangers of a user, or of a
 /// cgroup, have by default: a fleet may start at once.
 const GROUP_FACTOR: u32 = 10;
 
 impl Builder {
+    /// Checks the settings as far as that needs no look at the host.
+    /// [`Builder::bind`] does so before all else.
+    ///
+    /// # Errors
+    /// If one is missing, out of range, or lacks the operator's consent.
+    pub fn check(&self) -> Result<(), StartError> {
+        let path = self.socket.as_deref();
+        check_path(path.ok_or(StartError::Incomplete("socket path"))?)?;
+        self.threshold_ns()?;
+        self.check_bounds()?;
+        self.check_min_tier()?;
+        self.wanted_listeners().map(drop)
+    }
+
     /// Loads the program for the Unix socket, attaches it, and binds the socket.
     pub(super) fn unix_route(
         &self,
@@ -90,7 +105,7 @@ impl Builder {
     }
 
     /// A weaker tier than the weakest was asked for.
-    pub(super) fn check_min_tier(&self) -> Result<(), StartError> {
+    fn check_min_tier(&self) -> Result<(), StartError> {
         let Some(min) = self.min_tier else {
             return Ok(());
         };
@@ -115,7 +130,7 @@ impl Builder {
         nonzero_ns(self.threshold.ok_or(StartError::Incomplete("threshold"))?)
     }
 
-    pub(super) fn check_bounds(&self) -> Result<(), StartError> {
+    fn check_bounds(&self) -> Result<(), StartError> {
         if self.poll_interval.is_zero() {
             return Err(StartError::ZeroInterval);
         }
@@ -126,6 +141,9 @@ impl Builder {
         let bytes = self.ring_size();
         if !bytes.is_power_of_two() || (bytes as usize) < page || bytes > MAX_RING_BYTES {
             return Err(StartError::RingSize(page));
+        }
+        if self.attested_devices.len() > MAX_DEVICES {
+            return Err(StartError::TooManyDevices(self.attested_devices.len()));
         }
         Ok(())
     }

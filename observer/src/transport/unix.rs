@@ -172,6 +172,14 @@ impl BoundListener {
     }
 }
 
+/// Checks what can be seen of a socket's path without a look at the host.
+///
+/// # Errors
+/// If it is none.
+pub(crate) fn check_path(path: &Path) -> Result<(), BindError> {
+    path::split(path).map(drop)
+}
+
 /// Connections that wait to be accepted.
 const LISTEN_BACKLOG: i32 = 16;
 
