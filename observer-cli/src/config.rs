@@ -28,12 +28,14 @@ use std::str;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
+use observer_events::format::Plain;
 
-pub(crate) use self::effective::{Change, Effective, Origin, Value};
+pub(crate) use self::effective::{Change, Effective, SetBy, Value};
 use self::explain::Explainer;
 pub(crate) use self::keys::Key;
 use self::place::{Mistake, Place};
-use self::value::{Setting, settings};
+use self::value::{Given, Setting, settings};
+use crate::flags::Run;
 use crate::{Cli, Command};
 
 /// Environment variables that stand for flags. They beat the file.
@@ -62,6 +64,8 @@ pub(crate) enum Refusal {
 
 /// What was put in front of the flags that were given.
 struct Defaults {
+    /// The flags that were given, as clap calls them.
+    given: Vec<String>,
     file: Option<PathBuf>,
     /// From the file, those that are beaten too.
     settings: Vec<Setting>,
@@ -73,7 +77,7 @@ struct Defaults {
 struct Used {
     id: String,
     arguments: Vec<OsString>,
-    origin: Origin,
+    set_by: SetBy,
 }
 
 /// Reads a command line, and with `run` the file that it names.
@@ -81,8 +85,7 @@ struct Used {
 /// # Errors
 /// What is wrong with any of it.
 pub(crate) fn load(arguments: &[OsString]) -> Result<Loaded, Refusal> {
-    let is_run = arguments.get(1).is_some_and(|name| name == RUN);
-    let (command, effective) = if is_run {
+    let (command, effective) = if is_run(arguments) {
         load_run(arguments)?
     } else {
         let matches = Cli::command().try_get_matches_from(arguments)?;
@@ -91,8 +94,19 @@ pub(crate) fn load(arguments: &[OsString]) -> Result<Loaded, Refusal> {
     Ok(Loaded { command, effective })
 }
 
+/// Whether a command line is one of `observer run`.
+pub(crate) fn is_run(arguments: &[OsString]) -> bool {
+    arguments.get(1).is_some_and(|name| name == RUN)
+}
+
 fn load_run(arguments: &[OsString]) -> Result<(Command, Effective), Refusal> {
-    // Whatever is wrong here is reported by the second parse.
+    // What is wrong with the flags alone is not the file's mistake. What is
+    // missing may stand there.
+    if let Err(error) = Cli::command().try_get_matches_from(arguments)
+        && error.kind() != ErrorKind::MissingRequiredArgument
+    {
+        return Err(error.into());
+    }
     let given = Cli::command()
         .ignore_errors(true)
         .try_get_matches_from(arguments)?;
@@ -107,17 +121,24 @@ fn load_run(arguments: &[OsString]) -> Result<(Command, Effective), Refusal> {
     let parsed = Cli::command().try_get_matches_from(merged);
     let parsed = parsed.map_err(|error| explainer.explain(error, &defaults))?;
     let command = command_of(&parsed)?;
-    if let Command::Run(run) = &command
-        && let Some(contradiction) = run.contradiction()
-    {
-        let error = run_command().error(ErrorKind::ArgumentConflict, contradiction);
-        return Err(explainer.explain(error, &defaults));
+    if let Command::Run(run) = &command {
+        check(run, &mut explainer, &defaults)?;
     }
     let effective = match parsed.subcommand_matches(RUN) {
         Some(matches) => Effective::new(matches, &explainer.keys, defaults),
         None => Effective::default(),
     };
     Ok((command, effective))
+}
+
+/// Refuses what is wrong with the settings as a whole, whatever the host.
+fn check(run: &Run, explainer: &mut Explainer, defaults: &Defaults) -> Result<(), Refusal> {
+    if let Some(contradiction) = run.contradiction() {
+        let error = run_command().error(ErrorKind::ArgumentConflict, contradiction);
+        return Err(explainer.explain(error, defaults));
+    }
+    let checked = run.builder().check();
+    checked.map_err(|error| explainer.explain_start(error, defaults))
 }
 
 fn command_of(matches: &ArgMatches) -> Result<Command, Refusal> {
@@ -139,13 +160,15 @@ impl Defaults {
             Some(path) => read_settings(path, &explainer.keys)?,
             None => Vec::new(),
         };
+        let mut flags: Vec<String> = given.ids().map(ToString::to_string).collect();
+        flags.retain(|id| given.value_source(id) == Some(ValueSource::CommandLine));
+        let mut beaten_by = flags.clone();
         let mut defaults = Self {
+            given: flags,
             file: file.cloned(),
             settings,
             used: Vec::new(),
         };
-        let mut beaten_by: Vec<String> = given.ids().map(ToString::to_string).collect();
-        beaten_by.retain(|id| given.value_source(id) == Some(ValueSource::CommandLine));
         defaults.take_environment(&mut beaten_by, explainer)?;
         defaults.take_file(&beaten_by, explainer)?;
         Ok(defaults)
@@ -164,7 +187,7 @@ impl Defaults {
             };
             let argument = argument(&key, &value);
             if let Some(reason) = explainer.refuses(&argument) {
-                let value = value.display();
+                let value = Plain(value.display());
                 return Err(Refusal::Other(format!("{variable}={value}: {reason}")));
             }
             if !explainer.is_beaten(&key, beaten_by) {
@@ -172,7 +195,7 @@ impl Defaults {
                 self.used.push(Used {
                     id: key.id,
                     arguments: vec![argument],
-                    origin: Origin::Environment { variable },
+                    set_by: SetBy::Environment { variable },
                 });
             }
         }
@@ -187,15 +210,15 @@ impl Defaults {
     ) -> Result<(), Refusal> {
         for Setting { key, place, values } in self.settings.clone() {
             let mut arguments = Vec::new();
-            for (value, place) in values {
+            for given in values {
                 // There is no flag for what is off.
-                if key.is_switch() && value == "false" {
+                if key.is_switch() && given.word == "false" {
                     continue;
                 }
-                let argument = argument(&key, OsStr::new(&value));
+                let argument = argument(&key, OsStr::new(&given.word));
                 if let Some(reason) = explainer.refuses(&argument) {
-                    let name = key.flag.replace('-', "_");
-                    let reason = format!("{name} = {}: {reason}", place::quoted(&value));
+                    let reason = format!("{}: {reason}", in_words_of_file(&key, &given));
+                    let place = given.place;
                     return Err(self.refusal(Mistake { place, reason }));
                 }
                 arguments.push(argument);
@@ -204,7 +227,7 @@ impl Defaults {
                 self.used.push(Used {
                     id: key.id,
                     arguments,
-                    origin: Origin::File(place),
+                    set_by: SetBy::File(place),
                 });
             }
         }
@@ -214,13 +237,18 @@ impl Defaults {
     /// The settings from the file that are not beaten.
     fn used_settings(&self) -> impl Iterator<Item = &Setting> {
         let settings = self.settings.iter();
-        settings.filter(|setting| self.origin(&setting.key.id) == Some(Origin::File(setting.place)))
+        settings.filter(|setting| self.set_by(&setting.key.id) == Some(SetBy::File(setting.place)))
     }
 
-    /// Where a setting comes from, if that is the environment or the file.
-    fn origin(&self, id: &str) -> Option<Origin> {
+    /// What has set a setting, if that is the environment or the file.
+    fn set_by(&self, id: &str) -> Option<SetBy> {
         let used = self.used.iter().find(|used| used.id == id);
-        used.map(|used| used.origin)
+        used.map(|used| used.set_by)
+    }
+
+    /// Whether a flag was given.
+    fn is_given(&self, id: &str) -> bool {
+        self.given.iter().any(|given| given == id)
     }
 
     fn refusal(&self, mistake: Mistake) -> Refusal {
@@ -245,6 +273,16 @@ fn read_settings(path: &Path, keys: &[Key]) -> Result<Vec<Setting>, Refusal> {
 
 fn refusal(path: &Path, Mistake { place, reason }: Mistake) -> Refusal {
     Refusal::Other(format!("{}:{place}: {reason}", path.display()))
+}
+
+/// A value as the file has it, and what that stands for.
+fn in_words_of_file(key: &Key, given: &Given) -> String {
+    let word = place::quoted(&given.word);
+    let plain = format!("{} = {word}", key.flag.replace('-', "_"));
+    match &given.written {
+        Some(written) => format!("{} = {} ({plain})", key.name, place::quoted(written)),
+        None => plain,
+    }
 }
 
 /// The flag that a key stands for.

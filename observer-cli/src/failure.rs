@@ -68,6 +68,18 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
 }
 
+/// The flag that an error is about, which no look at the host was needed for.
+pub(crate) fn flag_of(error: &StartError) -> Option<&'static str> {
+    match error {
+        StartError::NoConsent(_) | StartError::TooManyListeners(_) => Some("udp"),
+        StartError::TooManyDevices(_) => Some("attest-device"),
+        StartError::BelowMinTier { .. } => Some("min-tier"),
+        StartError::RingSize(_) => Some("ring-bytes"),
+        StartError::Bind(_) => Some("socket"),
+        _ => None,
+    }
+}
+
 /// What to do, where a flag or a command helps. The libraries' errors name
 /// none.
 fn advice(error: &anyhow::Error) -> Option<String> {

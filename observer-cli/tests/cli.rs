@@ -139,6 +139,55 @@ fn contradictions_are_refused() {
     }
 }
 
+/// In the same words.
+#[test]
+fn check_config_refuses_what_run_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("observer.toml");
+    let file = file.to_str().unwrap();
+    let required = format!(
+        "socket = \"{}/s\"\nthreshold = \"5s\"\n",
+        folder.path().display()
+    );
+    let nine = "\"127.0.0.1:0\", ".repeat(9);
+    for wrong in [
+        "udp = \"0.0.0.0:99\"",
+        &format!("udp = [{nine}]"),
+        "allow_uid = []",
+        "tier = \"scm\"",
+        "min_tier = \"btf\"\nattest = \"off\"",
+        "control = \"a\\u0000b\"",
+        "bogus = 1",
+    ] {
+        std::fs::write(file, format!("{required}{wrong}")).unwrap();
+        let [checked, run] =
+            [&["check-config", file][..], &["run", "--config", file]].map(observer);
+        let log = text(&checked.stderr);
+        let begin = format!("error: {file}:");
+        assert!(log.starts_with(&begin), "{wrong}: {log}");
+        assert_eq!(log, text(&run.stderr), "{wrong}");
+        for output in [checked, run] {
+            assert_eq!(output.status.code(), Some(2), "{wrong}: {log}");
+            assert!(output.stdout.is_empty(), "{wrong}");
+        }
+    }
+    // The same as flags, and a socket that no host could have.
+    for flags in [
+        &["--udp", "0.0.0.0:99", "--socket", "/run/s"][..],
+        &["--socket", "/run/"],
+        &["--socket", "/run/s", "--threshold-ms", "6"],
+    ] {
+        let flags = [&["--threshold-ms", "5"][..], flags].concat();
+        let checked = observer(&[&["check-config", "--"][..], &flags].concat());
+        let run = observer(&[&["run"][..], &flags].concat());
+        let log = text(&checked.stderr);
+        assert_eq!(log, text(&run.stderr), "{flags:?}");
+        assert_eq!(checked.status.code(), Some(2), "{flags:?}: {log}");
+        assert_eq!(run.status.code(), Some(2), "{flags:?}: {log}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
 /// What two flags name is not found in use "by another process" later.
 #[test]
 fn each_file_has_a_path_of_its_own() {
@@ -337,6 +386,24 @@ fn a_log_that_would_be_silent_is_refused() {
     assert_eq!(output.status.code(), Some(2), "{log}");
     assert!(log.starts_with("error: OBSERVER_LOG=bogus: "), "{log}");
     assert!(!socket.exists());
+    let output = Command::new(env!("CARGO_BIN_EXE_observer"))
+        .args([
+            "check-config",
+            "--",
+            "--threshold-ms",
+            "1",
+            "--socket",
+            "/run/s",
+        ])
+        .env("OBSERVER_LOG", "bo\ngus")
+        .output()
+        .unwrap();
+    let log = text(&output.stderr);
+    assert!(
+        log.starts_with(r"error: OBSERVER_LOG=bo\ngus: bo\ngus is no level"),
+        "{log}"
+    );
+    assert_eq!(log.lines().count(), 1, "{log}");
 }
 
 /// Whatever asks for it, a file that is not there reads the same.

@@ -85,17 +85,17 @@ fn what_beats_what() {
     };
     let found = settings("", &[]);
     assert_eq!(found["threshold_ms"]["value"], 5000);
-    assert_eq!(found["threshold_ms"]["source"], "file");
+    assert_eq!(found["threshold_ms"]["set_by"], "file");
     assert_eq!(found["threshold_ms"]["line"], 2);
     assert_eq!(found["log"]["value"], "warn");
-    assert_eq!(found["events"]["source"], "default");
+    assert_eq!(found["events"]["set_by"], "default");
     let found = settings("debug", &[]);
     assert_eq!(found["log"]["value"], "debug");
-    assert_eq!(found["log"]["source"], "environment");
+    assert_eq!(found["log"]["set_by"], "environment");
     assert_eq!(found["log"]["variable"], "OBSERVER_LOG");
     let found = settings("debug", &["--log", "error", "--threshold-ms", "7"]);
     assert_eq!(found["log"]["value"], "error");
-    assert_eq!(found["log"]["source"], "flag");
+    assert_eq!(found["log"]["set_by"], "flag");
     assert_eq!(found["threshold_ms"]["value"], 7);
 }
 

@@ -1,4 +1,4 @@
-//! The settings as they are in the end, each with where it comes from.
+//! The settings as they are in the end, each with what has set it.
 
 use std::path::PathBuf;
 
@@ -22,13 +22,13 @@ pub(crate) struct Value {
     pub(crate) key: Key,
     /// In the words of the command line.
     pub(crate) words: Vec<String>,
-    pub(crate) origin: Origin,
+    pub(crate) set_by: SetBy,
 }
 
-/// Where a value comes from.
+/// What has set a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "source", rename_all = "snake_case")]
-pub(crate) enum Origin {
+#[serde(tag = "set_by", rename_all = "snake_case")]
+pub(crate) enum SetBy {
     Flag,
     Environment { variable: &'static str },
     File(Place),
@@ -58,7 +58,7 @@ impl Effective {
                 words: words
                     .map(|word| word.to_string_lossy().into_owned())
                     .collect(),
-                origin: origin(matches, key, &defaults),
+                set_by: set_by(matches, key, &defaults),
             })
         });
         Self {
@@ -99,11 +99,11 @@ impl Effective {
     }
 }
 
-fn origin(matches: &ArgMatches, key: &Key, defaults: &Defaults) -> Origin {
+fn set_by(matches: &ArgMatches, key: &Key, defaults: &Defaults) -> SetBy {
     defaults
-        .origin(&key.id)
+        .set_by(&key.id)
         .unwrap_or_else(|| match matches.value_source(&key.id) {
-            Some(ValueSource::CommandLine) => Origin::Flag,
-            _ => Origin::Default,
+            Some(ValueSource::CommandLine) => SetBy::Flag,
+            _ => SetBy::Default,
         })
 }

@@ -5,11 +5,14 @@ use std::ffi::{OsStr, OsString};
 
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use observer::StartError;
+use observer_events::format::Plain;
 
 use super::keys::{Key, keys};
-use super::place::Mistake;
+use super::place::{Mistake, Place};
 use super::value::Setting;
 use super::{Defaults, Refusal, run_command};
+use crate::failure;
 
 /// Tries arguments one by one, to know which of them is refused.
 pub(super) struct Explainer {
@@ -53,12 +56,49 @@ impl Explainer {
     pub(super) fn explain(&mut self, error: clap::Error, defaults: &Defaults) -> Refusal {
         let found = match error.kind() {
             ErrorKind::MissingRequiredArgument => self.requirement(&error, defaults),
-            _ => in_words_of_file(&summary(&error), defaults),
+            _ => self.mistake(&summary(&error), defaults),
         };
         match found {
             Some(mistake) => defaults.refusal(mistake),
             None => error.into(),
         }
+    }
+
+    /// What the library says of the whole, likewise.
+    pub(super) fn explain_start(&self, error: StartError, defaults: &Defaults) -> Refusal {
+        let flag = failure::flag_of(&error);
+        let reason = failure::explain(&error.into());
+        match flag.and_then(|flag| place_of(flag, defaults)) {
+            Some(place) => defaults.refusal(Mistake {
+                place,
+                reason: self.renamed(&reason, defaults),
+            }),
+            None => Refusal::Other(reason),
+        }
+    }
+
+    /// A message about flags as one about the file; `None` if it names no flag
+    /// that a key there stands for.
+    fn mistake(&self, message: &str, defaults: &Defaults) -> Option<Mistake> {
+        let is_named =
+            |flag: &str| words(message).any(|word| word.strip_prefix("--") == Some(flag));
+        let mut settings = defaults.used_settings();
+        let first = settings.find(|setting| is_named(&setting.key.flag))?;
+        Some(Mistake {
+            place: first.place,
+            reason: self.renamed(message, defaults),
+        })
+    }
+
+    /// A message with the names of keys for those of flags, save for flags that
+    /// were given.
+    fn renamed(&self, message: &str, defaults: &Defaults) -> String {
+        let used = defaults.used_settings().map(|setting| &setting.key);
+        let others = self.keys.iter();
+        let others = others.filter(|key| !defaults.is_given(&key.id));
+        used.chain(others).fold(message.to_owned(), |text, key| {
+            replace(&text, &format!("--{}", key.flag), &key.name)
+        })
     }
 
     /// The key in the file that requires another that is nowhere.
@@ -67,17 +107,17 @@ impl Explainer {
         let always = always.unwrap_or_default();
         let missing_now = missing(error);
         for Setting { key, place, values } in defaults.used_settings() {
-            let Some((value, _)) = values.first() else {
+            let Some(value) = values.first() else {
                 continue;
             };
-            let argument = super::argument(key, OsStr::new(value));
+            let argument = super::argument(key, OsStr::new(&value.word));
             let needed = self.try_alone(&argument).map(|error| missing(&error));
             let needed = needed.unwrap_or_default();
             let flag = needed
                 .iter()
                 .find(|flag| missing_now.contains(flag) && !always.contains(flag));
             if let Some(flag) = flag {
-                let reason = format!("{} needs {}", key.name, self.in_words_of_file(flag));
+                let reason = format!("{} needs {}", key.name, self.names(flag));
                 return Some(Mistake {
                     place: *place,
                     reason,
@@ -89,7 +129,7 @@ impl Explainer {
 
     /// The names of flags as those of keys: `<--udp <A>|--trust-udp <A>>` is
     /// `udp or trust_udp`.
-    fn in_words_of_file(&self, flags: &str) -> String {
+    fn names(&self, flags: &str) -> String {
         let is_named = |key: &&Key| words(flags).any(|word| word == format!("--{}", key.flag));
         let mut names: Vec<&str> = Vec::new();
         for key in self.keys.iter().filter(is_named) {
@@ -119,15 +159,22 @@ fn missing(error: &clap::Error) -> Vec<String> {
 /// Why a value is refused.
 fn reason(error: &clap::Error) -> String {
     if let Some(source) = error.source() {
-        return source.to_string();
+        return shorten(&source.to_string());
     }
     match error.get(ContextKind::ValidValue) {
         Some(ContextValue::Strings(values)) if !values.is_empty() => {
             format!("not one of {}", values.join(", "))
         }
         _ if error.kind() == ErrorKind::InvalidValue => "a value is needed".into(),
-        _ => summary(error),
+        _ => shorten(&summary(error)),
     }
+}
+
+/// A reason may have the value in it, which may be long or have several lines.
+fn shorten(reason: &str) -> String {
+    const MOST: usize = 512;
+    let reason: String = reason.chars().take(MOST).collect();
+    Plain(reason).to_string()
 }
 
 /// What an error says, without what follows about usage.
@@ -137,23 +184,11 @@ fn summary(error: &clap::Error) -> String {
     text.trim_start_matches("error: ").trim().to_owned()
 }
 
-/// A message about flags as one about the keys in the file that stand for them;
-/// `None` if it names none of these.
-fn in_words_of_file(message: &str, defaults: &Defaults) -> Option<Mistake> {
-    let mut place = None;
-    let mut text = message.to_owned();
-    for setting in defaults.used_settings() {
-        let flag = format!("--{}", setting.key.flag);
-        if !words(message).any(|word| word == flag) {
-            continue;
-        }
-        place.get_or_insert(setting.place);
-        text = replace(&text, &flag, &setting.key.name);
-    }
-    Some(Mistake {
-        place: place?,
-        reason: text,
-    })
+/// Where the file sets what a flag stands for.
+fn place_of(flag: &str, defaults: &Defaults) -> Option<Place> {
+    let mut settings = defaults.used_settings();
+    let setting = settings.find(|setting| setting.key.flag == flag);
+    setting.map(|setting| setting.place)
 }
 
 /// The flags and other words in a message.

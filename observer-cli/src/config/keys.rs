@@ -111,14 +111,20 @@ fn is_number(form: &str) -> bool {
     )
 }
 
-/// The key whose name is the nearest to a word.
+/// The key whose name is the nearest to a word, if half of it is right.
 pub(super) fn nearest<'a>(keys: &'a [Key], word: &str) -> Option<&'a str> {
     /// Beyond that nothing is near.
     const MOST: usize = 64;
     let word: String = word.chars().take(MOST).collect();
     let word = word.to_lowercase().replace('-', "_");
     let names = keys.iter().map(|key| key.name.as_str());
-    names.min_by_key(|name| strsim::damerau_levenshtein(name, &word))
+    let near = names.filter_map(|name| {
+        let distance = strsim::damerau_levenshtein(name, &word);
+        let length = name.len().min(word.chars().count());
+        (distance.saturating_mul(2) <= length).then_some((distance, name))
+    });
+    let nearest = near.min_by_key(|(distance, _)| *distance);
+    nearest.map(|(_, name)| name)
 }
 
 #[cfg(test)]
@@ -200,6 +206,8 @@ mod tests {
         ] {
             assert_eq!(nearest(&keys, word), Some(key), "{word}");
         }
-        assert!(nearest(&keys, &"x".repeat(4 << 20)).is_some());
+        for far in ["", "x", "agent", "tcp", "database", &"x".repeat(4 << 20)] {
+            assert_eq!(nearest(&keys, far), None, "{far}");
+        }
     }
 }

@@ -19,16 +19,55 @@ pub(super) struct Mistake {
 }
 
 impl Place {
+    const BEGIN: Self = Self { line: 1, column: 1 };
+
     /// The place so many bytes from the begin of a text.
     pub(super) fn of(text: &str, offset: usize) -> Self {
-        let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
-        let line = before.split(|&byte| byte == b'\n');
-        let last = line.clone().next_back().map(String::from_utf8_lossy);
-        let characters = last.map_or(0, |last| last.chars().count());
+        Places::new(text).of(offset)
+    }
+
+    /// The place behind this text, which begins here.
+    fn behind(self, text: &[u8]) -> Self {
+        text.iter().fold(self, |Self { line, column }, byte| {
+            let (line, column) = match byte {
+                b'\n' => (line.saturating_add(1), 1),
+                // Not the first byte of a character.
+                0x80..=0xbf => (line, column),
+                _ => (line, column.saturating_add(1)),
+            };
+            Self { line, column }
+        })
+    }
+}
+
+/// The places in a text. It goes through the text once for those that come one
+/// after the other.
+pub(super) struct Places<'a> {
+    text: &'a [u8],
+    /// The last that was asked for.
+    offset: usize,
+    place: Place,
+}
+
+impl<'a> Places<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
         Self {
-            line: line.count(),
-            column: characters.saturating_add(1),
+            text: text.as_bytes(),
+            offset: 0,
+            place: Place::BEGIN,
         }
+    }
+
+    /// The place so many bytes from the begin.
+    pub(super) fn of(&mut self, offset: usize) -> Place {
+        let offset = offset.min(self.text.len());
+        if offset < self.offset {
+            (self.offset, self.place) = (0, Place::BEGIN);
+        }
+        let between = self.text.get(self.offset..offset).unwrap_or_default();
+        self.place = self.place.behind(between);
+        self.offset = offset;
+        self.place
     }
 }
 
@@ -60,6 +99,7 @@ mod tests {
     #[test]
     fn lines_and_columns_count_from_one() {
         let text = "a = 1\n\u{e4}\u{20ac} = 2\n";
+        let mut places = Places::new(text);
         for (offset, line, column) in [
             (0, 1, 1),
             (5, 1, 6),
@@ -68,8 +108,12 @@ mod tests {
             (11, 2, 3),
             (16, 3, 1),
             (99, 3, 1),
+            (6, 2, 1),
+            (6, 2, 1),
         ] {
-            assert_eq!(Place::of(text, offset), Place { line, column }, "{offset}");
+            let place = Place { line, column };
+            assert_eq!(Place::of(text, offset), place, "{offset}");
+            assert_eq!(places.of(offset), place, "{offset}");
         }
         assert_eq!(Place::of("", 0), Place { line: 1, column: 1 });
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
-use super::{Change, Effective, Loaded, Origin, Place, Refusal, load};
+use super::{Change, Effective, Loaded, Place, Refusal, SetBy, load};
 use crate::Command;
 use crate::flags::{CHANGE_WHILE_RUNNING, Run};
 
@@ -81,13 +81,13 @@ fn a_flag_beats_the_file() {
         (run.threshold_ms(), run.socket().to_str()),
         (9, Some("/run/s"))
     );
-    let origin = |flag: &str| {
+    let set_by = |flag: &str| {
         let mut values = effective.values.iter();
-        values.find(|value| value.key.flag == flag).unwrap().origin
+        values.find(|value| value.key.flag == flag).unwrap().set_by
     };
-    assert_eq!(origin("threshold-ms"), Origin::Flag);
-    assert_eq!(origin("socket"), Origin::File(Place { line: 1, column: 1 }));
-    assert_eq!(origin("events"), Origin::Default);
+    assert_eq!(set_by("threshold-ms"), SetBy::Flag);
+    assert_eq!(set_by("socket"), SetBy::File(Place { line: 1, column: 1 }));
+    assert_eq!(set_by("events"), SetBy::Default);
     // Lists are replaced, not put together.
     let (run, _) = scene.run(
         "allow_uid = [1, 2]",
@@ -180,7 +180,7 @@ fn what_is_wrong_is_named_with_its_place() {
         ),
         (
             "threshold = \"9999d\"",
-            "1:13: threshold_ms = `863913600000`: ",
+            "1:13: threshold = `9999d` (threshold_ms = `863913600000`): ",
         ),
         (
             "threshold_ms = \"5s\"",
@@ -227,6 +227,41 @@ fn what_is_wrong_is_named_with_its_place() {
     );
 }
 
+/// What stands in the file is quoted, on one line.
+#[test]
+fn what_is_wrong_is_named_as_the_file_has_it() {
+    let scene = Scene::new();
+    for (content, reason) in [
+        (
+            "agent = 1",
+            "1:1: unknown key `agent`; the keys are the flags of `observer run`",
+        ),
+        (
+            "max_agents = -99999999999999999999",
+            "1:14: max_agents: the number is too small",
+        ),
+        (
+            "threshold = \"0s\"",
+            "1:13: threshold = `0s` (threshold_ms = `0`): 0 is not in 1..=",
+        ),
+        (
+            "log = \"a\\nb\"",
+            "1:7: log = `a\\nb`: a\\nb is no level; give",
+        ),
+        ("socket = \"a\\u0000b\"", "1:10: socket: it has a NUL"),
+        (
+            "allow_uid = []",
+            "1:13: allow_uid has no values: give one, or leave it out",
+        ),
+        ("allow_gid = [\n]", "1:13: allow_gid has no values"),
+        ("udp = [ ]", "1:7: udp has no values"),
+    ] {
+        let found = scene.refused(content, &[]);
+        assert!(found.starts_with(reason), "{content:?}: {found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+}
+
 /// What clap says of several flags, it says of the keys that stand for them.
 #[test]
 fn what_does_not_go_together_is_named_with_its_place() {
@@ -247,11 +282,15 @@ fn what_does_not_go_together_is_named_with_its_place() {
         ),
         (
             "json_u64 = \"string\"",
-            "1:1: json_u64 string is for --json or --output json",
+            "1:1: json_u64 string is for json or output json",
         ),
         (
             "tier = \"scm\"\nattest = \"require\"",
-            "1:1: tier scm attests nothing",
+            "1:1: tier scm attests nothing: it needs attest prefer or attest off",
+        ),
+        (
+            "metrics = \"0.0.0.0:1\"",
+            "1:1: metrics at an address that other hosts can reach needs metrics_token",
         ),
         (
             "control = \"/run/s\"",
@@ -261,6 +300,11 @@ fn what_does_not_go_together_is_named_with_its_place() {
         let found = scene.refused(content, &REQUIRED_FLAGS);
         assert!(found.starts_with(reason), "{content:?}: {found}");
     }
+    // A flag that was given keeps its name.
+    let flags = [&REQUIRED_FLAGS[..], &["--attest=require"]].concat();
+    let found = scene.refused("tier = \"scm\"", &flags);
+    let reason = "1:1: tier scm attests nothing: it needs --attest prefer";
+    assert!(found.starts_with(reason), "{found}");
     // What no key stands for is said of the flags.
     let usage = scene.load("", &["--socket=/run/s"]).unwrap_err();
     assert!(
@@ -271,6 +315,76 @@ fn what_does_not_go_together_is_named_with_its_place() {
     assert!(
         usage.contains("--jsn") && usage.contains("Usage"),
         "{usage}"
+    );
+}
+
+/// Whatever the file says.
+#[test]
+fn what_is_wrong_with_the_flags_is_not_the_files_mistake() {
+    let scene = Scene::new();
+    for (flags, reason) in [
+        (
+            &["--threshold-ms=5", "--threshold-ms=6"][..],
+            "'--threshold-ms <MS>' cannot be used multiple times",
+        ),
+        (
+            &["--socket"][..],
+            "a value is required for '--socket <PATH>'",
+        ),
+        (
+            &["--json", "--output=json"][..],
+            "'--json' cannot be used with '--output <FORMAT>'",
+        ),
+    ] {
+        for content in [REQUIRED, "json = true", ""] {
+            let found = scene.load(content, flags).unwrap_err();
+            assert!(found.starts_with("error: "), "{found}");
+            assert!(found.contains(reason), "{found}");
+        }
+    }
+    // What is missing may be there.
+    scene.run(
+        "udp = \"127.0.0.1:1\"",
+        &[&REQUIRED_FLAGS[..], &["--udp-tokens"]].concat(),
+    );
+}
+
+/// What the library would refuse before it looks at the host.
+#[test]
+fn what_no_host_would_run_is_named_with_its_place() {
+    let scene = Scene::new();
+    let nine = format!("json = true\nudp = [{}]", "\"127.0.0.1:0\", ".repeat(9));
+    for (content, reason) in [
+        (
+            "udp = \"0.0.0.0:99\"",
+            "1:1: udp 0.0.0.0:99 can be reached from other hosts",
+        ),
+        (&nine, "2:1: there can be at most 8 UDP listeners, not 9"),
+        (
+            "attest = \"off\"\nmin_tier = \"btf\"",
+            "2:1: tier scm is weaker than tier btf",
+        ),
+    ] {
+        let found = scene.refused(content, &REQUIRED_FLAGS);
+        assert!(found.starts_with(reason), "{content:?}: {found}");
+    }
+    let advice = scene.refused("udp = \"0.0.0.0:99\"", &REQUIRED_FLAGS);
+    assert!(advice.ends_with("with trust_udp"), "{advice}");
+    let found = scene.refused("socket = \"/run/\"\nthreshold = \"5s\"", &[]);
+    assert!(
+        found.starts_with("1:1: \"/run/\" is no path for a socket"),
+        "{found}"
+    );
+    // Of flags no place is known.
+    let flags = [&REQUIRED_FLAGS[..], &["--udp=0.0.0.0:99"]].concat();
+    let found = scene.load("json = true", &flags).unwrap_err();
+    assert!(
+        found.starts_with("udp 0.0.0.0:99 can be reached"),
+        "{found}"
+    );
+    scene.run(
+        "udp = \"0.0.0.0:99\"\naccept_network_beats = true",
+        &REQUIRED_FLAGS,
     );
 }
 
@@ -288,17 +402,24 @@ fn no_file_is_the_end() {
     let dotted = "a.".repeat(100_000) + "a = 1";
     let many = format!("allow_uid = [{}]", "\"root\", ".repeat(400_000));
     let long = format!("\"{}\" = 1", "x".repeat(4_000_000));
+    let level = format!("log = \"{}\"", "x".repeat(4_000_000));
+    // Each has a place, far behind the begin of its line.
+    let far = format!(
+        "udp = [{}{}\"bad\"]",
+        " ".repeat(4_000_000),
+        "\"127.0.0.1:1\", ".repeat(1000)
+    );
     let value = format!("socket_mode = \"{}\"", "7".repeat(4_000_000));
     let keys = (0..200_000).fold(String::new(), |mut text, number| {
         writeln!(text, "k{number} = 1").unwrap();
         text
     });
-    for text in [tables, same, deep, inline, dotted, many, long, value, keys] {
+    for text in [
+        tables, same, deep, inline, dotted, many, long, level, far, value, keys,
+    ] {
         let reason = scene.refused(&text, &REQUIRED_FLAGS);
         assert!(reason.len() < 1000, "{}", reason.len());
     }
-    let nul = scene.load("socket = \"a\\u0000b\"", &["--threshold-ms=1"]);
-    assert!(nul.is_ok(), "the socket is refused later: {nul:?}");
 }
 
 /// Any bytes, and a good file with any of its bytes changed.

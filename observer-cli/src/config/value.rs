@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
 use super::keys::{Key, Kind, nearest};
-use super::place::{Mistake, Place, quoted};
+use super::place::{Mistake, Place, Places, quoted};
 
 /// Each is looked at one by one.
 const MAX_VALUES: usize = 1024;
@@ -17,8 +17,17 @@ const MAX_VALUES: usize = 1024;
 pub(super) struct Setting {
     pub(super) key: Key,
     pub(super) place: Place,
-    /// What it stands for on the command line, each with its place.
-    pub(super) values: Vec<(String, Place)>,
+    pub(super) values: Vec<Given>,
+}
+
+/// A value that the file has.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    /// What it stands for on the command line.
+    pub(super) word: String,
+    /// What is written in the file, if that is something else.
+    pub(super) written: Option<String>,
+    pub(super) place: Place,
 }
 
 /// What is wrong, and with which bytes of the text.
@@ -42,6 +51,7 @@ fn read(text: &str, keys: &[Key]) -> Result<Vec<Setting>, Wrong> {
     })?;
     let mut entries: Vec<_> = table.get_ref().iter().collect();
     entries.sort_by_key(|(name, _)| name.span().start);
+    let mut places = Places::new(text);
     let mut seen: HashMap<&str, &str> = HashMap::new();
     let mut settings = Vec::new();
     for (name, value) in entries {
@@ -50,12 +60,16 @@ fn read(text: &str, keys: &[Key]) -> Result<Vec<Setting>, Wrong> {
             let reason = format!("{} and {other} are one setting: give one of them", key.name);
             return Err((name.span(), reason));
         }
-        let values = values(key, value)?.into_iter();
-        let values = values.map(|(value, span)| (value, Place::of(text, span.start)));
+        let place = places.of(name.span().start);
+        let values = values(key, value)?.into_iter().map(|value| Given {
+            word: value.word,
+            written: value.written,
+            place: places.of(value.span.start),
+        });
         settings.push(Setting {
-            key: key.clone(),
-            place: Place::of(text, name.span().start),
             values: values.collect(),
+            key: key.clone(),
+            place,
         });
     }
     Ok(settings)
@@ -65,34 +79,62 @@ fn find<'a>(keys: &'a [Key], name: &Spanned<DeString<'_>>) -> Result<&'a Key, Wr
     let word = name.get_ref();
     let key = keys.iter().find(|key| key.name == **word);
     key.ok_or_else(|| {
-        let nearest = nearest(keys, word).unwrap_or_default();
-        let reason = format!("unknown key {}; the nearest is `{nearest}`", quoted(word));
+        let hint = match nearest(keys, word) {
+            Some(nearest) => format!("the nearest is `{nearest}`"),
+            None => "the keys are the flags of `observer run`, with `_` for `-`".into(),
+        };
+        let reason = format!("unknown key {}; {hint}", quoted(word));
         (name.span(), reason)
     })
 }
 
-/// The values of a key, in the words of the command line.
-fn values(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Vec<(String, Range<usize>)>, Wrong> {
+/// A value, and where it is in the text.
+struct Found {
+    word: String,
+    written: Option<String>,
+    span: Range<usize>,
+}
+
+/// The values of a key.
+fn values(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Vec<Found>, Wrong> {
     let DeValue::Array(array) = value.get_ref() else {
-        return Ok(vec![(word(key, value)?, value.span())]);
+        return Ok(vec![found(key, value)?]);
     };
     if !key.is_list {
         return Err((value.span(), wrong_type(key, value.get_ref())));
+    }
+    if array.is_empty() {
+        // There is no flag for it, and without any `allow_uid` is everyone.
+        let reason = format!("{} has no values: give one, or leave it out", key.name);
+        return Err((value.span(), reason));
     }
     if array.len() > MAX_VALUES {
         let reason = format!("{} has more than {MAX_VALUES} values", key.name);
         return Err((value.span(), reason));
     }
-    let each = array.iter();
-    each.map(|value| Ok((word(key, value)?, value.span())))
-        .collect()
+    array.iter().map(|value| found(key, value)).collect()
 }
 
-/// One value.
+fn found(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Found, Wrong> {
+    let word = word(key, value)?;
+    let written = match value.get_ref() {
+        DeValue::String(text) if **text != *word => Some(text.clone().into_owned()),
+        _ => None,
+    };
+    Ok(Found {
+        word,
+        written,
+        span: value.span(),
+    })
+}
+
+/// A value in the words of the command line.
 fn word(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<String, Wrong> {
     let wrong = |reason| (value.span(), reason);
     let about = |reason: String| wrong(format!("{}: {reason}", key.name));
     match (key.kind, value.get_ref()) {
+        // Nor can it be in a flag.
+        (_, DeValue::String(text)) if text.contains('\0') => Err(about("it has a NUL".into())),
         (Kind::Switch, DeValue::Boolean(is_on)) => Ok(is_on.to_string()),
         (Kind::Text | Kind::TextOrNumber | Kind::Octal, DeValue::String(text)) => {
             Ok(text.clone().into_owned())
@@ -116,9 +158,14 @@ fn word(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<String, Wrong> {
 /// TOML has numbers in four bases, and flags take decimal ones.
 fn decimal(number: &DeInteger<'_>) -> Result<String, String> {
     let value = i64::from_str_radix(number.as_str(), number.radix());
+    let extreme = if number.as_str().starts_with('-') {
+        "small"
+    } else {
+        "large"
+    };
     value
         .map(|value| value.to_string())
-        .map_err(|_| "the number is too large".into())
+        .map_err(|_| format!("the number is too {extreme}"))
 }
 
 /// A decimal number that is meant as an octal one would be another.
