@@ -8,6 +8,7 @@ use std::env;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use self::config::{Loaded, Refusal};
@@ -81,16 +82,22 @@ const EXIT_CODES: &str = "Exit codes: 0 clean, 1 failure while running, 2 usage,
 /// Runs the command that the arguments name. A usage error ends the process
 /// with code 2 in here.
 fn main() -> ExitCode {
-    let arguments: Vec<OsString> = env::args_os().collect();
-    let result = match config::load(&arguments) {
-        Ok(loaded) => execute(loaded, arguments),
-        Err(Refusal::Usage(error)) => error.exit(),
-        Err(Refusal::Other(reason)) => Err(Usage(reason).into()),
-    };
-    result.unwrap_or_else(|error| {
+    start(env::args_os().collect()).unwrap_or_else(|error| {
         plain::write_to_stderr(format_args!("error: {}", failure::explain(&error)));
         failure::exit_code(&error)
     })
+}
+
+fn start(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    if config::is_run(&arguments) {
+        // First of all: to read the configuration may take a while.
+        signals::prepare().context("cannot set signals")?;
+    }
+    match config::load(&arguments) {
+        Ok(loaded) => execute(loaded, arguments),
+        Err(Refusal::Usage(error)) => error.exit(),
+        Err(Refusal::Other(reason)) => Err(Usage(reason).into()),
+    }
 }
 
 fn execute(loaded: Loaded, arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {

@@ -11,9 +11,10 @@ use crate::daemon::{DRAIN_TIME, Daemon};
 use crate::flags::Run;
 use crate::log::Log;
 use crate::serve::Serving;
-use crate::{priority, signals, trail};
+use crate::{priority, trail};
 
-/// Runs until SIGTERM or SIGINT. `arguments` are read again when SIGHUP comes.
+/// Runs until SIGTERM or SIGINT, after [`signals::prepare`](crate::signals::prepare).
+/// `arguments` are read again when SIGHUP comes.
 ///
 /// # Errors
 /// [`observer::StartError`], or what went wrong later.
@@ -22,7 +23,6 @@ pub(crate) fn execute(
     effective: Effective,
     arguments: Vec<OsString>,
 ) -> anyhow::Result<()> {
-    signals::prepare().context("cannot set signals")?;
     let log = Log::start(args.log())?;
     let result = observe(args, effective, arguments, &log);
     log.drain(DRAIN_TIME);

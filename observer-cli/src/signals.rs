@@ -39,7 +39,8 @@ impl Shutdown {
     }
 }
 
-/// SIGHUP, caught from the moment that this is made.
+/// SIGHUP, caught from the moment that this is made; and one that came after
+/// [`prepare`].
 pub(crate) struct Hangup(Signal);
 
 impl Hangup {
@@ -47,6 +48,7 @@ impl Hangup {
     /// Where the handler cannot be installed.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let caught = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
+        mask(libc::SIG_UNBLOCK, &[libc::SIGHUP]).context("cannot unblock SIGHUP")?;
         Ok(Self(caught))
     }
 
@@ -76,10 +78,8 @@ pub(crate) async fn reap_orphans() {
 
 /// Signals that end a process which does not expect them, sent by mistake or by
 /// somebody who means another: none of them is for the observer. That a file is
-/// as long as it may be (`RLIMIT_FSIZE`, SIGXFSZ) is an error of the write. And
-/// SIGHUP must not be the end of an observer that does not catch it yet.
-const IGNORED: [libc::c_int; 10] = [
-    libc::SIGHUP,
+/// as long as it may be (`RLIMIT_FSIZE`, SIGXFSZ) is an error of the write.
+const IGNORED: [libc::c_int; 9] = [
     libc::SIGUSR1,
     libc::SIGUSR2,
     libc::SIGALRM,
@@ -91,31 +91,37 @@ const IGNORED: [libc::c_int; 10] = [
     libc::SIGXFSZ,
 ];
 
-/// Sets right what a parent may have left: SIGTERM, SIGINT and SIGHUP arrive even
-/// if they were blocked; and ignores what is not for the observer. To be called
-/// before there are other threads, which inherit it.
+/// Sets right what a parent may have left: SIGTERM and SIGINT arrive even if they
+/// were blocked; and ignores what is not for the observer. SIGHUP waits until
+/// there is a [`Hangup`]: it is not the end of an observer that does not catch it
+/// yet, nor lost. To be called before there are other threads, which inherit it.
 ///
 /// # Errors
 /// Where the kernel refuses.
 pub(crate) fn prepare() -> io::Result<()> {
+    mask(libc::SIG_BLOCK, &[libc::SIGHUP])?;
+    mask(libc::SIG_UNBLOCK, &[libc::SIGTERM, libc::SIGINT])?;
+    // Those of real time end a process too.
+    let others = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    IGNORED.into_iter().chain(others).try_for_each(ignore)
+}
+
+/// Blocks signals in this thread, or no longer does.
+fn mask(how: libc::c_int, which: &[libc::c_int]) -> io::Result<()> {
     let mut signals = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: it writes the set, which is ours, and reads nothing.
     let status = unsafe { libc::sigemptyset(signals.as_mut_ptr()) };
     check(status)?;
-    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+    for &signal in which {
         // SAFETY: the set was written above.
         let status = unsafe { libc::sigaddset(signals.as_mut_ptr(), signal) };
         check(status)?;
     }
     // SAFETY: it reads the set, and stores the old mask nowhere.
-    let error =
-        unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, signals.as_ptr(), ptr::null_mut()) };
-    if error != 0 {
-        return Err(io::Error::from_raw_os_error(error));
+    match unsafe { libc::pthread_sigmask(how, signals.as_ptr(), ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
     }
-    // Those of real time end a process too.
-    let others = libc::SIGRTMIN()..=libc::SIGRTMAX();
-    IGNORED.into_iter().chain(others).try_for_each(ignore)
 }
 
 fn ignore(signal: libc::c_int) -> io::Result<()> {

@@ -1,4 +1,5 @@
-//! Stdout with no room, and signals that a parent left blocked.
+//! Stdout with no room, signals that a parent left blocked, and one that comes
+//! early.
 
 #![expect(
     clippy::panic,
@@ -11,10 +12,12 @@ mod common;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::net::UnixDatagram;
 use std::process::{self, Command};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use common::{Running, Scene};
+use common::{PATIENCE, Running, Scene};
 use observer_testing::frame;
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 /// Sends so many beats of this process.
 fn beat(agent: &UnixDatagram, nonces: std::ops::RangeInclusive<u64>) {
@@ -86,4 +89,43 @@ fn a_signal_that_was_blocked_stops_it() {
     let mut running = Running::start(&mut command);
     let (status, _) = running.stop();
     assert!(status.success());
+}
+
+/// Whether SIGHUP is in the set of this name (`proc_pid_status(5)`).
+fn has_hangup(running: &Running, set: &str) -> bool {
+    let status = format!("/proc/{}/status", running.child.id());
+    let status = fs::read_to_string(status).unwrap();
+    let set = status.lines().find_map(|line| line.strip_prefix(set));
+    u64::from_str_radix(set.unwrap().trim(), 16).unwrap() & 1 == 1
+}
+
+/// While the configuration is read SIGHUP is not the end of it, nor lost.
+#[test]
+fn a_hangup_before_it_is_ready_has_it_read_again() {
+    let scene = Scene::new();
+    let config = scene.name("config");
+    // That takes a while.
+    let comment = format!("# {}\n", "x".repeat(77));
+    fs::write(&config, comment.repeat((4 << 20) / comment.len())).unwrap();
+    let is_blocked = |running: &Running| {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end && !has_hangup(running, "SigCgt:") {
+            if has_hangup(running, "SigBlk:") {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        false
+    };
+    for _ in 0..20 {
+        let mut running = Running::spawn(&mut scene.command(&["--config", &config]));
+        if is_blocked(&running) {
+            running.signal(Signal::HUP);
+            running.wait_for(|line| line == "ready");
+            running.wait_for(|line| line == "reloaded");
+            assert!(running.stop().0.success());
+            return;
+        }
+    }
+    panic!("SIGHUP is never blocked");
 }

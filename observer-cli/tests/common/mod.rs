@@ -65,6 +65,13 @@ pub(crate) struct Running {
 impl Running {
     /// Starts the command and waits until it is ready.
     pub(crate) fn start(command: &mut Command) -> Self {
+        let mut running = Self::spawn(command);
+        running.wait_for(|line| line == "ready");
+        running
+    }
+
+    /// Starts the command.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let (logger, log) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -75,13 +82,11 @@ impl Running {
                 }
             }
         });
-        let mut running = Self {
+        Self {
             child,
             log,
             logged: Vec::new(),
-        };
-        running.wait_for(|line| line == "ready");
-        running
+        }
     }
 
     /// All that it logged so far.
