@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 use jiff::Timestamp;
-use observer::{Observer, Waker};
+use observer::{Observer, Senders, Waker};
 use observer_audit::{Counts, Trail};
 use observer_events::Counters;
 use serde::Serialize;
@@ -59,6 +59,8 @@ pub(crate) struct Daemon {
     process: Process,
     /// The settings in force.
     effective: Effective,
+    /// Who may be an agent by them: names may stand for other numbers one day.
+    senders: Senders,
 }
 
 /// Everything that was counted.
@@ -93,6 +95,7 @@ impl Daemon {
             losses: Losses::new(),
             process: Process::new(args, &observer),
             effective,
+            senders: args.senders(),
             pipeline: Pipeline::new(observer, trail, output, &args.output),
             failure,
             log: log.clone(),

@@ -182,5 +182,7 @@ impl Server {
             // Sent or dropped: either ends it.
             stopped.await.unwrap_or_default();
         });
+        // Whatever becomes of a file that is being read.
+        runtime.shutdown_background();
     }
 }

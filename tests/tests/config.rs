@@ -268,7 +268,7 @@ fn senders_are_allowed_and_refused_anew() {
     let mut agent = pulse(&observer, 20, 0);
     observer.expect("a beat", |event| is(event, "beat"));
     observer.reconfigure("threshold = \"5s\"\nallow_uid = 4242");
-    observer.expect_log(1, "allow_uid from none to 4242");
+    observer.expect_log(1, "allow_uid from unset to 4242");
     observer.expect_log(1, "are forgotten: 1");
     observer.expect_log(1, "refused a sender");
     let mut wanted = sender(observer.target(), "resident-as", &[4242]);
@@ -278,7 +278,7 @@ fn senders_are_allowed_and_refused_anew() {
     observer.expect("its stall", |event| is(event, "stall"));
     let beats = observer.events().len();
     observer.reconfigure("threshold = \"5s\"");
-    observer.expect_log(1, "allow_uid from 4242 to none");
+    observer.expect_log(1, "allow_uid from 4242 to unset");
     observer.expect_count("more beats", beats + 1, |_| true);
     agent.finish_well();
     let stalls = observer.events_where(|event| is(event, "stall"));
@@ -315,6 +315,20 @@ fn the_log_and_the_trail_have_the_change() {
         "threshold_ms from 60000 to 50000, log from info to error"
     );
     trail.assert_clean();
+}
+
+/// How it ended is written whatever the log leaves out.
+#[test]
+fn a_log_that_is_off_hides_no_refusal() {
+    need_kernel!();
+    let off = format!("{LONG}\nlog = \"off\"");
+    let observer = Setup::configured(&off).start();
+    observer.reconfigure(&format!("{off}\nbogus = 1"));
+    observer.expect_log(1, "SIGHUP: nothing is changed: ");
+    observer.expect_log(1, "observer.toml:4:1: unknown key `bogus`");
+    observer.reconfigure(&off);
+    observer.expect_log(1, "reloaded");
+    assert!(observer.stop().status.success());
 }
 
 /// Of the signals that end other processes those that are not meant for it.

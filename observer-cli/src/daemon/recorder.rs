@@ -12,12 +12,18 @@ use observer_events::{Notice, Report};
 /// trail's line about lost incidents shows it.
 const MAX_PENDING: usize = 64;
 
+/// Changes of the configuration that wait for it at most. They come at most as
+/// fast as the file is read.
+const MAX_CHANGES: usize = 64;
+
 /// The audit trail, if one is kept.
 pub(super) struct Recorder {
     trail: Option<Trail>,
     /// When attestation or reception was lost and regained has to be in the
     /// trail: what found its queue full is tried again.
     pending: VecDeque<Notice>,
+    /// Likewise what the operator has changed.
+    changes: VecDeque<String>,
 }
 
 impl Recorder {
@@ -27,6 +33,7 @@ impl Recorder {
         let recorder = Self {
             trail,
             pending: VecDeque::new(),
+            changes: VecDeque::new(),
         };
         recorder.record_tier("", observer.via(), observer.degraded());
         if observer.udp_listeners().next().is_some() {
@@ -70,11 +77,16 @@ impl Recorder {
     }
 
     /// Records what the operator has changed.
-    pub(super) fn record_reload(&self, changes: String) {
-        let is_recorded = |trail: &Trail| trail.reloaded(changes);
-        if !self.trail.as_ref().is_none_or(is_recorded) {
-            tracing::warn!("the audit trail has no line of the change: its queue is full");
+    pub(super) fn record_reload(&mut self, changes: String) {
+        if self.trail.is_none() {
+            return;
         }
+        if self.changes.len() >= MAX_CHANGES {
+            tracing::warn!("the audit trail has no line of a change: its queue is full");
+            self.changes.pop_front();
+        }
+        self.changes.push_back(changes);
+        self.retry();
     }
 
     /// Tries again what the trail had no room for; whether nothing is left.
@@ -96,6 +108,12 @@ impl Recorder {
                 return false;
             }
             self.pending.pop_front();
+        }
+        while let Some(changes) = self.changes.front() {
+            if !trail.reloaded(changes.clone()) {
+                return false;
+            }
+            self.changes.pop_front();
         }
         true
     }

@@ -1,7 +1,11 @@
 //! Changes of the configuration while the observer runs: all that can change,
 //! or nothing.
 
+use std::mem;
 use std::time::Duration;
+
+use observer::Senders;
+use observer_events::format::Plain;
 
 use super::Daemon;
 use crate::Command;
@@ -26,7 +30,8 @@ struct Changes {
 }
 
 impl Daemon {
-    /// Takes over what was read, and reports it.
+    /// Takes over what was read, and reports it. Whatever the log leaves out, how
+    /// it ended is written.
     pub(super) fn reload(&mut self, read: Reload) {
         match read.and_then(|loaded| self.take_over(*loaded)) {
             Ok(changes) => {
@@ -34,7 +39,11 @@ impl Daemon {
                 self.set_filter(&changes);
                 self.log.write_line(format_args!("reloaded"));
             }
-            Err(reason) => tracing::error!("SIGHUP: nothing is changed: {reason}"),
+            Err(reason) => {
+                let reason = Plain(reason);
+                self.log
+                    .write_line(format_args!("SIGHUP: nothing is changed: {reason}"));
+            }
         }
     }
 
@@ -44,12 +53,14 @@ impl Daemon {
             return Err("that is another command's".into());
         };
         let changes = self.effective.changes(&effective).into_iter();
-        let (now, later): (Vec<_>, Vec<_>) =
+        let (mut now, later): (Vec<_>, Vec<_>) =
             changes.partition(|change| CHANGE_WHILE_RUNNING.contains(&&*change.flag));
         let forgotten = self.apply(&run).map_err(|error| explain(&error))?;
         for change in &now {
             self.effective.take(&change.flag, &effective);
         }
+        let before = mem::replace(&mut self.senders, run.senders());
+        now.extend(renumbered(&before, &self.senders, &now));
         Ok(Changes {
             now,
             filter: run.log().clone(),
@@ -60,7 +71,7 @@ impl Daemon {
 
     /// Sets what may have changed of the observer; returns how many agents no
     /// longer may be any. Only the first step can fail: what the other needs was
-    /// checked with the flags. A name may stand for another number than before.
+    /// checked with the flags.
     fn apply(&mut self, run: &Run) -> anyhow::Result<usize> {
         let observer = &mut self.pipeline.observer;
         let forgotten = observer.set_senders(run.senders())?;
@@ -83,7 +94,7 @@ impl Daemon {
             forgotten,
         } = changes;
         let [now, later] = [now, later].map(|changes| describe(changes));
-        if now.is_empty() && later.is_empty() {
+        if now.is_empty() && later.is_empty() && *forgotten == 0 {
             tracing::info!("SIGHUP: the configuration is as before");
             return;
         }
@@ -100,9 +111,29 @@ impl Daemon {
     }
 }
 
+/// Lists of users and groups with the same names as before, which stand for other
+/// numbers now.
+fn renumbered(before: &Senders, after: &Senders, changed: &[Change]) -> Vec<Change> {
+    let lists = [
+        ("allow-uid", &before.uids, &after.uids),
+        ("allow-gid", &before.gids, &after.gids),
+    ];
+    let is_changed = |flag: &str| changed.iter().any(|change| change.flag == flag);
+    let words = |ids: &[u32]| ids.iter().map(ToString::to_string).collect();
+    let lists = lists.into_iter();
+    let lists = lists.filter(|(flag, before, after)| before != after && !is_changed(flag));
+    let renumbered = lists.map(|(flag, before, after)| Change {
+        name: flag.replace('-', "_"),
+        flag: flag.to_owned(),
+        before: words(before),
+        after: words(after),
+    });
+    renumbered.collect()
+}
+
 fn describe(changes: &[Change]) -> String {
     let words = |words: &[String]| match words {
-        [] => "none".into(),
+        [] => "unset".into(),
         words => shorten(words.join(" ")),
     };
     let each = changes.iter().map(|change| {
@@ -123,5 +154,30 @@ fn shorten(words: String) -> String {
     match words.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}...", words.get(..end).unwrap_or_default()),
         None => words,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_stand_for_other_numbers_are_a_change() {
+        let list = |uids: &[u32], gids: &[u32]| Senders {
+            uids: uids.to_vec(),
+            gids: gids.to_vec(),
+        };
+        let (before, after) = (list(&[1, 2], &[3]), list(&[1, 4], &[5]));
+        assert_eq!(renumbered(&before, &before, &[]), []);
+        let changes = renumbered(&before, &after, &[]);
+        assert_eq!(
+            describe(&changes),
+            "allow_uid from 1 2 to 1 4, allow_gid from 3 to 5"
+        );
+        // Where the words have changed, that is reported anyhow.
+        let only_gids = renumbered(&before, &after, &changes[..1]);
+        assert_eq!(only_gids, changes[1..]);
+        let unset = renumbered(&list(&[1], &[]), &list(&[], &[]), &[]);
+        assert_eq!(describe(&unset), "allow_uid from 1 to unset");
     }
 }

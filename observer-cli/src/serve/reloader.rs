@@ -1,18 +1,21 @@
 //! Reads the configuration again when SIGHUP comes.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use observer::Waker;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
 use crate::config::{Loaded, Refusal, load};
 use crate::daemon::Reload;
 use crate::signals::Hangup;
 
-/// Reads for the observing thread, which waits for no file.
+/// Reads for the observing thread, which waits for no file. Nor do those who
+/// request something: the file may be on a disk that does not answer.
 pub(super) struct Reloader {
     /// Those of this process.
-    arguments: Vec<OsString>,
+    arguments: Arc<[OsString]>,
     hangup: Hangup,
     reloads: mpsc::Sender<Reload>,
     waker: Waker,
@@ -27,7 +30,7 @@ impl Reloader {
     ) -> (Self, mpsc::Receiver<Reload>) {
         let (sender, receiver) = mpsc::channel(1);
         let reloader = Self {
-            arguments,
+            arguments: arguments.into(),
             hangup,
             reloads: sender,
             waker,
@@ -43,7 +46,9 @@ impl Reloader {
             let Ok(room) = self.reloads.reserve().await else {
                 return;
             };
-            room.send(read(&self.arguments));
+            let arguments = Arc::clone(&self.arguments);
+            let read = spawn_blocking(move || read(&arguments)).await;
+            room.send(read.unwrap_or_else(|error| Err(error.to_string())));
             self.waker.wake();
         }
     }
