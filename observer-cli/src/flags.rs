@@ -55,7 +55,8 @@ pub(crate) struct Run {
 pub(crate) const NOTES: &str = "Events go to stdout, the log to stderr. The line `ready` on \
     stderr says that beats are received from now on. SIGTERM and SIGINT stop the observer: it \
     writes the events of what it has received, and ends. SIGHUP has it read the file of \
-    --config again, which ends with the line `reloaded` on stderr, or with an error. --socket and --threshold-ms may stand in that file.";
+    --config again, which ends with the line `reloaded` on stderr, or with one that says why \
+    nothing is changed. --socket and --threshold-ms may stand in that file.";
 
 /// The flags whose settings change while the observer runs, once the file of
 /// `--config` says something else and SIGHUP comes. The others need a restart.

@@ -53,8 +53,12 @@ impl Senders {
         self.is_everyone() || listed(&self.uids, sender.uid) || listed(&self.gids, sender.gid)
     }
 
-    /// Whether an agent of this origin, of whom the kernel named this sender,
-    /// may still be one: as its next beat is going to be judged.
+    /// Whether an agent of this origin, of whom the kernel named this sender when
+    /// its session began, may still be one. An agent that has changed its ids
+    /// since then is kept or forgotten by those that it had; each of its beats is
+    /// judged by those that it has. So one may be kept of which every beat is
+    /// refused, until it has stalled; and one that is forgotten though it may be
+    /// an agent is a new one with its next beat.
     pub(crate) fn keeps(&self, origin: BeatOrigin, sender: Option<&Attestation>) -> bool {
         match (origin, sender) {
             (BeatOrigin::KernelAttested, Some(sender)) => self.admit(sender),
