@@ -303,12 +303,8 @@ impl Join {
         if let Some(entry) = self.waiting.get_mut(index as usize) {
             entry.attempts = entry.attempts.saturating_add(1);
             entry.since = now;
-            let list = if std::mem::take(&mut entry.is_missed) {
-                &mut self.missed
-            } else {
-                &mut self.fresh
-            };
-            list.remove(&mut self.links, index);
+            let was_missed = std::mem::take(&mut entry.is_missed);
+            self.detach(index, was_missed);
             self.fresh.push_back(&mut self.links, index);
         }
     }
@@ -390,13 +386,17 @@ impl Join {
             }
             None => {}
         }
+        self.detach(index, is_missed);
+        self.vacant.push(index);
+    }
+
+    fn detach(&mut self, index: u32, is_missed: bool) {
         let list = if is_missed {
             &mut self.missed
         } else {
             &mut self.fresh
         };
         list.remove(&mut self.links, index);
-        self.vacant.push(index);
     }
 
     fn set_rival(&mut self, index: u32, rival: Option<u32>) {
