@@ -147,7 +147,7 @@ struct Agent {
     origin: BeatOrigin,
     owner: Owner,
     last: Now,
-    /// The first attempt since its last beat, and whether that was told.
+    /// The first attempt since its last beat, and whether that was reported.
     unheard: Option<(u64, bool)>,
     last_nonce: u64,
     status: Status,
@@ -429,10 +429,10 @@ impl Naive {
         }
         agent.last.attended_ns = now.attended_ns;
         agent.turn = turn;
-        let (first, is_told) = agent.unheard.unwrap_or((now.observer_ns, false));
+        let (first, is_reported) = agent.unheard.unwrap_or((now.observer_ns, false));
         let is_long = now.observer_ns - first >= THRESHOLD;
-        agent.unheard = Some((first, is_told || is_long));
-        if !is_long || is_told {
+        agent.unheard = Some((first, is_reported || is_long));
+        if !is_long || is_reported {
             return Sign::Alive;
         }
         Sign::Unheard(Unarrived {

@@ -14,8 +14,8 @@ struct Since {
     /// When the first attempt since the last beat was found, observer time. The
     /// absences of the observer's since then count: they may be why.
     first_ns: u64,
-    /// This was told.
-    is_told: bool,
+    /// This was reported.
+    is_reported: bool,
 }
 
 impl Unheard {
@@ -23,10 +23,10 @@ impl Unheard {
     pub(super) fn note(&mut self, index: u32, now_ns: u64, threshold_ns: u64) -> bool {
         let since = self.agents.entry(index).or_insert(Since {
             first_ns: now_ns,
-            is_told: false,
+            is_reported: false,
         });
         let is_long = now_ns.saturating_sub(since.first_ns) >= threshold_ns;
-        is_long && !std::mem::replace(&mut since.is_told, true)
+        is_long && !std::mem::replace(&mut since.is_reported, true)
     }
 
     /// The agent was heard, or is taken for dead.
