@@ -34,12 +34,7 @@ impl Cgroup {
     /// As [`Cgroup::new`].
     #[must_use]
     pub fn named(name: &str) -> Self {
-        let mounts = fs::read_to_string("/proc/self/mounts").expect("text");
-        let root = mounts.lines().find_map(|line| {
-            let mut words = line.split(' ').skip(1);
-            let (at, kind) = (words.next()?, words.next()?);
-            (kind == "cgroup2").then(|| Path::new(at).to_owned())
-        });
+        let root = mount("cgroup2", None);
         let name = format!("observer-{name}-{}", process::id());
         let folder = root.expect("a mount of cgroup2").join(name);
         fs::create_dir(&folder).expect("root may");
@@ -97,12 +92,29 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // It can be removed once the kernel has buried the last process.
-        for _ in 0..100 {
-            if fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
+        remove(&self.0);
     }
+}
+
+/// Removes a cgroup, once the kernel has buried its last process.
+pub(crate) fn remove(folder: &Path) {
+    for _ in 0..100 {
+        if fs::remove_dir(folder).is_ok() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Where a hierarchy is mounted, of those with a controller the one that has it.
+#[must_use]
+pub fn mount(kind: &str, controller: Option<&str>) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let [_, at, is_kind, options, ..] = *line.split(' ').collect::<Vec<_>>() else {
+            return None;
+        };
+        let has = |wanted| options.split(',').any(|option| option == wanted);
+        (is_kind == kind && controller.is_none_or(has)).then(|| PathBuf::from(at))
+    })
 }

@@ -17,7 +17,7 @@ use observer_tests::observer::{Observer, Remains, Setup, is};
 use observer_tests::prometheus::{get, metrics_port};
 use observer_tests::senders::sender;
 use observer_tests::trail::Trail;
-use observer_tests::{must, need_kernel, observer_binary};
+use observer_tests::{cgroup, must, need_kernel, observer_binary};
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -106,6 +106,17 @@ fn agent(observer: &Observer) -> UnixDatagram {
     connect(observer.socket()).expect("it is there")
 }
 
+/// A hundred forgeries, in the names of 5000 to 5099, and then a beat.
+fn forge_many_and_beat(observer: &Observer) {
+    let sender = agent(observer);
+    for pid in 5000..5100 {
+        sender.send(&frame(pid, 1).encode()).expect("sends");
+    }
+    sender
+        .send(&frame(std::process::id(), 1).encode())
+        .expect("sends");
+}
+
 fn wait_until(what: &str, holds: impl Fn() -> bool) {
     let end = Instant::now() + observer_tests::observer::PATIENCE;
     while !holds() {
@@ -130,12 +141,7 @@ fn own_cgroup() -> (String, u64) {
 
 /// Where the unified hierarchy is mounted.
 fn cgroup_mount() -> PathBuf {
-    let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc");
-    let mut mounts = mounts
-        .lines()
-        .map(|line| line.split(' ').collect::<Vec<_>>());
-    let mount = mounts.find(|fields| fields[2] == "cgroup2");
-    PathBuf::from(mount.expect("a mount")[1])
+    cgroup::mount("cgroup2", None).expect("a mount")
 }
 
 #[test]
@@ -354,13 +360,7 @@ fn a_full_disk_is_survived() {
     let ballast = disk.at.join("ballast");
     let full = fs::write(&ballast, vec![1; 1 << 20]);
     assert!(full.is_err(), "the disk is not full");
-    let sender = agent(&observer);
-    for pid in 5000..5100 {
-        sender.send(&frame(pid, 1).encode()).expect("sends");
-    }
-    sender
-        .send(&frame(std::process::id(), 1).encode())
-        .expect("sends");
+    forge_many_and_beat(&observer);
     observer.expect("a beat on a full disk", |event| is(event, "beat"));
     thread::sleep(Duration::from_millis(500));
     fs::remove_file(&ballast).expect("there is room again");
@@ -398,13 +398,7 @@ fn a_trail_that_may_not_grow_is_survived() {
     command.arg("--fsize=8192:unlimited").arg(observer_binary());
     let setup = Setup::in_command(command, 60_000).args(["--metrics", "0"]);
     let observer = trail.observer(setup);
-    let sender = agent(&observer);
-    for pid in 5000..5100 {
-        sender.send(&frame(pid, 1).encode()).expect("sends");
-    }
-    sender
-        .send(&frame(std::process::id(), 1).encode())
-        .expect("sends");
+    forge_many_and_beat(&observer);
     observer.expect("a beat beside it", |event| is(event, "beat"));
     wait_until("nobody is told", || {
         let log = observer.log();
